@@ -1,0 +1,40 @@
+"""What a UDF class tells the engine about itself, beyond its methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Set as the class attribute ``engine = EngineOptions(...)`` of a UDF.
+
+    Attributes
+    ----------
+    merge_scope
+        ``"head"``: `merge` sees one partition at a time on the head node (default).
+        ``"any"``: `merge` may also join partials on a worker, in any grouping; it must then not read
+        ``meta.get_valid_nav_mask``.
+    partial_frames
+        The author's promise that partials from different sectors of the same frames may be joined.
+    whole_frames
+        `process_tile` needs tiles of the full signal shape.
+    gil
+        ``"bound"`` if the UDF holds the GIL most of the time, ``"free"`` if not, None: measure.
+    corrections
+        ``"engine"``: tiles arrive corrected. ``"self"``: tiles stay raw and ``meta.corrections`` holds
+        the corrections, for UDFs that fold them into weights or masks.
+    order
+        ``"stream"``: merge in navigation order.
+    lanes
+        1: one fold lane per process, for UDFs that thread inside. None: one per core.
+    """
+
+    merge_scope: Literal["head", "any"] = "head"
+    partial_frames: bool = False
+    whole_frames: bool = False
+    gil: Literal["bound", "free"] | None = None
+    corrections: Literal["engine", "self"] = "engine"
+    order: Literal["stream"] | None = None
+    lanes: Literal[1] | None = None
