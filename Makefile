@@ -1,0 +1,55 @@
+# `make demo` and `make test` set up everything they need in .venv; nothing is installed outside it.
+PYTHON ?= python3
+VENV   ?= .venv
+EXTRAS ?= plot,web,formats,live,fxs,backends,test,dev,docs
+PY     := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+
+# one BLAS or OpenMP thread a process: the parallelism is ours, pytest's workers included
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+export MPLBACKEND ?= Agg
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: venv demo test test-all lint format types layers docs bench clean
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet -e '.[$(EXTRAS)]'
+	touch $@
+
+demo: $(STAMP)
+	$(PY) -m framefold demo
+
+test: $(STAMP)
+	$(PY) -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-all: $(STAMP)
+	$(PY) -m pytest -n 2 --dist loadfile
+
+lint: $(STAMP)
+	$(PY) -m ruff check .
+
+format: $(STAMP)
+	$(PY) -m ruff format framefold tests examples benchmarks
+
+types: $(STAMP)
+	$(PY) -m mypy
+
+layers: $(STAMP)
+	$(VENV)/bin/lint-imports
+
+docs: $(STAMP)
+	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+# kernels through pytest-benchmark, whole jobs as scripts that print ratios
+bench: $(STAMP)
+	$(PY) -m pytest tests --benchmark-enable --benchmark-only -m "" -p no:xdist || test $$? -eq 5
+	set -e; for script in benchmarks/bench_*.py; do test -e "$$script" || continue; echo "== $$script"; $(PY) "$$script"; done
+
+clean:
+	rm -rf build dist docs/_build docs/auto_examples docs/gen_modules demo_output .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
