@@ -1,0 +1,103 @@
+"""Sphinx configuration: MyST pages, one generated reference page per package."""
+
+from __future__ import annotations
+
+import pkgutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+import framefold  # noqa: E402  # the checkout, not another installed copy
+
+project = "framefold"
+author = "The framefold developers"
+copyright = "2026, the framefold developers"  # noqa: A001  # Sphinx's name
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build", "auto_examples/*.ipynb", "auto_examples/*.py", "auto_examples/*.md5"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+html_theme = "pydata_sphinx_theme"
+html_title = "framefold"
+html_show_sourcelink = False
+html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+# `name` in docstrings is a name in code, not a link that must resolve
+default_role = "code"
+
+_PACKAGES = {
+    "framefold": "What `import framefold as ff` offers.",
+    "framefold.udfcore": "The programming model and the pure half of the engine.",
+    "framefold.kernels": "Functions on arrays: the loops behind everything.",
+    "framefold.io": "Sources: files, arrays and live streams.",
+    "framefold.executor": "Where folds run.",
+    "framefold.udfs": "Reductions that come with framefold.",
+    "framefold.sim": "Synthetic data with known truth.",
+    "framefold.plot": "Pictures of results, static and live.",
+    "framefold.web": "The browser view.",
+    "framefold.testing": "Checks for your own UDFs and sources, and detector emulators.",
+    "framefold.compat": "LiberTEM names on top of framefold.",
+}
+
+
+def _modules(package: str) -> list[str]:
+    """Return the public modules of `package`, those of deeper packages included, without importing them."""
+    folder = HERE.parent / package.replace(".", "/")
+    if package == "framefold":  # its own modules only: packages have pages of their own
+        found = [f"framefold.{m.name}" for m in pkgutil.iter_modules([str(folder)]) if not m.ispkg]
+    else:
+        files = sorted(folder.rglob("*.py"))
+        found = [
+            ".".join([package, *f.relative_to(folder).with_suffix("").parts])
+            for f in files
+            if f.name != "__init__.py"
+        ]
+    return [m for m in found if not any(part.startswith("_") for part in m.split("."))]
+
+
+def _title(text: str, line: str) -> str:
+    return f"{text}\n{line * len(text)}\n\n"
+
+
+def _write_reference(_app: object) -> None:
+    """Write ``gen_modules/*.rst``: modules are listed as they come."""
+    out = HERE / "gen_modules"
+    out.mkdir(exist_ok=True)
+    pages = []
+    for package, what in _PACKAGES.items():
+        modules = _modules(package)
+        if not modules:
+            continue
+        text = _title(package, "=") + what.replace("`", "``") + "\n\n"
+        for module in modules:
+            text += _title(module, "-") + f".. automodule:: {module}\n\n"
+        _write_if_new(out / f"{package}.rst", text)
+        pages.append(package)
+    toc = ".. toctree::\n   :maxdepth: 2\n\n" + "".join(f"   {p}\n" for p in pages)
+    _write_if_new(out / "index.rst", _title("Reference", "=") + toc)
+    for stale in set(out.glob("*.rst")) - {out / f"{p}.rst" for p in [*pages, "index"]}:
+        stale.unlink()
+
+
+def _write_if_new(path: Path, text: str) -> None:
+    """Keep the time stamp of unchanged pages, so that Sphinx rebuilds only what changed."""
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+def setup(app: object) -> None:
+    """Hook the reference pages in, before Sphinx lists its sources."""
+    app.connect("builder-inited", _write_reference)  # type: ignore[attr-defined]
+
+
+version = release = getattr(framefold, "__version__", "0.1.0")
