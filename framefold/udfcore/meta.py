@@ -37,11 +37,15 @@ class UDFMeta:
     Navigation indices are flat and ROI-compressed in `slice`, full in `coordinates` and `frame_ids`.
     """
 
-    __slots__ = ("_info", "_mask", "_part", "_partition", "_sig", "_start", "_stop", "params_version", "partition_index", "threads_per_worker")
+    __slots__ = (
+        "_count", "_info", "_mask", "_part", "_partition", "_sig", "_start",
+        "params_version", "partition_index", "threads_per_worker",
+    )  # fmt: skip
 
     def __init__(self, info: RunInfo) -> None:
         self._info = info
-        self._start = self._stop = -1  # rows of the current unit; -1: no unit (head node)
+        self._start = -1  # first row of the current unit; -1: no unit (head node)
+        self._count = 0
         self._part: int | None = None
         self._sig: tuple[slice, ...] | None = None
         self._partition: tuple[int, int] | None = None
@@ -58,7 +62,7 @@ class UDFMeta:
         if self._start < 0:
             return None
         sig = self.sig_slice
-        return Slice((self._start, *sig.origin), Shape((self._stop - self._start, *sig.shape), sig.shape.dims))
+        return Slice((self._start, *sig.origin), Shape((self._count, *sig.shape), sig.shape.dims))
 
     @property
     def sig_slice(self) -> Slice:
@@ -75,7 +79,7 @@ class UDFMeta:
         """Flat dataset indices of the frames of the unit, int64."""
         if self._start < 0:
             return np.zeros(0, dtype=np.int64)
-        return self._info.rows.frame_ids(self._start, self._stop)
+        return self._info.rows.frame_ids(self._start, self._start + self._count)
 
     @property
     def coordinates(self) -> npt.NDArray[np.int64]:

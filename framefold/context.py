@@ -1,0 +1,512 @@
+"""The facade: `Context` wires sources, UDFs and executors; it holds no logic of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import ExecutorError, UDFError, did_you_mean
+from framefold.executor.base import Executor
+from framefold.executor.drive import Run, by_merge, latest, to_end
+from framefold.executor.inline import InlineExecutor
+from framefold.executor.local import LocalExecutor
+from framefold.io.registry import open_source
+from framefold.io.save import save_result
+from framefold.provenance import provenance_of
+from framefold.udfcore.corrections import Corrections
+from framefold.udfcore.dataset import Dataset
+from framefold.udfcore.plan import RunOptions
+from framefold.udfcore.pre import Transform
+from framefold.udfcore.results import ResultBuffer, Snapshot, UDFResult
+from framefold.udfcore.roi import as_roi
+from framefold.udfcore.udf import UDF
+from framefold.udfs.auto import auto_udf
+
+Roi = Any
+Plots = Any
+Progress = Any
+
+
+class Context:
+    """Where and how reductions run. Cheap to make; nothing is started before the first run.
+
+    Parameters
+    ----------
+    where
+        None: this process, or the active dask client if there is one. ``"inline"``, a scheduler address,
+        a ``distributed.Client`` or a dask cluster object.
+    workers
+        Start a local dask cluster of this many processes.
+    executor
+        ``"inline"``, ``"threads"``, ``"dask"`` or an object with the methods of `Executor`.
+    plot_class
+        Makes the live plots of ``plots=``; None: matplotlib.
+    threads_per_worker
+        Threads of each local worker; default 1.
+
+    Examples
+    --------
+    >>> import numpy as np, framefold as ff
+    >>> with ff.Context(executor="inline") as ctx:
+    ...     ds = ctx.load(np.ones((4, 4, 8, 8), dtype="uint16"))
+    ...     int(ctx.run_udf(ds, ff.udfs.SumUDF())["intensity"].data[0, 0])
+    16
+    """
+
+    def __init__(
+        self,
+        where: Any = None,
+        *,
+        workers: int | None = None,
+        executor: Any = None,
+        plot_class: Any = None,
+        threads_per_worker: int | None = None,
+    ) -> None:
+        self.executor: Executor = _make_executor(where, workers, executor, threads_per_worker)
+        self.plot_class = plot_class
+        self._last: Dataset | None = None
+
+    # --- data --------------------------------------------------------------------------------
+
+    def load(
+        self,
+        source: Any,
+        *,
+        format: str | None = None,  # noqa: A002  # the word of the field
+        nav_shape: Sequence[int] | None = None,
+        sig_shape: Sequence[int] | None = None,
+        dtype: npt.DTypeLike | None = None,
+        sync_offset: int = 0,
+        key: str | None = None,
+        **options: Any,
+    ) -> Dataset:
+        """Open a file, directory, glob or array; the format is found by its content.
+
+        Parameters
+        ----------
+        source
+            Path, numpy, sparse, dask, zarr or h5py array, or a source object.
+        format
+            Name of a format, where detection is not wanted.
+        nav_shape
+            Scan shape, where the file has none or another one.
+        sig_shape, dtype
+            For raw files.
+        sync_offset
+            Frame *i* of the dataset is frame ``i + sync_offset`` of the file.
+        key
+            Which array inside the file.
+        **options
+            Options of the format; a wrong name is an error that lists them.
+
+        Raises
+        ------
+        DataError
+            If no format fits, with what was tried.
+        """
+        opened = open_source(
+            source,
+            format=format,
+            nav_shape=None if nav_shape is None else tuple(int(n) for n in np.atleast_1d(nav_shape)),
+            sig_shape=None if sig_shape is None else tuple(int(n) for n in np.atleast_1d(sig_shape)),
+            dtype=dtype,
+            key=key,
+            **options,
+        )
+        ds = Dataset(opened, nav_shape=None if nav_shape is None else tuple(np.atleast_1d(nav_shape)), sync_offset=sync_offset)
+        self._last = ds
+        return ds
+
+    # --- reductions --------------------------------------------------------------------------
+
+    @overload
+    def run_udf(self, dataset: Any, udf: UDF, *args: Any, sync: Literal[True] = True, **kwargs: Any) -> UDFResult: ...
+    @overload
+    def run_udf(
+        self, dataset: Any, udf: Iterable[UDF], *args: Any, sync: Literal[True] = True, **kwargs: Any
+    ) -> tuple[UDFResult, ...]: ...
+    @overload
+    def run_udf(self, dataset: Any, udf: Any, *args: Any, sync: Literal[False], **kwargs: Any) -> Awaitable[Any]: ...
+    def run_udf(
+        self,
+        dataset: Any,
+        udf: Any,
+        roi: Roi = None,
+        corrections: Corrections | None = None,
+        progress: Progress = False,
+        backends: Sequence[str] | str | None = None,
+        plots: Plots = None,
+        sync: bool = True,
+        *,
+        pre: Sequence[Transform] = (),
+        on_ready: Callable[[Any], Any] | None = None,
+        publish_interval: float = 0.1,
+        partition_frames: int | None = None,
+        deterministic: bool = False,
+        dtype_policy: Literal["group", "joint"] = "group",
+        retries: int = 3,
+        validate: bool = True,
+    ) -> Any:
+        """Run one UDF, or several in one pass over the data.
+
+        Parameters
+        ----------
+        dataset
+            From `load`, or anything that `load` takes.
+        udf
+            A UDF, or an iterable of them.
+        roi
+            Bool mask in navigation shape, sparse mask, coordinate tuple, or iterable of coordinates.
+        corrections
+            Dark, gain and excluded pixels, applied before the UDF sees the data.
+        progress
+            True for a bar, or an object with ``start``, ``update`` and ``close``.
+        backends
+            Restrict the array backends.
+        plots
+            True, ``"browser"``, or what to draw: ``[name or (name, function), ...]``, a list of such lists for several
+            UDFs, or plot objects with ``update(snapshot)``.
+        sync
+            False: return an awaitable.
+        pre
+            Transforms between the data and all UDFs.
+        on_ready
+            Called once before the first frame is read (live: when everything listens).
+        publish_interval
+            Seconds between two updates of the plots.
+        partition_frames
+            Frames per partition; None: by measured time.
+        deterministic
+            Bitwise the same result for any number of workers.
+        dtype_policy
+            ``"group"``: each UDF gets its own input dtype; ``"joint"``: all get the joint one.
+        retries
+            Tries of a partition whose worker died.
+        validate
+            Check the UDFs before the first tile.
+
+        Returns
+        -------
+        UDFResult for one UDF, a tuple of them for an iterable, an awaitable of either with ``sync=False``.
+
+        Raises
+        ------
+        UDFError, DataError, ExecutorError
+            Naming the cause and the mend. Exceptions of user code keep their type.
+        """
+        single = isinstance(udf, (UDF, type))
+        udfs = [udf] if single else list(udf)
+        options = self._options(dataset, udfs, roi, corrections, backends, pre, partition_frames, deterministic, dtype_policy)
+        ds, opts = options
+
+        def work() -> Any:
+            run = self._run(ds, udfs, opts, progress, retries, validate)
+            if on_ready is not None:
+                on_ready(run.plan)
+            viewers = _viewers(plots, self.plot_class, run, udfs)
+            if viewers:
+                final = None
+                for final in latest(run, publish_interval):
+                    viewers.update(final)
+                assert final is not None
+                viewers.close(final)
+            else:
+                final = to_end(run)
+            results = final.buffers
+            return results[0] if single else results
+
+        return work() if sync else asyncio.to_thread(work)
+
+    def run_udf_iter(
+        self,
+        dataset: Any,
+        udf: Any,
+        roi: Roi = None,
+        corrections: Corrections | None = None,
+        progress: Progress = False,
+        backends: Sequence[str] | str | None = None,
+        plots: Plots = None,
+        sync: bool = True,
+        *,
+        pre: Sequence[Transform] = (),
+        publish: Literal["auto", "merge", "latest"] = "auto",
+        publish_interval: float = 0.1,
+        partition_frames: int | None = None,
+        deterministic: bool = False,
+        dtype_policy: Literal["group", "joint"] = "group",
+        retries: int = 3,
+        validate: bool = True,
+    ) -> Any:
+        """Run UDFs and iterate over immutable snapshots of their results; see `run_udf` for the arguments.
+
+        Parameters
+        ----------
+        publish
+            ``"merge"``: one snapshot per merged partition, the loop body sets the pace. ``"latest"``: the newest
+            every `publish_interval`, a slow loop body delays nothing. ``"auto"``: ``"merge"`` for files.
+
+        Returns
+        -------
+        `ResultGenerator`, or `AsyncResultGenerator` with ``sync=False``.
+        """
+        if publish not in ("auto", "merge", "latest"):
+            raise UDFError(f"publish={publish!r} is not one of 'auto', 'merge', 'latest'")
+        udfs = [udf] if isinstance(udf, (UDF, type)) else list(udf)
+        ds, opts = self._options(dataset, udfs, roi, corrections, backends, pre, partition_frames, deterministic, dtype_policy)
+        run = self._run(ds, udfs, opts, progress, retries, validate)
+        steps = latest(run, publish_interval) if publish == "latest" else by_merge(run)
+        viewers = _viewers(plots, self.plot_class, run, udfs)
+        if viewers:
+            steps = _viewed(steps, viewers)
+        generator = ResultGenerator(run, steps)
+        return generator if sync else AsyncResultGenerator(generator)
+
+    @overload
+    def map(self, dataset: Callable[..., Any], f: None = None, **kwargs: Any) -> ResultBuffer: ...
+    @overload
+    def map(self, dataset: Any, f: Callable[..., Any], **kwargs: Any) -> ResultBuffer: ...
+    def map(
+        self,
+        dataset: Any,
+        f: Callable[..., Any] | None = None,
+        roi: Roi = None,
+        progress: Progress = False,
+        corrections: Corrections | None = None,
+        backends: Sequence[str] | str | None = None,
+        *,
+        pre: Sequence[Transform] = (),
+        plots: Plots = None,
+        on_ready: Callable[[Any], Any] | None = None,
+    ) -> ResultBuffer:
+        """Apply a function to each frame.
+
+        Parameters
+        ----------
+        dataset
+            From `load`; left out, the dataset loaded last is used: ``ctx.map(np.sum)``.
+        f
+            ``f(frame)`` returns a number, an array, a tuple, or anything else (kept as object).
+
+        Returns
+        -------
+        ResultBuffer
+            Navigation shape, and the shape of what `f` returns.
+        """
+        if f is None:
+            if not callable(dataset) or isinstance(dataset, np.ndarray):
+                raise UDFError("ctx.map needs a function: ctx.map(dataset, fn)")
+            if self._last is None:
+                raise UDFError("no dataset was loaded yet: use ctx.map(dataset, fn)")
+            dataset, f = self._last, dataset
+        ds = self._as_dataset(dataset)
+        udf = auto_udf(f, ds, corrections, tuple(pre))
+        result = self.run_udf(
+            ds, udf, roi=roi, progress=progress, corrections=corrections, backends=backends, pre=pre,
+            plots=plots, on_ready=on_ready,
+        )  # fmt: skip
+        return next(iter(result.values()))
+
+    def run_tasks(self, fn: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        """Return ``[fn(item) for item in items]``, computed on the executor."""
+        return self.executor.map(fn, items)
+
+    def inspect(self, dataset: Any, udf: Any, roi: Roi = None) -> Any:
+        """Return what a run would do, without reading data: buffers, dtypes, method, tiling, memory."""
+        from framefold.udfcore.inspection import inspect_run  # noqa: PLC0415  # a report, not needed to run
+
+        udfs = [udf] if isinstance(udf, (UDF, type)) else list(udf)
+        ds, opts = self._options(dataset, udfs, roi, None, None, (), None, False, "group")
+        return inspect_run(ds, udfs, opts, self.executor.capacity)
+
+    display = inspect
+
+    def stop(self) -> None:
+        """Cancel everything that runs in this context."""
+        self.executor.cancel()
+
+    def close(self) -> None:
+        """Release workers that this context started."""
+        self.executor.close()
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Context {self.executor.name}, {self.executor.capacity} lanes>"
+
+    # --- wiring ------------------------------------------------------------------------------
+
+    def _as_dataset(self, dataset: Any) -> Dataset:
+        return dataset if isinstance(dataset, Dataset) else self.load(dataset)
+
+    def _options(
+        self, dataset: Any, udfs: Sequence[Any], roi: Roi, corrections: Corrections | None,
+        backends: Sequence[str] | str | None, pre: Sequence[Transform], partition_frames: int | None,
+        deterministic: bool, dtype_policy: str,
+    ) -> tuple[Dataset, RunOptions]:  # fmt: skip
+        if dtype_policy not in ("group", "joint"):
+            raise UDFError(f"dtype_policy={dtype_policy!r} is not one of 'group', 'joint'")
+        if partition_frames is not None and partition_frames < 1:
+            raise UDFError(f"partition_frames must be at least 1, got {partition_frames}")
+        if not udfs:
+            raise ValueError("no UDF given: pass one UDF or a list with at least one")
+        ds = self._as_dataset(dataset)
+        options = RunOptions(
+            roi=as_roi(roi, tuple(ds.shape.nav), ds.name),
+            corrections=corrections,
+            backends=(backends,) if isinstance(backends, str) else None if backends is None else tuple(backends),
+            pre=tuple(pre),
+            dtype_policy=dtype_policy,
+            partition_frames=partition_frames,
+            deterministic=deterministic,
+        )
+        return ds, options
+
+    def _run(
+        self, ds: Dataset, udfs: Sequence[Any], options: RunOptions, progress: Progress, retries: int, validate: bool
+    ) -> Run:
+        observers = []
+        if progress:
+            from framefold.plot.progress import progress_observer  # noqa: PLC0415  # only where wanted
+
+            observers.append(progress_observer(progress))
+        return Run(
+            self.executor, ds, udfs, options, observers=observers, retries=retries, validate=validate,
+            provenance=lambda: provenance_of(ds, options), saver=save_result,
+        )  # fmt: skip
+
+
+class ResultGenerator:
+    """Iterates over the snapshots of a run; closing it cancels what is left."""
+
+    def __init__(self, run: Run, steps: Iterator[Snapshot]) -> None:
+        self._run = run
+        self._steps: Any = steps
+
+    def __iter__(self) -> ResultGenerator:
+        return self
+
+    def __next__(self) -> Snapshot:
+        return next(self._steps)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """End the run; the context is usable at once."""
+        self._steps.close()
+        self._run.release()
+
+    def throw(self, exc: BaseException) -> Any:
+        """Raise `exc` where the run waits for the next snapshot; it ends the run."""
+        return self._steps.throw(exc)
+
+    def cancel(self) -> None:
+        """Stop the run; the next step raises `UDFRunCancelled`."""
+        self._run.cancel()
+
+    def update_parameters(self, patches: Sequence[Mapping[str, Any]]) -> None:
+        """Change UDF parameters on the fly: one dict per UDF, with the names that change."""
+        self._run.update_parameters(patches)
+
+    update_parameters_experimental = update_parameters
+
+    def __enter__(self) -> ResultGenerator:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class AsyncResultGenerator:
+    """The asynchronous twin of `ResultGenerator`; the event loop is never blocked."""
+
+    def __init__(self, generator: ResultGenerator) -> None:
+        self._generator = generator
+
+    def __aiter__(self) -> AsyncIterator[Snapshot]:
+        return self
+
+    async def __anext__(self) -> Snapshot:
+        step = await asyncio.to_thread(next, self._generator, None)
+        if step is None:
+            raise StopAsyncIteration
+        return step
+
+    async def aclose(self) -> None:
+        """End the run."""
+        await asyncio.to_thread(self._generator.close)
+
+    async def athrow(self, exc: BaseException) -> Any:
+        """Raise `exc` where the run waits for the next snapshot."""
+        return await asyncio.to_thread(self._generator.throw, exc)
+
+    async def update_parameters(self, patches: Sequence[Mapping[str, Any]]) -> None:
+        """Change UDF parameters on the fly."""
+        await asyncio.to_thread(self._generator.update_parameters, patches)
+
+    update_parameters_experimental = update_parameters
+
+    def cancel(self) -> None:
+        """Stop the run."""
+        self._generator.cancel()
+
+
+def _viewers(plots: Plots, plot_class: Any, run: Run, udfs: Sequence[Any]) -> Any:
+    if not plots:
+        return None
+    from framefold.plot.live import make_viewers  # noqa: PLC0415  # matplotlib only where wanted
+
+    return make_viewers(plots, plot_class, run.snapshot(final=False), udfs)
+
+
+def _viewed(steps: Iterator[Snapshot], viewers: Any) -> Iterator[Snapshot]:
+    last = None
+    for last in steps:
+        viewers.update(last)
+        yield last
+    if last is not None:
+        viewers.close(last)
+
+
+_EXECUTORS = ("inline", "threads", "dask")
+
+
+def _make_executor(where: Any, workers: int | None, executor: Any, threads_per_worker: int | None) -> Executor:
+    if isinstance(where, str) and where in _EXECUTORS:
+        where, executor = None, where
+    if executor is not None and not isinstance(executor, str):
+        return executor  # type: ignore[no-any-return]  # the user's own
+    if executor is not None and executor not in _EXECUTORS:
+        raise ExecutorError(
+            f"executor={executor!r} is not one of {', '.join(map(repr, _EXECUTORS))}.{did_you_mean(executor, _EXECUTORS)}"
+        )
+    if executor == "inline":
+        return InlineExecutor()
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS") if where is None and workers is None else None
+    if executor == "threads" or (where is None and workers is None and executor is None and not address and not _active_client()):
+        return LocalExecutor(threads_per_worker)
+    if workers is not None and workers < 1:
+        raise ExecutorError(f"workers must be at least 1, got {workers}")
+    from framefold.executor.dask import DaskExecutor  # noqa: PLC0415  # dask is imported only here
+
+    client = where if where is not None else (_active_client() or address if workers is None else None)
+    return DaskExecutor(client, workers=workers, threads_per_worker=threads_per_worker)
+
+
+def _active_client() -> Any:
+    """Return the client that the user made, without importing dask."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed.client import _get_global_client  # noqa: PLC0415
+
+    return _get_global_client()
+
+
+

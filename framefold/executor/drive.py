@@ -1,0 +1,322 @@
+"""The one loop of the head node: feed tasks, merge partials, publish snapshots."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from framefold.errors import ParameterError, UDFError, UDFRunCancelled, did_you_mean
+from framefold.executor.base import Executor, Job
+from framefold.udfcore.auxdata import AuxData
+from framefold.udfcore.dataset import Dataset
+from framefold.udfcore.events import Event, Observer, PartitionDone, RunEnded, RunStarted
+from framefold.udfcore.merge import Merger
+from framefold.udfcore.partitioning import PartitionPlanner, TaskFeed
+from framefold.udfcore.plan import RunOptions, declarations, make_plan
+from framefold.udfcore.results import ResultMaker, Saver, Snapshot
+from framefold.udfcore.task import Partial
+from framefold.udfcore.udf import UDF
+from framefold.udfcore.validate import check_run
+
+
+@dataclass
+class _Totals:
+    """What is counted for the report."""
+
+    frames: int = 0
+    partitions: int = 0
+    fold_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    bytes_read: int = 0
+    merge_seconds: float = 0.0
+    warnings: dict[str, int] | None = None
+    workers: set[str] | None = None
+
+
+class Run:
+    """One pass of UDFs over a dataset.
+
+    Parameters
+    ----------
+    executor
+        Where the folds run.
+    dataset, udfs, options
+        What is folded.
+    observers
+        Told about every merged partition.
+    retries
+        Tries of a partition whose worker died.
+    validate
+        Check everything before the first tile.
+    provenance
+        Plain values that describe the run.
+    saver
+        Given to the results for their ``save``.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        dataset: Dataset,
+        udfs: Sequence[UDF],
+        options: RunOptions,
+        *,
+        observers: Sequence[Observer] = (),
+        retries: int = 3,
+        validate: bool = True,
+        provenance: Callable[[], Mapping[str, Any]] = dict,
+        saver: Saver | None = None,
+    ) -> None:
+        if not udfs:
+            raise ValueError("no UDF given: pass one UDF or a list with at least one")
+        self.executor = executor
+        self.udfs = tuple(udfs)
+        self._held = _hold(udfs)
+        try:
+            self.plan = make_plan(dataset, udfs, options)
+            lanes = max(1, min(executor.capacity, self.plan.max_lanes or executor.capacity))
+            if validate:
+                check_run(self.plan, udfs, lanes=lanes, processes=executor.processes)
+            self.merger = Merger(self.plan, udfs)
+        except BaseException:
+            self._held.close()
+            raise
+        self.feed = TaskFeed(PartitionPlanner(self.plan.partition_limits(lanes)))
+        self.job = Job(self.plan, self.feed, retries)
+        self._maker = ResultMaker(self.plan, self.merger, provenance, saver)
+        self._observers = list(observers)
+        self._totals = _Totals(warnings={}, workers=set())
+        self._started = time.perf_counter()
+        self._patches: list[dict[str, Any]] = [{} for _ in udfs]
+        self._stream = options.deterministic or any(u.engine.order == "stream" for u in udfs)
+
+    def partials(self) -> Iterator[None]:
+        """Merge partial after partial, yielding after each.
+
+        Raises
+        ------
+        UDFRunCancelled
+            If `cancel` was called meanwhile; its ``partial`` is the last snapshot.
+        """
+        plan = self.plan
+        self._started = time.perf_counter()
+        self._tell(RunStarted(plan.n_rows, plan.dataset.shape.sig.size * plan.dataset.dtype.itemsize, plan.dataset.name))
+        error: BaseException | None = None
+        stream = self.executor.run(self.job)
+        try:
+            for partial in _in_order(stream) if self._stream else stream:
+                t0 = time.perf_counter()
+                if self.merger.merge(partial):
+                    self._count(partial, time.perf_counter() - t0)
+                    yield
+            if self.feed.cancelled.is_set():
+                raise UDFRunCancelled(f"UDF run cancelled after {self.merger.partitions} partitions")
+        except UDFRunCancelled as exc:
+            exc = UDFRunCancelled(f"UDF run cancelled after {self.merger.partitions} partitions")
+            exc.partial = self.snapshot(final=False)
+            error = exc
+            raise exc from None
+        except BaseException as exc:
+            error = exc
+            raise
+        finally:
+            if error is not None:
+                self.feed.cancelled.set()
+            stream.close()  # type: ignore[attr-defined]  # executors yield from generators
+            self._held.close()
+            self._tell(RunEnded(time.perf_counter() - self._started, error))
+
+    def _count(self, partial: Partial, merge_seconds: float) -> None:
+        t = self._totals
+        t.merge_seconds += merge_seconds
+        t.fold_seconds += partial.seconds
+        t.cpu_seconds += partial.cpu_seconds
+        t.bytes_read += partial.bytes_read
+        assert t.workers is not None and t.warnings is not None
+        t.workers.add(partial.worker or "this thread")
+        for text, n in partial.warnings.items():
+            t.warnings[text] = t.warnings.get(text, 0) + n
+        if not partial.delta:
+            t.frames += partial.frames
+            t.partitions += len(partial.tasks)
+            for index, start, stop in partial.tasks:
+                self._tell(PartitionDone(index, stop - start, partial.seconds, partial.worker))
+
+    def _tell(self, event: Event) -> None:
+        for observer in self._observers:
+            observer(event)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row is merged into every buffer."""
+        return self.merger.rows_done >= self.plan.n_rows and not any(p.resident for p in self.plan.udfs)
+
+    def snapshot(self, *, final: bool) -> Snapshot:
+        """Return the results as they are now."""
+        return self._maker.snapshot(self.report, final=final)
+
+    def report(self) -> dict[str, Any]:
+        """Return what the run did so far, as plain values."""
+        t = self._totals
+        stats = self.plan.dataset.source.stats()
+        return {
+            "executor": self.executor.name,
+            "workers": sorted(t.workers or ()),
+            "seconds": time.perf_counter() - self._started,
+            "frames": t.frames,
+            "partitions": t.partitions,
+            "bytes_read": t.bytes_read,
+            "fold_seconds": t.fold_seconds,
+            "cpu_seconds": t.cpu_seconds,
+            "merge_seconds": t.merge_seconds,
+            "read_path": stats.path,
+            "read_reason": stats.reason,
+            "invalid_frames": len(self.plan.rows.bad),
+            "notes": dict(self.job.notes),
+            "numpy_warnings": dict(t.warnings or {}),
+        }
+
+    def release(self) -> None:
+        """Let the UDF objects go when a run is given up before it began."""
+        self.feed.cancelled.set()
+        self._held.close()
+
+    def cancel(self) -> None:
+        """Stop: no new partitions, running ones are dropped at their next block."""
+        self.feed.cancelled.set()
+
+    def update_parameters(self, patches: Sequence[Mapping[str, Any]]) -> None:
+        """Use other parameters for partitions that start from now on; patches add up.
+
+        Raises
+        ------
+        ParameterError
+            For names that the UDF does not take, or if a patch changes buffer declarations.
+        """
+        if len(patches) != len(self.udfs):
+            raise ParameterError(f"{len(patches)} patches for {len(self.udfs)} UDFs: pass one dict per UDF, {{}} for no change")
+        for udf, plan, patch in zip(self.udfs, self.plan.udfs, patches, strict=True):
+            _check_patch(udf, plan, patch)
+        for i, patch in enumerate(patches):
+            if patch:
+                self._patches[i].update(patch)
+                self.merger.update(i, patch)
+        self.feed.update(self.feed.version + 1, tuple(dict(p) for p in self._patches))
+
+
+def _check_patch(udf: UDF, plan: Any, patch: Mapping[str, Any]) -> None:
+    for key, value in patch.items():
+        old = udf._kwargs.get(key, _MISSING)
+        if old is _MISSING:
+            raise ParameterError(
+                f"{plan.name} has no parameter {key!r}; there are: {', '.join(udf._kwargs)}.{did_you_mean(key, udf._kwargs)}"
+            )
+        if isinstance(old, AuxData) and not isinstance(value, AuxData):
+            raise ParameterError(f"{plan.name}: parameter {key!r} is aux data, so must be its new value")
+    twin = type(udf)(**{**udf._kwargs, **patch})
+    twin.meta = udf.meta
+    if declarations(twin, plan.info.input_dtype) != dict(plan.decls):
+        raise ParameterError(f"{plan.name}: the patch {dict(patch)!r} changes the declared buffers; start a new run")
+
+
+_MISSING = object()
+
+
+def _in_order(stream: Iterable[Partial]) -> Iterator[Partial]:
+    """Yield partials in the order of their partitions; deltas at the end."""
+    waiting: list[tuple[int, int, Partial]] = []
+    expected, n = 0, 0
+    for partial in stream:
+        index = 2**62 if partial.delta else partial.tasks[0][0]
+        heapq.heappush(waiting, (index, n, partial))
+        n += 1
+        while waiting and waiting[0][0] == expected:
+            yield heapq.heappop(waiting)[2]
+            expected += 1
+    while waiting:
+        yield heapq.heappop(waiting)[2]
+
+
+def _hold(udfs: Sequence[UDF]) -> contextlib.ExitStack:
+    """Mark UDF objects as running; the same object in two runs at once would share its views."""
+    stack = contextlib.ExitStack()
+    for udf in udfs:
+        if not isinstance(udf, UDF):
+            stack.close()
+            hint = f"{udf.__name__}()" if isinstance(udf, type) else "an object of a UDF subclass"
+            raise UDFError(f"expected a UDF, got {udf!r}: pass {hint}, or use ctx.map for a function")
+        with _HOLD_LOCK:
+            if vars(udf).get("_running"):
+                stack.close()
+                raise UDFError(f"this {type(udf).__name__} object is already part of a run: use udf.copy()")
+            vars(udf)["_running"] = True
+        stack.callback(vars(udf).pop, "_running", None)
+    return stack
+
+
+_HOLD_LOCK = threading.Lock()
+
+
+def by_merge(run: Run) -> Iterator[Snapshot]:
+    """Yield a snapshot per merge; the consumer sets the pace. The last one is final."""
+    final = False
+    for _ in run.partials():
+        final = run.complete
+        yield run.snapshot(final=final)
+    if not final:
+        yield run.snapshot(final=True)
+
+
+def latest(run: Run, interval: float) -> Iterator[Snapshot]:
+    """Merge in a thread of its own and yield the newest snapshot at most every `interval` seconds.
+
+    A slow consumer misses snapshots but delays nothing; the first and the final one always come.
+    """
+    changed = threading.Condition()
+    state: dict[str, Any] = {"done": False, "error": None}
+
+    def merge() -> None:
+        try:
+            for _ in run.partials():
+                with changed:
+                    changed.notify_all()
+        except BaseException as exc:  # noqa: BLE001  # raised again in the consumer's thread
+            state["error"] = exc
+        finally:
+            with changed:
+                state["done"] = True
+                changed.notify_all()
+
+    thread = threading.Thread(target=merge, name="framefold-merger", daemon=True)
+    thread.start()
+    seen = 0
+    try:
+        while True:
+            with changed:
+                changed.wait_for(lambda: state["done"] or run.merger.version != seen)
+            if state["done"]:
+                break
+            seen = run.merger.version
+            yield run.snapshot(final=False)
+            with changed:
+                changed.wait_for(lambda: state["done"], timeout=interval)
+    finally:
+        if not state["done"]:
+            run.cancel()
+        thread.join()
+    if state["error"] is not None:
+        raise state["error"]
+    yield run.snapshot(final=True)
+
+
+def to_end(run: Run) -> Snapshot:
+    """Merge everything and return the final snapshot."""
+    for _ in run.partials():
+        pass
+    return run.snapshot(final=True)
+

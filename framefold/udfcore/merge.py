@@ -1,0 +1,221 @@
+"""Join partials on the head node into the result buffers, and take consistent snapshots of them."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import UDFError, annotate
+from framefold.udfcore.auxdata import AuxData
+from framefold.udfcore.buffers import BufferDecl, MergeView, ResultViews
+from framefold.udfcore.plan import Plan, UDFPlan, bind_aux_whole
+from framefold.udfcore.task import Partial
+from framefold.udfcore.udf import UDF
+
+Array = npt.NDArray[Any]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The state of one UDF's buffers at one moment: arrays that nobody writes any more.
+
+    Attributes
+    ----------
+    arrays
+        Buffers by name; navigation buffers flat and ROI-compressed.
+    merged
+        Flag per row: in the small buffers.
+    frames
+        For each buffer the frames inside (large buffers lag behind).
+    """
+
+    arrays: Mapping[str, Array]
+    merged: Flags
+    frames: Mapping[str, int]
+
+
+@dataclass
+class _Head:
+    udf: UDF
+    plan: UDFPlan
+    buffers: dict[str, Array]
+    stamp: Array = field(default_factory=lambda: np.zeros(0))
+    newest: dict[str, int] = field(default_factory=dict)
+    frames: dict[str, int] = field(default_factory=dict)
+
+
+class Merger:
+    """Holds the head node's buffers. `merge` and `freeze` may be called from different threads."""
+
+    def __init__(self, plan: Plan, udfs: Sequence[UDF]) -> None:
+        self.plan = plan
+        self.lock = threading.RLock()
+        self.version = 0
+        self.n_frames = 0
+        self.partitions = 0
+        self.rows_done = 0
+        self.oldest_params: int | None = None
+        self.newest_params = 0
+        self.merged = np.zeros(plan.n_rows, dtype=bool)
+        self._seen: set[int] = set()
+        self._seen_large: set[int] = set()
+        self._heads = [self._head(udf, p) for udf, p in zip(udfs, plan.udfs, strict=True)]
+
+    def _head(self, udf: UDF, plan: UDFPlan) -> _Head:
+        n = self.plan.n_rows
+        buffers = {k: d.allocate(n, plan.sig) for k, d in plan.decls.items() if d.use != "result_only"}
+        udf.results = ResultViews(plan.decls, plan.name)
+        self._bind(udf, plan, buffers)
+        udf.meta._mask = np.zeros(n, dtype=bool)
+        try:
+            udf.preprocess()  # on the head it may put start values for merge
+        except Exception as exc:
+            annotate(exc, f"in {plan.name}.preprocess, on the head node", udf=plan.name, stage="preprocess")
+            raise
+        return _Head(udf, plan, buffers, frames=dict.fromkeys(buffers, 0))
+
+    @staticmethod
+    def _bind(udf: UDF, plan: UDFPlan, arrays: Mapping[str, Array]) -> None:
+        views = vars(udf.results)
+        for name in plan.decls:
+            views[name] = arrays.get(name)
+
+    def merge(self, partial: Partial) -> bool:
+        """Join a partial; return False if its partitions were merged before (a retry's twin)."""
+        with self.lock:
+            seen = self._seen_large if partial.delta else self._seen
+            ids = {t[0] for t in partial.tasks}
+            if ids <= seen:
+                return False
+            if ids & seen:
+                raise UDFError(f"partitions {sorted(ids & seen)} came twice inside a larger delta; please report this")
+            for head, arrays in zip(self._heads, partial.arrays, strict=True):
+                self._merge_one(head, partial, arrays)
+            seen |= ids
+            if not partial.delta:
+                for _, start, stop in partial.tasks:
+                    self.rows_done += stop - start
+                    self.merged[start:stop] = self.plan.rows.deliverable(start, stop)
+                self.n_frames += partial.frames
+                self.partitions += len(partial.tasks)
+                v = partial.params_version
+                self.oldest_params = v if self.oldest_params is None else min(self.oldest_params, v)
+                self.newest_params = max(self.newest_params, v)
+            self.version += 1
+            return True
+
+    def _merge_one(self, head: _Head, partial: Partial, arrays: Mapping[str, Array]) -> None:
+        custom: dict[str, Array] = {}
+        for name, src in arrays.items():
+            decl = head.plan.decls[name]
+            head.frames[name] += partial.frames
+            dest = head.buffers[name]
+            if decl.reduce is None:
+                custom[name] = src
+            elif decl.reduce == "last":
+                self._last(head, name, decl, partial, src)
+            else:
+                if decl.kind == "nav":
+                    _, start, stop = partial.tasks[0]
+                    dest = dest[start:stop]
+                REDUCERS[decl.reduce](dest, src)
+        if partial.delta or not custom and not _overrides_merge(head.udf):
+            return
+        if not custom and all(d.reduce for d in head.plan.decls.values() if d.use != "result_only"):
+            return
+        _, start, stop = partial.tasks[0]
+        dest_arrays = {
+            k: head.buffers[k][start:stop] if head.plan.decls[k].kind == "nav" else head.buffers[k] for k in custom
+        }
+        self._custom(head, start, stop, dest_arrays, custom)
+
+    def _custom(
+        self, head: _Head, start: int, stop: int, dest: dict[str, Array], src: dict[str, Array]
+    ) -> None:
+        udf, plan = head.udf, head.plan
+        udf.meta._mask = self.merged.copy()
+        rows = self.plan.rows
+        params = vars(udf.params)
+        for key, value in udf._kwargs.items():
+            if isinstance(value, AuxData) and value.kind == "nav":
+                flat = value.flat(rows.n_nav, plan.sig)
+                params[key] = flat[rows.frame_ids(start, stop)]
+        d = MergeView(plan.decls, dest, f"{plan.name}.merge(dest)")
+        s = MergeView(plan.decls, src, f"{plan.name}.merge(src)")
+        try:
+            merge_call(udf)(d, s)
+        except Exception as exc:
+            annotate(
+                exc, f"in {plan.name}.merge, rows {start}..{stop - 1}, on the head node",
+                udf=plan.name, stage="merge", frames=rows.frame_ids(start, stop).tolist(),
+            )  # fmt: skip
+            raise
+
+    def _last(self, head: _Head, name: str, decl: BufferDecl, partial: Partial, src: Array) -> None:
+        if partial.last_ids is None:
+            return
+        newest = int(partial.last_ids[-1])
+        if decl.kind == "nav":
+            _, start, stop = partial.tasks[0]
+            head.buffers[name][start:stop] = src
+        elif newest > head.newest.get(name, -1):
+            head.buffers[name][...] = src
+            head.newest[name] = newest
+
+    def update(self, udf_index: int, patch: Mapping[str, Any]) -> None:
+        """Use other parameters for all further merges and results of one UDF."""
+        with self.lock:
+            head = self._heads[udf_index]
+            udf = head.udf
+            udf._kwargs = {**udf._kwargs, **patch}
+            vars(udf.params).update(udf.copy().params.items())
+            bind_aux_whole(udf, self.plan.rows, head.plan.sig)
+
+    def freeze(self) -> tuple[Frozen, ...]:
+        """Return copies of all buffers as they are between two merges."""
+        with self.lock:
+            merged = self.merged.copy()
+            return tuple(
+                Frozen({k: v.copy() for k, v in h.buffers.items()}, merged, dict(h.frames)) for h in self._heads
+            )
+
+    def finish(self) -> tuple[Frozen, ...]:
+        """Return the buffers themselves; nothing is merged afterwards."""
+        with self.lock:
+            return tuple(Frozen(h.buffers, self.merged, dict(h.frames)) for h in self._heads)
+
+    @property
+    def udfs(self) -> tuple[UDF, ...]:
+        """The head node's UDF objects."""
+        return tuple(h.udf for h in self._heads)
+
+
+def _add(dest: Array, src: Array) -> None:
+    np.add(dest, src, out=dest, casting="same_kind") if dest.dtype.kind != "b" else np.logical_or(dest, src, out=dest)
+
+
+REDUCERS: dict[str, Callable[[Array, Array], Any]] = {
+    "sum": _add,
+    "mean": _add,  # the engine divides by the frames inside when results are made
+    "max": lambda dest, src: np.maximum(dest, src, out=dest),
+    "min": lambda dest, src: np.minimum(dest, src, out=dest),
+}
+
+
+def _overrides_merge(udf: UDF) -> bool:
+    return type(udf).merge is not UDF.merge
+
+
+def merge_call(udf: UDF) -> Callable[[MergeView, MergeView], Any]:
+    """Return how to call ``udf.merge``: by keyword where the signature has ``dest`` and ``src``."""
+    names = set(inspect.signature(udf.merge).parameters)
+    if {"dest", "src"} <= names:
+        return lambda dest, src: udf.merge(dest=dest, src=src)
+    return udf.merge

@@ -1,0 +1,74 @@
+"""The two messages between head and workers: `Task` and `Partial`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A partition to fold: rows ``[start, stop)`` of the run's `RowMap`.
+
+    Attributes
+    ----------
+    index
+        Number of the partition within the run.
+    start, stop
+        Rows.
+    params_version
+        Which parameters to use; 0: those of the plan.
+    patches
+        For each UDF the parameters that differ from the plan's; empty for version 0.
+    """
+
+    index: int
+    start: int
+    stop: int
+    params_version: int = 0
+    patches: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(slots=True)
+class Partial:
+    """The folded buffers of one partition, or the delta of large buffers over several.
+
+    Attributes
+    ----------
+    tasks
+        ``(index, start, stop)`` of every partition inside.
+    arrays
+        For each UDF its buffers by name; absent names are not part of this partial.
+    frames
+        Frames folded.
+    seconds
+        Wall time of the fold.
+    cpu_seconds
+        CPU time of the folding thread.
+    bytes_read
+        Raw bytes of the frames.
+    params_version
+        Version of the parameters used.
+    worker
+        Who folded.
+    delta
+        True for large buffers that come after the small ones of the same partitions.
+    warnings
+        Numpy warnings collected while folding: text -> count.
+    """
+
+    tasks: tuple[tuple[int, int, int], ...]
+    arrays: tuple[dict[str, npt.NDArray[Any]], ...]
+    frames: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    bytes_read: int = 0
+    params_version: int = 0
+    worker: str = ""
+    delta: bool = False
+    warnings: dict[str, int] = field(default_factory=dict)
+    last_ids: npt.NDArray[np.int64] | None = None
