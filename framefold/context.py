@@ -18,7 +18,7 @@ from framefold.executor.inline import InlineExecutor
 from framefold.executor.local import LocalExecutor
 from framefold.io.registry import open_source
 from framefold.io.save import save_result
-from framefold.provenance import provenance_of
+from framefold.udfcore.provenance import provenance_of
 from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.plan import RunOptions

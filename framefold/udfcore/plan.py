@@ -183,7 +183,7 @@ class _Draft:
 
 def udf_chain(udf: UDF, options: RunOptions) -> tuple[Transform, ...]:
     """Return the transforms before `udf`: those of the run, then its own (`Pipe`)."""
-    return (*options.pre, *getattr(udf, "pre_transforms", ()))
+    return (*options.pre, *udf.pre_transforms)
 
 
 def _draft(udf: UDF, dataset: Dataset, rows: RowMap, options: RunOptions) -> _Draft:

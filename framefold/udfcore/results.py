@@ -282,7 +282,7 @@ class ResultMaker:
         with merger.lock:
             frozen = merger.finish() if final else merger.freeze()
             merged = merger.merged.copy()
-            udfs = [_bound_copy(u, p, f, plan) for u, p, f in zip(merger.udfs, plan.udfs, frozen, strict=True)]
+            udfs = [bound_copy(u, p, f, plan) for u, p, f in zip(merger.udfs, plan.udfs, frozen, strict=True)]
             version, n_frames = merger.version, merger.n_frames
             versions = (merger.oldest_params or 0, merger.newest_params)
         damage = plan.rows.expand(merged, False).reshape(tuple(plan.dataset.shape.nav))
@@ -300,7 +300,7 @@ class ResultMaker:
         return Snapshot(damage, version, time.time(), n_frames, versions, final, make)
 
 
-def _bound_copy(udf: UDF, plan: UDFPlan, frozen: Frozen, run: Plan) -> UDF:
+def bound_copy(udf: UDF, plan: UDFPlan, frozen: Frozen, run: Plan) -> UDF:
     """Return a shallow copy of the head's UDF that sees the frozen buffers."""
     twin = copy.copy(udf)
     twin.params = copy.copy(udf.params)

@@ -68,6 +68,7 @@ class UDF(Backends):
 
     def __init__(self, **kwargs: Any) -> None:
         self._kwargs = kwargs
+        self.pre_transforms: tuple[Any, ...] = ()
         self.params: Any = Namespace("parameter", kwargs)
         self.results: Any = ResultViews({}, type(self).__name__)
         self.task_data: Any = Namespace("task datum")
@@ -214,7 +215,9 @@ class UDF(Backends):
 
     def copy(self) -> UDF:
         """Return a fresh object with the same parameters."""
-        return type(self)(**self._kwargs)
+        twin = type(self)(**self._kwargs)
+        twin.pre_transforms = self.pre_transforms
+        return twin
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={_short(v)}' for k, v in self._kwargs.items())})"
