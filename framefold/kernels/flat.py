@@ -1,8 +1,8 @@
 """A tile as one contiguous run of memory with a frame stride and a row stride, without a copy.
 
 Numba only vectorises arrays whose last axis is known to be contiguous. Tiles are often views (a row range
-of a memory map, a cropped frame), so kernels take the memory between the first and the last element as a 1-D array
-and walk it with strides counted in elements.
+of a memory map, a cropped frame), so kernels take the memory between the first and the last element as a 1-D
+array and walk it with strides counted in elements.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-_WIDEN = {np.dtype(np.float16): np.dtype(np.float32), np.dtype(np.longdouble): np.dtype(np.float64)}
+_WIDEN: dict[np.dtype[Any], np.dtype[Any]] = {
+    np.dtype(np.float16): np.dtype(np.float32),
+    np.dtype(np.longdouble): np.dtype(np.float64),
+}
 
 
 class FlatTile(NamedTuple):
@@ -36,8 +39,10 @@ def flat_tile(tile: npt.NDArray[Any]) -> FlatTile:
     dtype = tile.dtype
     if dtype.kind == "b":
         tile = tile.view(np.uint8)
-    elif dtype in _WIDEN or not dtype.isnative:
-        tile = tile.astype(_WIDEN[dtype] if dtype in _WIDEN else dtype.newbyteorder("="))
+    elif dtype in _WIDEN:
+        tile = tile.astype(_WIDEN[dtype])
+    elif not dtype.isnative:
+        tile = tile.astype(dtype.newbyteorder("="))
     depth, part = tile.shape[0], tile.shape[1:]
     size = math.prod(part)
     if not tile.flags.c_contiguous and tile.size:
