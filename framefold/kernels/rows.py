@@ -1,0 +1,59 @@
+"""Tiles as rows of pixels: the one array layout that all kernels loop over."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import types
+from numba.core.imputils import impl_ret_borrowed
+from numba.extending import intrinsic
+
+
+def as_rows(tile: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return `tile`, shape ``(depth, *part)``, as a read-only array ``(depth, pixels)``.
+
+    The rows themselves are contiguous, but their distance may be larger than their length: a part of a
+    memory-mapped frame is not copied. Only a tile whose pixels are not contiguous within a frame (a column
+    part, a transposed view) is.
+
+    Read-only always, so that writable and read-only tiles share one compiled kernel.
+    """
+    depth = tile.shape[0]
+    pixels = 1
+    item = tile.itemsize
+    for extent, stride in zip(tile.shape[:0:-1], tile.strides[:0:-1], strict=True):
+        if extent != 1 and stride != pixels * item:
+            tile = np.ascontiguousarray(tile)
+            pixels = math.prod(tile.shape[1:])
+            break
+        pixels *= extent
+    rows = tile.reshape(depth, pixels)
+    if rows is tile:
+        rows = tile.view()
+    rows.flags.writeable = False
+    return rows
+
+
+def as_real(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return complex `rows` as real ones with (re, im) pairs side by side, without a copy."""
+    out = rows.view(np.float32 if rows.dtype == np.complex64 else np.float64)
+    out.flags.writeable = False
+    return out
+
+
+@intrinsic
+def contiguous(typingctx: Any, row: Any) -> Any:
+    """Tell the compiler that the 1-D `row` has unit stride (a row of `as_rows` always has).
+
+    Numba forgets this for a row of an array with a row distance, and code with an unknown stride does not
+    vectorise: 8 GB/s instead of 22 for the sum of uint16 frames.
+    """
+    unit = row.copy(layout="C")
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return impl_ret_borrowed(context, builder, signature.return_type, args[0])
+
+    return unit(types.unliteral(row)), codegen
