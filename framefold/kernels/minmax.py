@@ -33,7 +33,7 @@ def _limit(dtype: npt.DTypeLike, sign: int) -> Any:
         info = np.iinfo(dt)
         return dt.type(info.max if sign > 0 else info.min)
     if dt.kind == "f":
-        return dt.type(sign * np.inf)
+        return np.asarray(sign * np.inf, dt)[()]
     if dt.kind == "b":
         return np.bool_(sign > 0)
     raise DataError(f"{dt} has no order: maximum and minimum need bool, integer or float data")
@@ -97,8 +97,8 @@ def _prepare(
     lowest(tile.dtype)  # refuses what has no order
     if acc.dtype != tile.dtype or acc.shape != shape or not acc.flags.c_contiguous:
         raise DataError(
-            f"extremes of a tile of {tile.dtype} {tile.shape} need a C-contiguous array of {tile.dtype} {shape}, "
-            f"not {acc.dtype} {acc.shape}"
+            f"extremes of a tile of {tile.dtype} {tile.shape} need a C-contiguous array of {tile.dtype} "
+            f"{shape}, not {acc.dtype} {acc.shape}"
         )
     rows = as_rows(tile)
     out = acc.reshape(-1)

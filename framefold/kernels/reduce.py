@@ -27,7 +27,7 @@ def wide_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     try:
         return np.dtype({"b": "u8", "u": "u8", "i": "i8", "f": "f8", "c": "c16"}[kind])
     except KeyError:
-        raise DataError(f"cannot sum {np.dtype(dtype)}: bool, integer, float or complex data are needed") from None
+        raise DataError(f"cannot sum {np.dtype(dtype)}: it takes bool, integer, float or complex") from None
 
 
 def sum_frames_reference(tile: npt.NDArray[Any], acc: npt.NDArray[Any]) -> None:
@@ -56,7 +56,7 @@ def sum_sig_reference(tile: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
 
 
 def sum_sig(tile: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
-    """Add the sum of each frame of `tile`, shape ``(depth, *part)``, to `out`, shape ``(depth,)``, C-contiguous.
+    """Add the sum of each frame of `tile`, ``(depth, *part)``, to `out`, shape ``(depth,)``, C-contiguous.
 
     `out` has the dtype `wide_dtype`.
     """
@@ -92,7 +92,7 @@ def _prepare(tile: npt.NDArray[Any], acc: npt.NDArray[Any]) -> tuple[npt.NDArray
 
 @numba.njit(nogil=True, cache=True)
 def _sum_frames_narrow(rows, acc, scratch):  # type: ignore[no-untyped-def]
-    """8- and 16-bit integers: eight frames at a time into 32 bits, emptied into `acc` before they overflow."""
+    """8- and 16-bit integers: eight frames at a time in 32 bits, emptied into `acc` before they overflow."""
     depth, pixels = rows.shape
     block = scratch.size
     for j0 in range(0, pixels, block):

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
@@ -44,8 +43,7 @@ def as_real(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return out
 
 
-@intrinsic
-def contiguous(typingctx: Any, row: Any) -> Any:
+def _contiguous(typingctx: Any, row: Any) -> Any:
     """Tell the compiler that the 1-D `row` has unit stride (a row of `as_rows` always has).
 
     Numba forgets this for a row of an array with a row distance, and code with an unknown stride does not
@@ -54,6 +52,9 @@ def contiguous(typingctx: Any, row: Any) -> Any:
     unit = row.copy(layout="C")
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return impl_ret_borrowed(context, builder, signature.return_type, args[0])
+        return impl_ret_borrowed(context, builder, signature.return_type, args[0])  # type: ignore[no-untyped-call]
 
-    return unit(types.unliteral(row)), codegen
+    return unit(row), codegen
+
+
+contiguous: Any = intrinsic(_contiguous)

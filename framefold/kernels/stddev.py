@@ -73,7 +73,7 @@ def moments_of_power_sums(
 
 
 def first_mean(tile: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the shift K of every pixel: the mean of the first frames, shape ``part``, float64 or complex128."""
+    """Return the shift K per pixel: the mean of the first frames, shape ``part``, float64 or complex128."""
     total = np.zeros(tile.shape[1:], wide_dtype(tile.dtype))
     first = tile[:_FIRST]
     sum_frames(first, total)
@@ -94,10 +94,10 @@ def deviation_sums_reference(
 def deviation_sums(
     tile: npt.NDArray[Any], shift: npt.NDArray[Any], s1: npt.NDArray[Any], s2: npt.NDArray[Any]
 ) -> None:
-    """Add sum d and sum d^2, d = x - K, of `tile`, ``(depth, *part)``, to `s1` and `s2`, in double precision.
+    """Add sum d and sum d^2, d = x - K, of `tile`, ``(depth, *part)``, to `s1` and `s2`.
 
-    `shift` (K), `s1`, `s2`: float64, or complex128 for complex data, shape ``part``, C-contiguous. For complex data
-    `s2` holds the squares of real and imaginary parts apart.
+    `shift` (K), `s1`, `s2`: float64, or complex128 for complex data, shape ``part``, C-contiguous. For
+    complex data `s2` holds the squares of real and imaginary parts apart.
     """
     rows = _rows(tile)
     double = np.complex128 if tile.dtype.kind == "c" else np.float64
@@ -159,14 +159,14 @@ def _flat(array: npt.NDArray[Any], rows: npt.NDArray[Any], dtype: npt.DTypeLike)
     return array.reshape(-1)
 
 
-def _eight(rows, i, j0, m, p1, p2):  # type: ignore[no-untyped-def]
+def _eight(rows: Any, i: int, j0: int, m: int, p1: Any, p2: Any) -> int:
     """Add frames ``i .. i + 8`` to 32-bit power sums; return a number >= `_SMALL` if any magnitude is."""
     raise NotImplementedError("compiled code only")
 
 
 @overload(_eight)
 def _eight_of(rows, i, j0, m, p1, p2):  # type: ignore[no-untyped-def]
-    # Both forms vectorise in 32-bit lanes; either for the other kind of integer does not (LLVM 20: 3 GB/s, not 16).
+    # Both forms vectorise in 32-bit lanes; each for the other kind of integer does not (3 GB/s, not 16)
     def unsigned(rows, i, j0, m, p1, p2):  # type: ignore[no-untyped-def]
         a = contiguous(rows[i])[j0 : j0 + m]
         b = contiguous(rows[i + 1])[j0 : j0 + m]
