@@ -18,11 +18,11 @@ from framefold.executor.inline import InlineExecutor
 from framefold.executor.local import LocalExecutor
 from framefold.io.registry import open_source
 from framefold.io.save import save_result
-from framefold.udfcore.provenance import provenance_of
 from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.plan import RunOptions
 from framefold.udfcore.pre import Transform
+from framefold.udfcore.provenance import provenance_of
 from framefold.udfcore.results import ResultBuffer, Snapshot, UDFResult
 from framefold.udfcore.roi import as_roi
 from framefold.udfcore.udf import UDF
@@ -119,20 +119,28 @@ class Context:
             key=key,
             **options,
         )
-        ds = Dataset(opened, nav_shape=None if nav_shape is None else tuple(np.atleast_1d(nav_shape)), sync_offset=sync_offset)
+        ds = Dataset(
+            opened,
+            nav_shape=None if nav_shape is None else tuple(np.atleast_1d(nav_shape)),
+            sync_offset=sync_offset,
+        )
         self._last = ds
         return ds
 
     # --- reductions --------------------------------------------------------------------------
 
     @overload
-    def run_udf(self, dataset: Any, udf: UDF, *args: Any, sync: Literal[True] = True, **kwargs: Any) -> UDFResult: ...
+    def run_udf(
+        self, dataset: Any, udf: UDF, *args: Any, sync: Literal[True] = True, **kwargs: Any
+    ) -> UDFResult: ...
     @overload
     def run_udf(
         self, dataset: Any, udf: Iterable[UDF], *args: Any, sync: Literal[True] = True, **kwargs: Any
     ) -> tuple[UDFResult, ...]: ...
     @overload
-    def run_udf(self, dataset: Any, udf: Any, *args: Any, sync: Literal[False], **kwargs: Any) -> Awaitable[Any]: ...
+    def run_udf(
+        self, dataset: Any, udf: Any, *args: Any, sync: Literal[False], **kwargs: Any
+    ) -> Awaitable[Any]: ...
     def run_udf(
         self,
         dataset: Any,
@@ -202,7 +210,9 @@ class Context:
         """
         single = isinstance(udf, (UDF, type))
         udfs = [udf] if single else list(udf)
-        options = self._options(dataset, udfs, roi, corrections, backends, pre, partition_frames, deterministic, dtype_policy)
+        options = self._options(
+            dataset, udfs, roi, corrections, backends, pre, partition_frames, deterministic, dtype_policy
+        )
         ds, opts = options
 
         def work() -> Any:
@@ -258,7 +268,9 @@ class Context:
         if publish not in ("auto", "merge", "latest"):
             raise UDFError(f"publish={publish!r} is not one of 'auto', 'merge', 'latest'")
         udfs = [udf] if isinstance(udf, (UDF, type)) else list(udf)
-        ds, opts = self._options(dataset, udfs, roi, corrections, backends, pre, partition_frames, deterministic, dtype_policy)
+        ds, opts = self._options(
+            dataset, udfs, roi, corrections, backends, pre, partition_frames, deterministic, dtype_policy
+        )
         run = self._run(ds, udfs, opts, progress, retries, validate)
         steps = latest(run, publish_interval) if publish == "latest" else by_merge(run)
         viewers = _viewers(plots, self.plot_class, run, udfs)
@@ -363,7 +375,11 @@ class Context:
         options = RunOptions(
             roi=as_roi(roi, tuple(ds.shape.nav), ds.name),
             corrections=corrections,
-            backends=(backends,) if isinstance(backends, str) else None if backends is None else tuple(backends),
+            backends=(backends,)
+            if isinstance(backends, str)
+            else None
+            if backends is None
+            else tuple(backends),
             pre=tuple(pre),
             dtype_policy=dtype_policy,
             partition_frames=partition_frames,
@@ -372,7 +388,13 @@ class Context:
         return ds, options
 
     def _run(
-        self, ds: Dataset, udfs: Sequence[Any], options: RunOptions, progress: Progress, retries: int, validate: bool
+        self,
+        ds: Dataset,
+        udfs: Sequence[Any],
+        options: RunOptions,
+        progress: Progress,
+        retries: int,
+        validate: bool,
     ) -> Run:
         observers = []
         if progress:
@@ -478,7 +500,9 @@ def _viewed(steps: Iterator[Snapshot], viewers: Any) -> Iterator[Snapshot]:
 _EXECUTORS = ("inline", "threads", "dask")
 
 
-def _make_executor(where: Any, workers: int | None, executor: Any, threads_per_worker: int | None) -> Executor:
+def _make_executor(
+    where: Any, workers: int | None, executor: Any, threads_per_worker: int | None
+) -> Executor:
     if isinstance(where, str) and where in _EXECUTORS:
         where, executor = None, where
     if executor is not None and not isinstance(executor, str):
@@ -490,7 +514,9 @@ def _make_executor(where: Any, workers: int | None, executor: Any, threads_per_w
     if executor == "inline":
         return InlineExecutor()
     address = os.environ.get("DASK_SCHEDULER_ADDRESS") if where is None and workers is None else None
-    if executor == "threads" or (where is None and workers is None and executor is None and not address and not _active_client()):
+    if executor == "threads" or (
+        where is None and workers is None and executor is None and not address and not _active_client()
+    ):
         return LocalExecutor(threads_per_worker)
     if workers is not None and workers < 1:
         raise ExecutorError(f"workers must be at least 1, got {workers}")
@@ -507,6 +533,3 @@ def _active_client() -> Any:
     from distributed.client import _get_global_client  # noqa: PLC0415
 
     return _get_global_client()
-
-
-

@@ -105,7 +105,11 @@ class Run:
         """
         plan = self.plan
         self._started = time.perf_counter()
-        self._tell(RunStarted(plan.n_rows, plan.dataset.shape.sig.size * plan.dataset.dtype.itemsize, plan.dataset.name))
+        self._tell(
+            RunStarted(
+                plan.n_rows, plan.dataset.shape.sig.size * plan.dataset.dtype.itemsize, plan.dataset.name
+            )
+        )
         error: BaseException | None = None
         stream = self.executor.run(self.job)
         try:
@@ -116,7 +120,7 @@ class Run:
                     yield
             if self.feed.cancelled.is_set():
                 raise UDFRunCancelled(f"UDF run cancelled after {self.merger.partitions} partitions")
-        except UDFRunCancelled as exc:
+        except UDFRunCancelled:
             exc = UDFRunCancelled(f"UDF run cancelled after {self.merger.partitions} partitions")
             exc.partial = self.snapshot(final=False)
             error = exc
@@ -199,7 +203,9 @@ class Run:
             For names that the UDF does not take, or if a patch changes buffer declarations.
         """
         if len(patches) != len(self.udfs):
-            raise ParameterError(f"{len(patches)} patches for {len(self.udfs)} UDFs: pass one dict per UDF, {{}} for no change")
+            raise ParameterError(
+                f"{len(patches)} patches for {len(self.udfs)} UDFs: pass one dict per UDF, {{}} for no change"
+            )
         for udf, plan, patch in zip(self.udfs, self.plan.udfs, patches, strict=True):
             _check_patch(udf, plan, patch)
         for i, patch in enumerate(patches):
@@ -221,7 +227,9 @@ def _check_patch(udf: UDF, plan: Any, patch: Mapping[str, Any]) -> None:
     twin = type(udf)(**{**udf._kwargs, **patch})
     twin.meta = udf.meta
     if declarations(twin, plan.info.input_dtype) != dict(plan.decls):
-        raise ParameterError(f"{plan.name}: the patch {dict(patch)!r} changes the declared buffers; start a new run")
+        raise ParameterError(
+            f"{plan.name}: the patch {dict(patch)!r} changes the declared buffers; start a new run"
+        )
 
 
 _MISSING = object()
@@ -319,4 +327,3 @@ def to_end(run: Run) -> Snapshot:
     for _ in run.partials():
         pass
     return run.snapshot(final=True)
-

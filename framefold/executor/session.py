@@ -14,7 +14,9 @@ class LocalSession:
 
     def __init__(self, factory: Callable[[int], Any], rank: int) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=f"framefold-session-{rank}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name=f"framefold-session-{rank}", daemon=True
+        )
         self._thread.start()
         self._closed = False
 

@@ -106,7 +106,9 @@ def check_udf(
     if given is not None:
         shape, dtype = given.shape, given.dtype
     if shape is None and any(isinstance(v, AuxData) and v.kind != "single" for v in udf._kwargs.values()):
-        raise UDFError("the UDF has auxiliary data: pass shape=, the shape of the dataset that they belong to")
+        raise UDFError(
+            "the UDF has auxiliary data: pass shape=, the shape of the dataset that they belong to"
+        )
     _check_merge_declared(udf)
     _check_copies(udf)
 
@@ -161,7 +163,9 @@ def _check_copies(udf: UDF) -> None:
         once = type(udf)(**udf._kwargs)
         twice = type(udf)(**once._kwargs)
     except TypeError as exc:
-        raise AssertionError(f"{type(udf).__name__}.__init__ does not accept its own parameters: {exc}") from exc
+        raise AssertionError(
+            f"{type(udf).__name__}.__init__ does not accept its own parameters: {exc}"
+        ) from exc
     assert list(once._kwargs) == list(twice._kwargs), (
         f"{type(udf).__name__}.__init__ is not idempotent: {list(once._kwargs)} became {list(twice._kwargs)}"
     )
@@ -185,11 +189,15 @@ def _options(case: Case, plain: bool) -> RunOptions:
         bad = np.zeros(case.sig, dtype=bool)
         if bad.size > 1:
             bad.flat[int(rng.integers(bad.size))] = True
-        corrections = Corrections(dark=rng.random(case.sig), gain=rng.random(case.sig) + 0.5, excluded_pixels=bad)
+        corrections = Corrections(
+            dark=rng.random(case.sig), gain=rng.random(case.sig) + 0.5, excluded_pixels=bad
+        )
     rows = int(np.prod(case.nav)) if roi is None else int(roi.sum())
     borders = ((0, rows) if rows else (0,)) if plain else case.borders
     tile = (max(1, rows), *case.sig) if plain else (case.tile[0], case.tile[1], *case.sig[1:])
-    return RunOptions(roi=roi, corrections=corrections, borders=borders, tile_shape=tile if case.sig else None)
+    return RunOptions(
+        roi=roi, corrections=corrections, borders=borders, tile_shape=tile if case.sig else None
+    )
 
 
 def _check_case(udf: UDF, case: Case, given: Array | None, rtol: float | None) -> None:
@@ -199,7 +207,12 @@ def _check_case(udf: UDF, case: Case, given: Array | None, rtol: float | None) -
     truth = _run(udf, dataset, _options(case, plain=True), range(1), udf.get_method())
     found = _run(udf, dataset, _options(case, plain=False), case.order, udf.get_method())
     for name, want in truth.items():
-        _compare(f"{type(udf).__name__}: result {name!r} depends on partitions, tiles or order: {case}", want, found[name], rtol)
+        _compare(
+            f"{type(udf).__name__}: result {name!r} depends on partitions, tiles or order: {case}",
+            want,
+            found[name],
+            rtol,
+        )
 
 
 def _run(
@@ -232,12 +245,20 @@ def _run(
         merger.merge(delta)
     if aliased is not None:
         for name, arr in aliased[0].arrays.items():
-            _equal(f"{type(udf).__name__}: a snapshot of {name!r} changed after it was taken", aliased[1][name], arr)
+            _equal(
+                f"{type(udf).__name__}: a snapshot of {name!r} changed after it was taken",
+                aliased[1][name],
+                arr,
+            )
     final = merger.finish()[0]
     first = _results(twin, plan, final)
     second = _results(twin, plan, final)
     for name in first:
-        _equal(f"{type(udf).__name__}.get_results is not pure: {name!r} differs in a second call", first[name].raw_data, second[name].raw_data)
+        _equal(
+            f"{type(udf).__name__}.get_results is not pure: {name!r} differs in a second call",
+            first[name].raw_data,
+            second[name].raw_data,
+        )
     return first
 
 
@@ -255,7 +276,9 @@ def _equal(text: str, want: Array, got: Array) -> None:
 
 def _compare(text: str, want: ResultBuffer, got: ResultBuffer, rtol: float | None) -> None:
     a, b = want.raw_data, got.raw_data
-    assert a.shape == b.shape and a.dtype == b.dtype, f"{text}: {a.shape} {a.dtype} became {b.shape} {b.dtype}"
+    assert a.shape == b.shape and a.dtype == b.dtype, (
+        f"{text}: {a.shape} {a.dtype} became {b.shape} {b.dtype}"
+    )
     assert np.array_equal(want.valid_mask, got.valid_mask), f"{text}: the valid mask differs"
     if a.dtype.kind not in "fc":
         if a.dtype == object:

@@ -43,9 +43,13 @@ class AuxData:
         target = np.dtype(dtype)
         given = np.asarray(data)
         if not _castable(given, target):
-            raise UDFError(f"aux data of dtype {given.dtype} cannot be cast safely to {target}: pass dtype={given.dtype!s}")
+            raise UDFError(
+                f"aux data of dtype {given.dtype} cannot be cast safely to {target}: pass dtype={given.dtype!s}"
+            )
         self.kind = kind
-        self.extra_shape = (int(extra_shape),) if np.ndim(extra_shape) == 0 and extra_shape != () else tuple(extra_shape)
+        self.extra_shape = (
+            (int(extra_shape),) if np.ndim(extra_shape) == 0 and extra_shape != () else tuple(extra_shape)
+        )
         self.dtype = target
         self.array = np.ascontiguousarray(given, dtype=target)
         self.array.flags.writeable = False

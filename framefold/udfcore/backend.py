@@ -48,7 +48,15 @@ class Backends:
     DENSE_BACKENDS: ClassVar[frozenset[str]] = frozenset({NUMPY, "numpy.matrix", CUDA, CUPY})
     D2_BACKENDS: ClassVar[frozenset[str]] = frozenset({"numpy.matrix", *_SCIPY, *_CUPY_SPARSE})
     ND_BACKENDS: ClassVar[frozenset[str]] = frozenset({NUMPY, CUDA, CUPY, *_PYDATA})
-    BACKEND_ALL: ClassVar[tuple[str, ...]] = (NUMPY, CUDA, CUPY, "numpy.matrix", *_SCIPY, *_PYDATA, *_CUPY_SPARSE)
+    BACKEND_ALL: ClassVar[tuple[str, ...]] = (
+        NUMPY,
+        CUDA,
+        CUPY,
+        "numpy.matrix",
+        *_SCIPY,
+        *_PYDATA,
+        *_CUPY_SPARSE,
+    )
 
 
 def backend_of(arr: Any) -> str:

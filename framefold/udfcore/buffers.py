@@ -106,7 +106,7 @@ class BufferDecl:
         """Return a new array that holds the start value everywhere."""
         start = self.start
         shape = self.shape(rows, sig)
-        if self.dtype.kind in "Mm" or isinstance(start, (int, float)) and start == 0:
+        if self.dtype.kind in "Mm" or (isinstance(start, (int, float)) and start == 0):
             return np.zeros(shape, dtype=self.dtype)
         return np.full(shape, start, dtype=self.dtype)
 

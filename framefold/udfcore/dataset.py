@@ -57,7 +57,8 @@ class Dataset:
         n = math.prod(nav)
         if nav_shape is not None and n < n_source:
             warnings.warn(
-                f"nav_shape {nav} holds {n} frames, the source has {n_source}: the rest is ignored", stacklevel=3
+                f"nav_shape {nav} holds {n} frames, the source has {n_source}: the rest is ignored",
+                stacklevel=3,
             )
         if nav_shape is not None and n > n_source:
             warnings.warn(

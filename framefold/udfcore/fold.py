@@ -20,7 +20,7 @@ from framefold.udfcore.params import Namespace
 from framefold.udfcore.plan import LanePlan, Plan, UDFPlan
 from framefold.udfcore.task import Partial, Task
 from framefold.udfcore.tile import TileSlice
-from framefold.udfcore.udf import UDF, UDFMethod
+from framefold.udfcore.udf import UDFMethod
 
 Array = npt.NDArray[Any]
 _IO_RETRIES = 2
@@ -33,9 +33,7 @@ class Folder:
         self.plan = plan
         self.worker = worker
         self._udfs = [_Instance(p, plan, threads) for p in plan.udfs]
-        self._lanes = [
-            (lane, [self._udfs[i] for i in lane.udfs], _Tiles(plan, lane)) for lane in plan.lanes
-        ]
+        self._lanes = [(lane, [self._udfs[i] for i in lane.udfs], _Tiles(plan, lane)) for lane in plan.lanes]
         self._blocks: dict[tuple[int, ...], Array] = {}
         self._version = 0
         self._pending: list[tuple[int, int, int]] = []
@@ -215,7 +213,11 @@ class _Instance:
                 self.buffers[name] = self._resident[name]
             else:
                 self.buffers[name] = decl.allocate(n, plan.sig)
-        self._nav = [(k, _rows_of(self.buffers[k], d)) for k, d in plan.decls.items() if d.kind == "nav" and k in self.buffers]
+        self._nav = [
+            (k, _rows_of(self.buffers[k], d))
+            for k, d in plan.decls.items()
+            if d.kind == "nav" and k in self.buffers
+        ]
         self._sig = [k for k, d in plan.decls.items() if d.kind == "sig" and k in self.buffers]
         self._aux_nav = {}
         for name, (kind, flat) in self._aux.items():
@@ -228,7 +230,10 @@ class _Instance:
         meta._start, meta._count = task.start, n
         meta._sig = None
         self._bind_whole()
-        self._hook("get_task_data", lambda: vars(udf).__setitem__("task_data", Namespace("task datum", udf.get_task_data())))
+        self._hook(
+            "get_task_data",
+            lambda: vars(udf).__setitem__("task_data", Namespace("task datum", udf.get_task_data())),
+        )
         self._hook("preprocess", udf.preprocess)
 
     def process(self, tile: Any, start: int, stop: int, part: int) -> None:
@@ -263,7 +268,13 @@ class _Instance:
             if self._aux_nav:
                 names = [k for k, _ in self._nav]
                 params, aux_names = self._params, list(self._aux_nav)
-                for row, frame, *rest in zip(rows, tile, *(v[a:b] for _, v in self._nav), *(v[a:b] for v in self._aux_nav.values()), strict=False):
+                for row, frame, *rest in zip(
+                    rows,
+                    tile,
+                    *(v[a:b] for _, v in self._nav),
+                    *(v[a:b] for v in self._aux_nav.values()),
+                    strict=False,
+                ):
                     meta._start = row
                     views.update(zip(names, rest, strict=False))
                     params.update(zip(aux_names, rest[len(names) :], strict=True))
@@ -455,7 +466,10 @@ def _sub(block: Array, read_part: tuple[slice, ...], part: tuple[slice, ...]) ->
     if part == read_part:
         return block
     return block[
-        (slice(None), *(slice(p.start - r.start, p.stop - r.start) for p, r in zip(part, read_part, strict=True)))
+        (
+            slice(None),
+            *(slice(p.start - r.start, p.stop - r.start) for p, r in zip(part, read_part, strict=True)),
+        )
     ]
 
 
@@ -504,4 +518,3 @@ def _frames_text(plan: Plan, ids: npt.NDArray[np.int64]) -> str:
         return f"frames {ids[0]}..{ids[-1]}"
     where = tuple(int(i) for i in np.unravel_index(int(ids[0]), tuple(plan.dataset.shape.nav)))
     return f"frame {where if len(where) > 1 else where[0]} [flat {ids[0]}]"
-

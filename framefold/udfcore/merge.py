@@ -95,7 +95,9 @@ class Merger:
             if ids <= seen:
                 return False
             if ids & seen:
-                raise UDFError(f"partitions {sorted(ids & seen)} came twice inside a larger delta; please report this")
+                raise UDFError(
+                    f"partitions {sorted(ids & seen)} came twice inside a larger delta; please report this"
+                )
             for head, arrays in zip(self._heads, partial.arrays, strict=True):
                 self._merge_one(head, partial, arrays)
             seen |= ids
@@ -126,13 +128,14 @@ class Merger:
                     _, start, stop = partial.tasks[0]
                     dest = dest[start:stop]
                 REDUCERS[decl.reduce](dest, src)
-        if partial.delta or not custom and not _overrides_merge(head.udf):
+        if partial.delta or (not custom and not _overrides_merge(head.udf)):
             return
         if not custom and all(d.reduce for d in head.plan.decls.values() if d.use != "result_only"):
             return
         _, start, stop = partial.tasks[0]
         dest_arrays = {
-            k: head.buffers[k][start:stop] if head.plan.decls[k].kind == "nav" else head.buffers[k] for k in custom
+            k: head.buffers[k][start:stop] if head.plan.decls[k].kind == "nav" else head.buffers[k]
+            for k in custom
         }
         self._custom(head, start, stop, dest_arrays, custom)
 
@@ -183,7 +186,8 @@ class Merger:
         with self.lock:
             merged = self.merged.copy()
             return tuple(
-                Frozen({k: v.copy() for k, v in h.buffers.items()}, merged, dict(h.frames)) for h in self._heads
+                Frozen({k: v.copy() for k, v in h.buffers.items()}, merged, dict(h.frames))
+                for h in self._heads
             )
 
     def finish(self) -> tuple[Frozen, ...]:
@@ -198,7 +202,9 @@ class Merger:
 
 
 def _add(dest: Array, src: Array) -> None:
-    np.add(dest, src, out=dest, casting="same_kind") if dest.dtype.kind != "b" else np.logical_or(dest, src, out=dest)
+    np.add(dest, src, out=dest, casting="same_kind") if dest.dtype.kind != "b" else np.logical_or(
+        dest, src, out=dest
+    )
 
 
 REDUCERS: dict[str, Callable[[Array, Array], Any]] = {

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from framefold.udfcore.pre import Transform
 
 
-def Pipe(transforms: Sequence[Transform], udf: UDF) -> UDF:  # noqa: N802  # reads as a constructor
+def Pipe(transforms: Sequence[Transform], udf: UDF) -> UDF:  # reads as a constructor
     """Return a copy of `udf` that sees the data after `transforms`, after those of the run's ``pre=``.
 
     Parameters

@@ -131,9 +131,7 @@ def make_plan(dataset: Dataset, udfs: Sequence[UDF], options: RunOptions) -> Pla
     """
     nav = dataset.shape.nav
     roi = options.roi
-    rows = row_map(
-        nav.size, dataset.valid, dataset.sync_offset, None if roi is None else roi.reshape(-1)
-    )
+    rows = row_map(nav.size, dataset.valid, dataset.sync_offset, None if roi is None else roi.reshape(-1))
     run_id = uuid.uuid4().hex[:12]
     corrections = options.corrections
     if corrections is not None:
@@ -150,8 +148,14 @@ def make_plan(dataset: Dataset, udfs: Sequence[UDF], options: RunOptions) -> Pla
     lanes: list[LanePlan] = []
     schemes: dict[int, TilingScheme] = {}
     for (method, dtype, backend, chain, correct, whole), members in groups.items():
-        scheme = _scheme(method, [drafts[i].udf for i in members], dataset, dtype, chain, correct, whole, options)
-        prepared = corrections.prepare(tuple(dataset.shape.sig), _correct_dtype(dtype, chain)) if correct and corrections else None
+        scheme = _scheme(
+            method, [drafts[i].udf for i in members], dataset, dtype, chain, correct, whole, options
+        )
+        prepared = (
+            corrections.prepare(tuple(dataset.shape.sig), _correct_dtype(dtype, chain))
+            if correct and corrections
+            else None
+        )
         whole_reads = chain is not None or (prepared is not None and prepared.needs_halo)
         read_parts_wanted.append(None if whole_reads else scheme)
         lanes.append(LanePlan(tuple(members), method, dtype, backend, chain, scheme, prepared, ()))
@@ -159,9 +163,7 @@ def make_plan(dataset: Dataset, udfs: Sequence[UDF], options: RunOptions) -> Pla
     read_parts = _read_parts(dataset, read_parts_wanted)
     lanes = [_nest(lane, read_parts) for lane in lanes]
     read_depth = _read_depth(dataset, lanes, read_parts)
-    plans = tuple(
-        _udf_plan(d, dataset, rows, options, schemes[i], run_id) for i, d in enumerate(drafts)
-    )
+    plans = tuple(_udf_plan(d, dataset, rows, options, schemes[i], run_id) for i, d in enumerate(drafts))
     max_rows = _max_rows(dataset, plans, lanes)
     chunk = max(1, dataset.source.natural_chunks[0]) if roi is None else 1
     limits = [u.engine.lanes for u in udfs if u.engine.lanes]
@@ -207,7 +209,9 @@ def _draft(udf: UDF, dataset: Dataset, rows: RowMap, options: RunOptions) -> _Dr
     if not isinstance(method, UDFMethod):
         raise UDFError(f"{type(udf).__name__}.get_method returned {method!r}, expected one of UDF.UDF_METHOD")
     if not hasattr(udf, f"process_{method.value}"):
-        raise UDFError(f"{type(udf).__name__}.get_method returned {method}, but there is no process_{method.value}")
+        raise UDFError(
+            f"{type(udf).__name__}.get_method returned {method}, but there is no process_{method.value}"
+        )
     dtype = np.result_type(udf.get_preferred_input_dtype(), source_dtype)
     wanted = udf.get_backends()
     wanted = (wanted,) if isinstance(wanted, str) else tuple(wanted)
@@ -274,7 +278,9 @@ def declarations(udf: UDF, dtype: np.dtype[Any]) -> dict[str, BufferDecl]:
         raise UDFError(f"{name}.get_result_buffers returned {type(declared).__name__}, expected a dict")
     for key, decl in declared.items():
         if not isinstance(decl, BufferDecl):
-            raise UDFError(f"{name}.get_result_buffers: {key!r} is a {type(decl).__name__}, expected self.buffer(...)")
+            raise UDFError(
+                f"{name}.get_result_buffers: {key!r} is a {type(decl).__name__}, expected self.buffer(...)"
+            )
         if not isinstance(key, str) or not key.isidentifier() or key.startswith("_"):
             raise UDFError(f"{name}.get_result_buffers: {key!r} is not a public identifier")
     return {key: decl.resolve(dtype) for key, decl in declared.items()}
@@ -334,21 +340,25 @@ def _forced(method: UDFMethod, sig: tuple[int, ...], tile_shape: tuple[int, ...]
     if len(part) != len(sig):
         raise UDFError(f"tile shape {tile_shape} does not have the axes (depth, {', '.join(map(str, sig))})")
     if method is UDFMethod.FRAME and tuple(part) != sig:
-        raise UDFError(f"process_frame needs whole frames: tile shape {tile_shape} cuts frames of shape {sig}")
+        raise UDFError(
+            f"process_frame needs whole frames: tile shape {tile_shape} cuts frames of shape {sig}"
+        )
     from framefold.udfcore.shapes import Slice  # noqa: PLC0415
 
     parts = tuple(s.get() for s in Slice.from_shape(sig, len(sig)).subslices(part))
     return TilingScheme(depth, parts, sig)
 
 
-def _read_parts(
-    dataset: Dataset, wanted: Sequence[TilingScheme | None]
-) -> tuple[tuple[slice, ...], ...]:
+def _read_parts(dataset: Dataset, wanted: Sequence[TilingScheme | None]) -> tuple[tuple[slice, ...], ...]:
     """Return the parts in which raw data are read: those of the only scheme, else whole frames."""
     sig = tuple(dataset.shape.sig)
     whole = (tuple(slice(0, n) for n in sig),)
     source = dataset.source
-    if source.is_view or not wanted or any(w is None or w.parts != wanted[0].parts for w in wanted if wanted[0] is not None):
+    if (
+        source.is_view
+        or not wanted
+        or any(w is None or w.parts != wanted[0].parts for w in wanted if wanted[0] is not None)
+    ):
         return whole
     first = wanted[0]
     if first is None or len(first.parts) == 1:
@@ -366,7 +376,8 @@ def _nest(lane: LanePlan, read_parts: tuple[tuple[slice, ...], ...]) -> LanePlan
         tuple(
             i
             for i, part in enumerate(lane.scheme.parts)
-            if len(read_parts) == 1 or all(r.start <= s.start and s.stop <= r.stop for r, s in zip(read, part, strict=True))
+            if len(read_parts) == 1
+            or all(r.start <= s.start and s.stop <= r.stop for r, s in zip(read, part, strict=True))
         )
         for read in read_parts
     )

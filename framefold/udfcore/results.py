@@ -179,7 +179,9 @@ class UDFResult(Mapping[str, ResultBuffer]):
 
     def __getattr__(self, name: str) -> ResultBuffer:
         if name.startswith("_") or name not in self.__dict__.get("_buffers", {}):
-            raise AttributeError(f"no result {name!r}; there are: {', '.join(self.__dict__.get('_buffers', {}))}")
+            raise AttributeError(
+                f"no result {name!r}; there are: {', '.join(self.__dict__.get('_buffers', {}))}"
+            )
         return self._buffers[name]
 
     def save(self, path: Any, *, overwrite: bool = False) -> None:
@@ -205,8 +207,7 @@ def _data_array(buf: ResultBuffer) -> Any:
     names = [a.name or f"{buf.kind}{i}" for i, a in enumerate(axes)]
     names += [f"{buf.name}_{i}" for i in range(len(buf.shape) - len(axes))]
     coords = {
-        n: (n, a.values(size), {"units": a.units})
-        for n, a, size in zip(names, axes, buf.shape, strict=False)
+        n: (n, a.values(size), {"units": a.units}) for n, a, size in zip(names, axes, buf.shape, strict=False)
     }
     return xarray.DataArray(buf.data, dims=names, coords=coords, name=buf.name)
 
@@ -269,7 +270,11 @@ class ResultMaker:
     """Turns frozen buffers into results: binds a copy of the head's UDF and runs `get_results`."""
 
     def __init__(
-        self, plan: Plan, merger: Merger, provenance: Callable[[], Mapping[str, Any]], saver: Saver | None = None
+        self,
+        plan: Plan,
+        merger: Merger,
+        provenance: Callable[[], Mapping[str, Any]],
+        saver: Saver | None = None,
     ) -> None:
         self._plan = plan
         self._merger = merger
@@ -365,15 +370,21 @@ def _result(name: str, decl: BufferDecl, plan: UDFPlan, value: Any, frozen: Froz
     if arr.size != int(np.prod(shape, dtype=np.int64)):
         nav = tuple(plan.info.dataset_shape.nav)
         full = (*nav, *decl.extra_shape)
-        if decl.kind == "nav" and plan.info.rows.ids is not None and arr.size == int(np.prod(full, dtype=np.int64)):
+        if (
+            decl.kind == "nav"
+            and plan.info.rows.ids is not None
+            and arr.size == int(np.prod(full, dtype=np.int64))
+        ):
             arr = arr.reshape((-1, *decl.extra_shape))[plan.info.rows.ids]
             mask = None if mask is None else mask.reshape((-1, *decl.extra_shape))[plan.info.rows.ids]
         else:
             raise UDFError(
                 f"{plan.name}.get_results returned {name!r} with shape {arr.shape}, declared {decl.kind} {shape}"
             )
-    if arr.dtype != decl.dtype and _kind(arr.dtype) != _kind(decl.dtype) and not (
-        decl.dtype.kind in "fc" and np.can_cast(arr.dtype, decl.dtype, "same_kind")
+    if (
+        arr.dtype != decl.dtype
+        and _kind(arr.dtype) != _kind(decl.dtype)
+        and not (decl.dtype.kind in "fc" and np.can_cast(arr.dtype, decl.dtype, "same_kind"))
     ):
         raise UDFError(
             f"{plan.name}.get_results returned {name!r} as {arr.dtype}, declared {decl.dtype}. "
@@ -396,9 +407,13 @@ def _kind(dtype: np.dtype[Any]) -> str:
 
 
 def _advice(dtype: np.dtype[Any]) -> str:
-    return {"f": "a real array", "i": "integers", "u": "integers", "b": "booleans", "c": "a complex array"}.get(
-        dtype.kind, f"an array of {dtype}"
-    )
+    return {
+        "f": "a real array",
+        "i": "integers",
+        "u": "integers",
+        "b": "booleans",
+        "c": "a complex array",
+    }.get(dtype.kind, f"an array of {dtype}")
 
 
 def _outside(dtype: np.dtype[Any]) -> Any:

@@ -144,7 +144,9 @@ def _from_coordinates(roi: Any, nav: tuple[int, ...]) -> Flags | None:
             return None
         entries = list(roi)
         if n == 1:  # plain integers are coordinates of a 1-D scan, unless they are a 0/1 mask of its size
-            whole = all(isinstance(e, (int, np.integer)) and not isinstance(e, (bool, np.bool_)) for e in entries)
+            whole = all(
+                isinstance(e, (int, np.integer)) and not isinstance(e, (bool, np.bool_)) for e in entries
+            )
             if whole and entries and len(entries) != nav[0]:
                 entries = [(int(e),) for e in entries]
     if not entries:
@@ -153,7 +155,12 @@ def _from_coordinates(roi: Any, nav: tuple[int, ...]) -> Flags | None:
     for entry in entries:
         if is_coordinate(entry):
             pairs.append((tuple(entry), True))
-        elif isinstance(entry, tuple) and len(entry) == 2 and is_coordinate(entry[0]) and isinstance(entry[1], (bool, np.bool_)):
+        elif (
+            isinstance(entry, tuple)
+            and len(entry) == 2
+            and is_coordinate(entry[0])
+            and isinstance(entry[1], (bool, np.bool_))
+        ):
             pairs.append((tuple(entry[0]), bool(entry[1])))
         else:
             return None

@@ -200,7 +200,9 @@ class Slice:
     def shift_by(self, offset: Sequence[int]) -> Slice:
         """Return this slice moved by `offset` (one number per axis)."""
         if len(offset) != len(self.origin):
-            raise DataError(f"offset {tuple(offset)} has {len(offset)} entries, the slice {len(self.origin)} axes")
+            raise DataError(
+                f"offset {tuple(offset)} has {len(offset)} entries, the slice {len(self.origin)} axes"
+            )
         return Slice(tuple(int(a + b) for a, b in zip(self.origin, offset, strict=True)), self.shape)
 
     def discard_nav(self) -> Slice:
@@ -220,8 +222,7 @@ class Slice:
         for index in np.ndindex(*counts):
             origin = tuple(o + i * s for o, i, s in zip(self.origin, index, shape, strict=True))
             extent = tuple(
-                min(s, o0 + n - o)
-                for s, o0, n, o in zip(shape, self.origin, self.shape, origin, strict=True)
+                min(s, o0 + n - o) for s, o0, n, o in zip(shape, self.origin, self.shape, origin, strict=True)
             )
             yield Slice(origin, Shape(extent, sig_dims=self.shape.sig_dims))
 
@@ -255,4 +256,6 @@ class Slice:
         start = self.origin[0]
         before = int(np.count_nonzero(flat[:start]))
         inside = int(np.count_nonzero(flat[start : start + self.shape[0]]))
-        return Slice((before, *self.origin[1:]), Shape((inside, *self.shape.sig), sig_dims=self.shape.sig_dims))
+        return Slice(
+            (before, *self.origin[1:]), Shape((inside, *self.shape.sig), sig_dims=self.shape.sig_dims)
+        )

@@ -121,7 +121,11 @@ def tile_scheme(
     limit = max(float(itemsize), limit)
     frame = math.prod(sig) * itemsize
     if whole or not sig or frame * depth <= limit:
-        return TilingScheme(max(1, depth, int(limit // max(1, frame))), cut_rows(sig, max(1, sig[0]) if sig else 1), tuple(sig))
+        return TilingScheme(
+            max(1, depth, int(limit // max(1, frame))),
+            cut_rows(sig, max(1, sig[0]) if sig else 1),
+            tuple(sig),
+        )
     row = max(1, frame // sig[0])
     per_frame = max(limit / depth, min(MIN_PART_BYTES, limit))
     rows = max(1, int(per_frame // row))

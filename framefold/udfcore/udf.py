@@ -127,9 +127,7 @@ class UDF(Backends):
     def get_results(self) -> Mapping[str, Any]:
         """Return the results by name, from merged buffers; pure, may be called at any time."""
         return {
-            name: self.results[name]
-            for name in self.results
-            if self.results.get_buffer(name).use is None
+            name: self.results[name] for name in self.results if self.results.get_buffer(name).use is None
         }
 
     def get_plots(self) -> Sequence[Any]:
