@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import re
 import sys
 from pathlib import Path
 
@@ -32,6 +33,8 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+# attributes as a list: several are properties too, and those have entries of their own
+napoleon_use_ivar = True
 # `name` in docstrings is a name in code, not a link that must resolve
 default_role = "code"
 
@@ -95,9 +98,18 @@ def _write_if_new(path: Path, text: str) -> None:
         path.write_text(text)
 
 
+def _bars_are_bars(_app: object, _what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
+    """Escape ``|`` outside of literals: in our docstrings it is the absolute value, not a substitution."""
+    for i, line in enumerate(lines):
+        parts = re.split(r"(``.*?``)", line)
+        parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
+        lines[i] = "".join(parts)
+
+
 def setup(app: object) -> None:
-    """Hook the reference pages in, before Sphinx lists its sources."""
+    """Hook in the reference pages, before Sphinx lists its sources, and the docstrings' conventions."""
     app.connect("builder-inited", _write_reference)  # type: ignore[attr-defined]
+    app.connect("autodoc-process-docstring", _bars_are_bars)  # type: ignore[attr-defined]
 
 
 version = release = getattr(framefold, "__version__", "0.1.0")
