@@ -178,8 +178,8 @@ class Context:
         backends
             Restrict the array backends.
         plots
-            True, ``"browser"``, or what to draw: ``[name or (name, function), ...]``, a list of such lists for several
-            UDFs, or plot objects with ``update(snapshot)``.
+            True, ``"browser"``, or what to draw: ``[name or (name, function), ...]``, a list of such lists
+            for several UDFs, or plot objects with ``update(snapshot)``.
         sync
             False: return an awaitable.
         pre
@@ -258,8 +258,9 @@ class Context:
         Parameters
         ----------
         publish
-            ``"merge"``: one snapshot per merged partition, the loop body sets the pace. ``"latest"``: the newest
-            every `publish_interval`, a slow loop body delays nothing. ``"auto"``: ``"merge"`` for files.
+            ``"merge"``: one snapshot per merged partition, the loop body sets the pace. ``"latest"``: the
+            newest every `publish_interval`, a slow loop body delays nothing. ``"auto"``: ``"merge"`` for
+            files.
 
         Returns
         -------
@@ -509,7 +510,8 @@ def _make_executor(
         return executor  # type: ignore[no-any-return]  # the user's own
     if executor is not None and executor not in _EXECUTORS:
         raise ExecutorError(
-            f"executor={executor!r} is not one of {', '.join(map(repr, _EXECUTORS))}.{did_you_mean(executor, _EXECUTORS)}"
+            f"executor={executor!r} is not one of {', '.join(map(repr, _EXECUTORS))}."
+            f"{did_you_mean(executor, _EXECUTORS)}"
         )
     if executor == "inline":
         return InlineExecutor()

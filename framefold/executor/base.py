@@ -66,7 +66,9 @@ class Executor(Protocol):
     processes: bool
 
     @property
-    def capacity(self) -> int: ...
+    def capacity(self) -> int:
+        """Folds that run at the same time."""
+        ...
 
     def run(self, job: Job) -> Iterator[Partial]:
         """Yield the partials of all tasks of ``job.feed``, in any order.

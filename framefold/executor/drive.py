@@ -7,7 +7,7 @@ import heapq
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from framefold.errors import ParameterError, UDFError, UDFRunCancelled, did_you_mean
@@ -34,8 +34,8 @@ class _Totals:
     cpu_seconds: float = 0.0
     bytes_read: int = 0
     merge_seconds: float = 0.0
-    warnings: dict[str, int] | None = None
-    workers: set[str] | None = None
+    warnings: dict[str, int] = field(default_factory=dict)
+    workers: set[str] = field(default_factory=set)
 
 
 class Run:
@@ -90,7 +90,7 @@ class Run:
         self.job = Job(self.plan, self.feed, retries)
         self._maker = ResultMaker(self.plan, self.merger, provenance, saver)
         self._observers = list(observers)
-        self._totals = _Totals(warnings={}, workers=set())
+        self._totals = _Totals()
         self._started = time.perf_counter()
         self._patches: list[dict[str, Any]] = [{} for _ in udfs]
         self._stream = options.deterministic or any(u.engine.order == "stream" for u in udfs)
@@ -141,7 +141,6 @@ class Run:
         t.fold_seconds += partial.seconds
         t.cpu_seconds += partial.cpu_seconds
         t.bytes_read += partial.bytes_read
-        assert t.workers is not None and t.warnings is not None
         t.workers.add(partial.worker or "this thread")
         for text, n in partial.warnings.items():
             t.warnings[text] = t.warnings.get(text, 0) + n
@@ -170,7 +169,7 @@ class Run:
         stats = self.plan.dataset.source.stats()
         return {
             "executor": self.executor.name,
-            "workers": sorted(t.workers or ()),
+            "workers": sorted(t.workers),
             "seconds": time.perf_counter() - self._started,
             "frames": t.frames,
             "partitions": t.partitions,
@@ -182,7 +181,7 @@ class Run:
             "read_reason": stats.reason,
             "invalid_frames": len(self.plan.rows.bad),
             "notes": dict(self.job.notes),
-            "numpy_warnings": dict(t.warnings or {}),
+            "numpy_warnings": dict(t.warnings),
         }
 
     def release(self) -> None:
@@ -220,7 +219,8 @@ def _check_patch(udf: UDF, plan: Any, patch: Mapping[str, Any]) -> None:
         old = udf._kwargs.get(key, _MISSING)
         if old is _MISSING:
             raise ParameterError(
-                f"{plan.name} has no parameter {key!r}; there are: {', '.join(udf._kwargs)}.{did_you_mean(key, udf._kwargs)}"
+                f"{plan.name} has no parameter {key!r}; there are: {', '.join(udf._kwargs)}."
+                f"{did_you_mean(key, udf._kwargs)}"
             )
         if isinstance(old, AuxData) and not isinstance(value, AuxData):
             raise ParameterError(f"{plan.name}: parameter {key!r} is aux data, so must be its new value")
@@ -238,11 +238,10 @@ _MISSING = object()
 def _in_order(stream: Iterable[Partial]) -> Iterator[Partial]:
     """Yield partials in the order of their partitions; deltas at the end."""
     waiting: list[tuple[int, int, Partial]] = []
-    expected, n = 0, 0
-    for partial in stream:
+    expected = 0
+    for n, partial in enumerate(stream):
         index = 2**62 if partial.delta else partial.tasks[0][0]
         heapq.heappush(waiting, (index, n, partial))
-        n += 1
         while waiting and waiting[0][0] == expected:
             yield heapq.heappop(waiting)[2]
             expected += 1
@@ -306,7 +305,7 @@ def latest(run: Run, interval: float) -> Iterator[Snapshot]:
     try:
         while True:
             with changed:
-                changed.wait_for(lambda: state["done"] or run.merger.version != seen)
+                changed.wait_for(lambda seen=seen: state["done"] or run.merger.version != seen)
             if state["done"]:
                 break
             seen = run.merger.version

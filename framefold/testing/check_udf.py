@@ -1,4 +1,4 @@
-"""Does a UDF give the same answer however its data are cut, ordered and masked?"""
+"""Check that a UDF gives the same answer however its data are cut, ordered and masked."""
 
 from __future__ import annotations
 
@@ -276,9 +276,7 @@ def _equal(text: str, want: Array, got: Array) -> None:
 
 def _compare(text: str, want: ResultBuffer, got: ResultBuffer, rtol: float | None) -> None:
     a, b = want.raw_data, got.raw_data
-    assert a.shape == b.shape and a.dtype == b.dtype, (
-        f"{text}: {a.shape} {a.dtype} became {b.shape} {b.dtype}"
-    )
+    assert (a.shape, a.dtype) == (b.shape, b.dtype), f"{text}: {a.shape} {a.dtype} became {b.shape} {b.dtype}"
     assert np.array_equal(want.valid_mask, got.valid_mask), f"{text}: the valid mask differs"
     if a.dtype.kind not in "fc":
         if a.dtype == object:

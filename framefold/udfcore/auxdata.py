@@ -44,7 +44,8 @@ class AuxData:
         given = np.asarray(data)
         if not _castable(given, target):
             raise UDFError(
-                f"aux data of dtype {given.dtype} cannot be cast safely to {target}: pass dtype={given.dtype!s}"
+                f"aux data of dtype {given.dtype} cannot be cast safely to {target}: "
+                f"pass dtype={given.dtype!s}"
             )
         self.kind = kind
         self.extra_shape = (

@@ -142,7 +142,8 @@ def choose_backend(source_backend: str, wanted: tuple[str, ...], allowed: frozen
     usable = [b for b in wanted if allowed is None or b in allowed]
     if not usable:
         raise UDFError(
-            f"the UDF takes the backends {', '.join(wanted)}, the run allows {', '.join(sorted(allowed or ()))}: no overlap"
+            f"the UDF takes the backends {', '.join(wanted)}, the run allows "
+            f"{', '.join(sorted(allowed or ()))}: no overlap"
         )
     cpu = [b for b in usable if b in Backends.CPU_BACKENDS]
     if not cpu:

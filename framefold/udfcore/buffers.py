@@ -177,7 +177,8 @@ class ResultViews:
             raise AttributeError(name)
         declared = ", ".join(self._decls)
         raise UnknownBufferError(
-            f"{self._where}: no result buffer {name!r}; declared: {declared}.{did_you_mean(name, self._decls)}"
+            f"{self._where}: no result buffer {name!r}; declared: {declared}."
+            f"{did_you_mean(name, self._decls)}"
         )
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -37,7 +37,8 @@ class Dataset:
     source
         Delivers the frames.
     nav_shape
-        Overrides that of the source. A smaller product ignores the rest, a larger one leaves the tail invalid.
+        Overrides that of the source. A smaller product ignores the rest, a larger one leaves the tail
+        invalid.
     sync_offset
         Frame *i* of the dataset is frame ``i + sync_offset`` of the source; what falls off is invalid.
 
@@ -62,7 +63,8 @@ class Dataset:
             )
         if nav_shape is not None and n > n_source:
             warnings.warn(
-                f"nav_shape {nav} holds {n} frames, the source has only {n_source}: the tail is marked invalid",
+                f"nav_shape {nav} holds {n} frames, the source has only {n_source}: "
+                f"the tail is marked invalid",
                 stacklevel=3,
             )
         self.shape = Shape((*nav, *source.shape.sig), sig_dims=source.shape.sig.dims)

@@ -47,4 +47,6 @@ Event = RunStarted | PartitionDone | RunEnded
 class Observer(Protocol):
     """Receives the events of a run, in order, in the thread that merges; must return quickly."""
 
-    def __call__(self, event: Event) -> None: ...
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        ...

@@ -168,7 +168,8 @@ class UDFResult(Mapping[str, ResultBuffer]):
             return self._buffers[name]
         except KeyError:
             raise KeyError(
-                f"no result {name!r}; there are: {', '.join(self._buffers)}.{did_you_mean(name, self._buffers)}"
+                f"no result {name!r}; there are: {', '.join(self._buffers)}."
+                f"{did_you_mean(name, self._buffers)}"
             ) from None
 
     def __iter__(self) -> Iterator[str]:
@@ -379,7 +380,8 @@ def _result(name: str, decl: BufferDecl, plan: UDFPlan, value: Any, frozen: Froz
             mask = None if mask is None else mask.reshape((-1, *decl.extra_shape))[plan.info.rows.ids]
         else:
             raise UDFError(
-                f"{plan.name}.get_results returned {name!r} with shape {arr.shape}, declared {decl.kind} {shape}"
+                f"{plan.name}.get_results returned {name!r} with shape {arr.shape}, "
+                f"declared {decl.kind} {shape}"
             )
     if (
         arr.dtype != decl.dtype

@@ -87,7 +87,8 @@ class UDF(Backends):
             if hasattr(self, f"process_{method.value}"):
                 return method
         raise TypeError(
-            f"{type(self).__name__} has no process_tile, process_frame or process_partition: define one of them"
+            f"{type(self).__name__} has no process_tile, process_frame or process_partition: "
+            f"define one of them"
         )
 
     def get_preferred_input_dtype(self) -> npt.DTypeLike:

@@ -41,7 +41,8 @@ def check_merge(udf: UDF, plan: UDFPlan) -> None:
         if decl.use == "result_only":
             if type(udf).get_results is UDF.get_results:
                 raise UDFError(
-                    f"{plan.name}: buffer {name!r} is result_only, so get_results(self) must be defined and return it"
+                    f"{plan.name}: buffer {name!r} is result_only, "
+                    f"so get_results(self) must be defined and return it"
                 )
         elif decl.kind != "nav" and decl.reduce is None and not overrides:
             raise MissingMergeError(
@@ -74,7 +75,8 @@ def check_picklable(udf: UDF) -> None:
                 cloudpickle.dumps(value)
         except Exception as exc:
             raise ParameterError(
-                f"{type(udf).__name__}: parameter {key!r} ({type(value).__name__}) cannot be sent to workers: {exc}"
+                f"{type(udf).__name__}: parameter {key!r} ({type(value).__name__}) "
+                f"cannot be sent to workers: {exc}"
             ) from exc
 
 
@@ -93,8 +95,8 @@ def check_memory(plan: Plan, lanes: int) -> None:
     if need > limit:
         table = "; ".join(text for _, text in sorted(lines, reverse=True)[:5])
         raise UDFError(
-            f"the result buffers need {need / 2**30:.2f} GB in {lanes} lanes (limit {limit / 2**30:.2f} GB): {table}. "
-            f"Use fewer lanes, a smaller extra_shape, or workers with more memory."
+            f"the result buffers need {need / 2**30:.2f} GB in {lanes} lanes (limit {limit / 2**30:.2f} GB): "
+            f"{table}. Use fewer lanes, a smaller extra_shape, or workers with more memory."
         )
 
 

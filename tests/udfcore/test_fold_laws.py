@@ -149,9 +149,7 @@ def test_rows_of_nav_buffers_have_the_documented_shapes(dataset):
         def get_results(self):
             return {"later": np.zeros(6, "float32")}
 
-    to_end(
-        Run(InlineExecutor(), dataset(np.zeros((2, 3, 4, 5), "float32")), [Shapes()], RunOptions())
-    ).buffers
+    to_end(Run(InlineExecutor(), dataset(np.zeros((2, 3, 4, 5), "float32")), [Shapes()], RunOptions()))
     assert shapes == {
         "plain": (1,), "extra": (2, 3), "none": (0,), "sig": (4, 5, 2), "one": (1,), "later": None,
     }  # fmt: skip
