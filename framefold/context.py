@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,19 @@ from framefold.udfs.auto import auto_udf
 Roi = Any
 Plots = Any
 Progress = Any
+
+
+class RunKeywords(TypedDict, total=False):
+    """The keyword-only arguments of `Context.run_udf`."""
+
+    pre: Sequence[Transform]
+    on_ready: Callable[[Any], Any] | None
+    publish_interval: float
+    partition_frames: int | None
+    deterministic: bool
+    dtype_policy: Literal["group", "joint"]
+    retries: int
+    validate: bool
 
 
 class Context:
@@ -131,16 +144,22 @@ class Context:
 
     @overload
     def run_udf(
-        self, dataset: Any, udf: UDF, *args: Any, sync: Literal[True] = True, **kwargs: Any
-    ) -> UDFResult: ...
+        self, dataset: Any, udf: UDF, roi: Roi = ..., corrections: Corrections | None = ...,
+        progress: Progress = ..., backends: Sequence[str] | str | None = ..., plots: Plots = ...,
+        sync: Literal[True] = ..., **options: Unpack[RunKeywords],
+    ) -> UDFResult: ...  # fmt: skip
     @overload
     def run_udf(
-        self, dataset: Any, udf: Iterable[UDF], *args: Any, sync: Literal[True] = True, **kwargs: Any
-    ) -> tuple[UDFResult, ...]: ...
+        self, dataset: Any, udf: Iterable[UDF], roi: Roi = ..., corrections: Corrections | None = ...,
+        progress: Progress = ..., backends: Sequence[str] | str | None = ..., plots: Plots = ...,
+        sync: Literal[True] = ..., **options: Unpack[RunKeywords],
+    ) -> tuple[UDFResult, ...]: ...  # fmt: skip
     @overload
     def run_udf(
-        self, dataset: Any, udf: Any, *args: Any, sync: Literal[False], **kwargs: Any
-    ) -> Awaitable[Any]: ...
+        self, dataset: Any, udf: Any, roi: Roi = ..., corrections: Corrections | None = ...,
+        progress: Progress = ..., backends: Sequence[str] | str | None = ..., plots: Plots = ...,
+        sync: bool = ..., **options: Unpack[RunKeywords],
+    ) -> Any: ...  # fmt: skip
     def run_udf(
         self,
         dataset: Any,
@@ -280,10 +299,6 @@ class Context:
         generator = ResultGenerator(run, steps)
         return generator if sync else AsyncResultGenerator(generator)
 
-    @overload
-    def map(self, dataset: Callable[..., Any], f: None = None, **kwargs: Any) -> ResultBuffer: ...
-    @overload
-    def map(self, dataset: Any, f: Callable[..., Any], **kwargs: Any) -> ResultBuffer: ...
     def map(
         self,
         dataset: Any,
@@ -419,7 +434,7 @@ class ResultGenerator:
         return self
 
     def __next__(self) -> Snapshot:
-        return next(self._steps)  # type: ignore[no-any-return]
+        return next(self._steps)
 
     def close(self) -> None:
         """End the run; the context is usable at once."""
@@ -507,7 +522,7 @@ def _make_executor(
     if isinstance(where, str) and where in _EXECUTORS:
         where, executor = None, where
     if executor is not None and not isinstance(executor, str):
-        return executor  # type: ignore[no-any-return]  # the user's own
+        return executor  # the user's own
     if executor is not None and executor not in _EXECUTORS:
         raise ExecutorError(
             f"executor={executor!r} is not one of {', '.join(map(repr, _EXECUTORS))}."

@@ -305,7 +305,8 @@ def latest(run: Run, interval: float) -> Iterator[Snapshot]:
     try:
         while True:
             with changed:
-                changed.wait_for(lambda seen=seen: state["done"] or run.merger.version != seen)
+                while not state["done"] and run.merger.version == seen:
+                    changed.wait()
             if state["done"]:
                 break
             seen = run.merger.version

@@ -116,7 +116,7 @@ def check_udf(
     def cases(draw: st.DrawFn) -> Case:
         if shape is None:
             nav = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=2)))
-            sig = (draw(st.integers(1, 6)), draw(st.integers(1, 6)))
+            sig: tuple[int, ...] = (draw(st.integers(1, 6)), draw(st.integers(1, 6)))
         else:
             nav, sig = tuple(shape[: len(shape) - sig_dims]), tuple(shape[len(shape) - sig_dims :])
         frames = int(np.prod(nav))
