@@ -42,7 +42,12 @@ def add_disk(
     """
     height, width = frame.shape
     clip = ny != 0.0 or nx != 0.0
+    left, right = _pixel(cx - radius), _pixel(cx + radius)
+    ends = np.zeros(right - left + 2)
+    steps = np.zeros(right - left + 2)
     for j in range(max(0, _pixel(cy - radius)), min(height - 1, _pixel(cy + radius)) + 1):
+        ends[:] = 0.0
+        steps[:] = 0.0
         top, bottom = max(j - 0.5 - cy, -radius), min(j + 0.5 - cy, radius)
         for s in range(len(_NODES)):
             dy = 0.5 * (top + bottom) + (bottom - top) * _NODES[s]
@@ -56,10 +61,24 @@ def add_disk(
                     stop = min(stop, cx - ny * dy / nx)
                 elif ny * dy < 0.0:
                     continue
-            for i in range(max(0, _pixel(start)), min(width - 1, _pixel(stop)) + 1):
-                share = min(stop, i + 0.5) - max(start, i - 0.5)
-                if share > 0.0:
-                    frame[j, i] += value * share * weight
+            if start >= stop:
+                continue
+            # the two pixels at the ends hold parts of the line; those between are full: +1 here, -1 there
+            first, last = _pixel(start) - left, _pixel(stop) - left
+            if first == last:
+                ends[first] += weight * (stop - start)
+            else:
+                ends[first] += weight * (left + first + 0.5 - start)
+                ends[last] += weight * (stop - (left + last - 0.5))
+                steps[first + 1] += weight
+                steps[last] -= weight
+        full = 0.0
+        for k in range(right - left + 1):
+            full += steps[k]
+            share = full + ends[k]
+            # what is left of full where the lines have ended is rounding
+            if share > 1e-12 and 0 <= left + k < width:
+                frame[j, left + k] += value * share
 
 
 @numba.njit(nogil=True, cache=True)
