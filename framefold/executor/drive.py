@@ -157,7 +157,7 @@ class Run:
     @property
     def complete(self) -> bool:
         """Whether every row is merged into every buffer."""
-        return self.merger.rows_done >= self.plan.n_rows and not any(p.resident for p in self.plan.udfs)
+        return self.merger.rows_done >= self.plan.n_rows and not any(p.lags for p in self.plan.udfs)
 
     def snapshot(self, *, final: bool) -> Snapshot:
         """Return the results as they are now."""

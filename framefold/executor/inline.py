@@ -30,6 +30,8 @@ class InlineExecutor:
                 partial = folder.fold(task, job.feed.cancelled)
                 job.feed.done(partial)
                 yield partial
+                if folder.flush_due and (large := folder.flush()) is not None:
+                    yield large
             delta = folder.flush()
             if delta is not None:
                 yield delta

@@ -115,6 +115,8 @@ class _Lanes:
                 job.feed.done(partial)
                 self._probe.add(lane, partial)
                 self._put(partial)
+                if folder.flush_due:
+                    self._put(folder.flush())
             delta = folder.flush()
             if delta is not None:
                 self._put(delta)

@@ -35,7 +35,7 @@ class AuxData:
         self,
         data: npt.ArrayLike,
         kind: str,
-        extra_shape: tuple[int, ...] = (),
+        extra_shape: tuple[int, ...] | int = (),
         dtype: npt.DTypeLike = "float32",
     ) -> None:
         if kind not in KINDS:
@@ -48,8 +48,8 @@ class AuxData:
                 f"pass dtype={given.dtype!s}"
             )
         self.kind = kind
-        self.extra_shape = (
-            (int(extra_shape),) if np.ndim(extra_shape) == 0 and extra_shape != () else tuple(extra_shape)
+        self.extra_shape: tuple[int, ...] = tuple(
+            int(n) for n in np.atleast_1d(np.asarray(extra_shape, dtype=int))
         )
         self.dtype = target
         self.array = np.ascontiguousarray(given, dtype=target)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,17 @@ import numpy.typing as npt
 from framefold.errors import DataError, UDFRunCancelled, annotate
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.backend import NUMPY, for_backend
-from framefold.udfcore.buffers import BufferDecl, ResultViews
+from framefold.udfcore.buffers import BufferDecl, MergeView, ResultViews
 from framefold.udfcore.meta import UDFMeta
 from framefold.udfcore.params import Namespace
 from framefold.udfcore.plan import LanePlan, Plan, UDFPlan
 from framefold.udfcore.task import Partial, Task
 from framefold.udfcore.tile import TileSlice
-from framefold.udfcore.udf import UDFMethod
+from framefold.udfcore.udf import UDFMethod, merge_call
 
 Array = npt.NDArray[Any]
 _IO_RETRIES = 2
+TRANSFER_RATE = 0.7e9  # bytes/s between processes; large buffers travel at most a fifth of the time
 
 
 class Folder:
@@ -38,6 +38,9 @@ class Folder:
         self._version = 0
         self._pending: list[tuple[int, int, int]] = []
         self._pending_frames = 0
+        self._flushed = time.monotonic()
+        large = sum(d.nbytes(0, p.sig) for p in plan.udfs for k, d in p.decls.items() if k in p.resident)
+        self._flush_interval = max(1.0, 5 * large / TRANSFER_RATE)
 
     def fold(self, task: Task, cancelled: threading.Event | None = None) -> Partial:
         """Return the partial of `task`.
@@ -70,7 +73,7 @@ class Folder:
             arrays = tuple(udf.finish() for udf in self._udfs)
         last = plan.rows.frame_ids(task.stop - 1, task.stop) if task.stop > task.start else None
         ident = (task.index, task.start, task.stop)
-        if any(udf.plan.resident for udf in self._udfs):
+        if any(udf.plan.lags for udf in self._udfs):
             self._pending.append(ident)
             self._pending_frames += frames
         return Partial(
@@ -86,20 +89,26 @@ class Folder:
             last_ids=last,
         )
 
+    @property
+    def flush_due(self) -> bool:
+        """Whether large buffers were shipped long enough ago to be worth shipping again."""
+        return bool(self._pending) and time.monotonic() - self._flushed > self._flush_interval
+
     def flush(self) -> Partial | None:
         """Return the large buffers folded since the last call and start them anew, or None."""
         if not self._pending:
             return None
         tasks, frames = tuple(self._pending), self._pending_frames
         self._pending, self._pending_frames = [], 0
+        self._flushed = time.monotonic()
         return Partial(
             tasks, tuple(u.take_resident() for u in self._udfs), frames=frames, worker=self.worker,
             delta=True, params_version=self._version,
         )  # fmt: skip
 
     def _update(self, task: Task) -> None:
-        for udf, patch in itertools.zip_longest(self._udfs, task.patches, fillvalue={}):
-            udf.rebuild(patch, task.params_version)  # type: ignore[union-attr, arg-type]
+        for i, udf in enumerate(self._udfs):
+            udf.rebuild(task.patches[i] if task.patches else {}, task.params_version)
         self._version = task.params_version
 
     def _fold_block(self, task: Task, a: int, b: int) -> None:
@@ -173,7 +182,7 @@ class _Instance:
         self._part_cache: dict[tuple[str, int], Array] = {}
         self.rebuild({}, 0)
 
-    def rebuild(self, patch: dict[str, Any], version: int) -> None:
+    def rebuild(self, patch: Mapping[str, Any], version: int) -> None:
         """Make the UDF object anew with other parameters."""
         plan = self.plan
         self._kwargs = {**plan.kwargs, **patch}
@@ -304,12 +313,31 @@ class _Instance:
         self._flush_part()
         self._bind_whole()  # meta keeps describing the last unit
         self._hook("postprocess", udf.postprocess)
+        if self.plan.joined:
+            self._hook("merge", self._join)
         self._hook("cleanup", udf.cleanup)
-        out = {k: v for k, v in self.buffers.items() if k not in self.plan.resident}
+        later = self.plan.resident | self.plan.joined
+        out = {k: v for k, v in self.buffers.items() if k not in later}
         self.buffers = {}
         for name in self._views:
             self._views[name] = None
         return {k: _host(v) for k, v in out.items()}
+
+    def _join(self) -> None:
+        """Join the partition into the worker's accumulators by the UDF's own `merge`."""
+        decls, joined = self.plan.decls, self.plan.joined
+        own = {k: v for k, v in self.buffers.items() if decls[k].reduce is None}
+        if not joined <= self._resident.keys():  # the first partition is the accumulator
+            self._resident.update({k: own[k] for k in joined})
+            return
+        n = self._rows[1] - self._rows[0]
+        nav = {k: decls[k].allocate(n, self.plan.sig) for k in own if k not in joined}
+        dest = {k: self._resident[k] if k in joined else nav[k] for k in own}
+        merge_call(self.udf)(
+            MergeView(decls, dest, f"{self.plan.name}.merge(dest)"),
+            MergeView(decls, own, f"{self.plan.name}.merge(src)"),
+        )
+        self.buffers.update(nav)
 
     def take_resident(self) -> dict[str, Array]:
         """Return the large buffers and forget them."""
@@ -497,7 +525,7 @@ def _read_retrying(source: Any, tile: TileSlice, out: Array) -> Array:
     """Read, trying again after an `OSError`: network file systems have short failures."""
     for attempt in range(_IO_RETRIES + 1):
         try:
-            return source.read(tile, out)  # type: ignore[no-any-return]
+            return source.read(tile, out)
         except OSError as exc:
             if attempt == _IO_RETRIES:
                 raise DataError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.buffers import BufferDecl, MergeView, ResultViews
 from framefold.udfcore.plan import Plan, UDFPlan, bind_aux_whole
 from framefold.udfcore.task import Partial
-from framefold.udfcore.udf import UDF
+from framefold.udfcore.udf import UDF, merge_call
 
 Array = npt.NDArray[Any]
 Flags = npt.NDArray[np.bool_]
@@ -128,16 +127,19 @@ class Merger:
                     _, start, stop = partial.tasks[0]
                     dest = dest[start:stop]
                 REDUCERS[decl.reduce](dest, src)
-        if partial.delta or (not custom and not _overrides_merge(head.udf)):
+        if not custom:
             return
-        if not custom and all(d.reduce for d in head.plan.decls.values() if d.use != "result_only"):
-            return
+        decls = head.plan.decls
         _, start, stop = partial.tasks[0]
-        dest_arrays = {
-            k: head.buffers[k][start:stop] if head.plan.decls[k].kind == "nav" else head.buffers[k]
-            for k in custom
-        }
-        self._custom(head, start, stop, dest_arrays, custom)
+        if partial.delta:  # joined on the worker: its navigation rows came before
+            stop = start
+            custom.update({k: head.buffers[k][:0] for k, d in decls.items() if _own_nav(d)})
+        dest = {k: head.buffers[k][start:stop] if decls[k].kind == "nav" else head.buffers[k] for k in custom}
+        if head.plan.joined and not partial.delta:
+            for name, rows in dest.items():
+                rows[...] = custom[name]
+        else:
+            self._custom(head, start, stop, dest, custom)
 
     def _custom(
         self, head: _Head, start: int, stop: int, dest: dict[str, Array], src: dict[str, Array]
@@ -215,13 +217,5 @@ REDUCERS: dict[str, Callable[[Array, Array], Any]] = {
 }
 
 
-def _overrides_merge(udf: UDF) -> bool:
-    return type(udf).merge is not UDF.merge
-
-
-def merge_call(udf: UDF) -> Callable[[MergeView, MergeView], Any]:
-    """Return how to call ``udf.merge``: by keyword where the signature has ``dest`` and ``src``."""
-    names = set(inspect.signature(udf.merge).parameters)
-    if {"dest", "src"} <= names:
-        return lambda dest, src: udf.merge(dest=dest, src=src)
-    return udf.merge
+def _own_nav(decl: BufferDecl) -> bool:
+    return decl.kind == "nav" and decl.reduce is None and decl.use != "result_only"

@@ -54,7 +54,8 @@ class RunOptions:
 class UDFPlan:
     """One UDF of the run: its class, parameters and resolved declarations.
 
-    `resident` names the large buffers that stay on the worker and travel as deltas.
+    `resident` names the large buffers that stay on the worker and travel as deltas; `joined` those that the
+    worker joins by the UDF's own `merge` (``merge_scope="any"``) before they travel, likewise as deltas.
     """
 
     cls: type[UDF]
@@ -65,6 +66,12 @@ class UDFPlan:
     info: RunInfo
     sig: tuple[int, ...]
     resident: frozenset[str]
+    joined: frozenset[str]
+
+    @property
+    def lags(self) -> bool:
+        """Whether some buffers come later than the others, as deltas."""
+        return bool(self.resident or self.joined)
 
 
 @dataclass(frozen=True)
@@ -244,7 +251,18 @@ def _udf_plan(
     bind_aux_whole(udf, rows, sig)
     decls = declarations(udf, draft.dtype)
     resident = frozenset() if options.deterministic else _resident(udf, decls, sig)
-    return UDFPlan(type(udf), udf._kwargs, type(udf).__name__, decls, draft.method, info, sig, resident)
+    joined = frozenset() if options.deterministic else _joined(udf, decls)
+    return UDFPlan(
+        type(udf), udf._kwargs, type(udf).__name__, decls, draft.method, info, sig, resident, joined
+    )
+
+
+def _joined(udf: UDF, decls: Mapping[str, BufferDecl]) -> frozenset[str]:
+    if udf.engine.merge_scope != "any" or type(udf).merge is UDF.merge:
+        return frozenset()
+    return frozenset(
+        name for name, d in decls.items() if d.use != "result_only" and d.kind != "nav" and d.reduce is None
+    )
 
 
 def _resident(udf: UDF, decls: Mapping[str, BufferDecl], sig: tuple[int, ...]) -> frozenset[str]:

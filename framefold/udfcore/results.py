@@ -73,12 +73,12 @@ class ResultBuffer:
     @property
     def masked_data(self) -> np.ma.MaskedArray[Any, Any]:
         """`data` as a numpy masked array, masked where invalid."""
-        return np.ma.MaskedArray(self.data, mask=~self.valid_mask)  # type: ignore[no-untyped-call]
+        return np.ma.MaskedArray(self.data, mask=~self.valid_mask)
 
     @property
     def raw_masked_data(self) -> np.ma.MaskedArray[Any, Any]:
         """`raw_data` as a numpy masked array."""
-        return np.ma.MaskedArray(self._raw, mask=~self._mask)  # type: ignore[no-untyped-call]
+        return np.ma.MaskedArray(self._raw, mask=~self._mask)
 
     @property
     def valid_slice_bounding(self) -> tuple[slice, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -220,6 +221,14 @@ class UDF(Backends):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={_short(v)}' for k, v in self._kwargs.items())})"
+
+
+def merge_call(udf: UDF) -> Callable[[Any, Any], Any]:
+    """Return how to call ``udf.merge``: by keyword where the signature has ``dest`` and ``src``."""
+    names = set(inspect.signature(udf.merge).parameters)
+    if {"dest", "src"} <= names:
+        return lambda dest, src: udf.merge(dest=dest, src=src)
+    return udf.merge
 
 
 def _short(value: Any) -> str:

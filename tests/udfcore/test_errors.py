@@ -31,7 +31,9 @@ class Base(UDF):
 @pytest.fixture
 def run(dataset):
     def go(udf, executor=None, data=DATA, options=None, **kwargs):
-        return to_end(Run(executor or InlineExecutor(), dataset(data), [udf], options or RunOptions(), **kwargs)).buffers[0]
+        return to_end(
+            Run(executor or InlineExecutor(), dataset(data), [udf], options or RunOptions(), **kwargs)
+        ).buffers[0]
 
     return go
 
@@ -42,7 +44,8 @@ def test_missing_merge_names_buffer_and_mend(run):
             return {"hist": self.buffer("single", dtype="int64")}
 
     with pytest.raises(
-        MissingMergeError, match=r"MyUDF: buffer 'hist' \(kind='single'\) needs a merge. Declare reduce=\"sum\""
+        MissingMergeError,
+        match=r"MyUDF: buffer 'hist' \(kind='single'\) needs a merge. Declare reduce=\"sum\"",
     ):
         run(MyUDF())
     with pytest.raises(NotImplementedError):
@@ -55,7 +58,10 @@ def test_misspelt_buffer_names_the_nearest(run):
         def process_frame(self, frame):
             self.results.intensty[:] = 1
 
-    with pytest.raises(UnknownBufferError, match=r"no result buffer 'intensty'; declared: intensity, count. Did you mean 'intensity'\?"):
+    with pytest.raises(
+        UnknownBufferError,
+        match=r"no result buffer 'intensty'; declared: intensity, count. Did you mean 'intensity'\?",
+    ):
         run(Misspelt())
     with pytest.raises(AttributeError):
         run(Misspelt())
@@ -66,7 +72,9 @@ def test_misspelt_buffer_is_warned_about_beforehand(dataset):
         def process_frame(self, frame):
             self.results.intensti[:] = 1
 
-    with pytest.warns(UserWarning, match="uses self.results.intensti, which get_result_buffers does not declare"):
+    with pytest.warns(
+        UserWarning, match="uses self.results.intensti, which get_result_buffers does not declare"
+    ):
         Run(InlineExecutor(), dataset(DATA), [Warned()], RunOptions()).release()
 
 
@@ -135,13 +143,19 @@ def test_constructor_must_take_its_own_parameters(run):
     "returned, text",
     [
         (lambda s: {"phase": np.zeros(12)}, "returned 'phase', which get_result_buffers does not declare"),
-        (lambda s: {"intensity": np.zeros(5, "float32")}, r"returned 'intensity' with shape \(5,\), declared nav \(12,\)"),
+        (
+            lambda s: {"intensity": np.zeros(5, "float32")},
+            r"returned 'intensity' with shape \(5,\), declared nav \(12,\)",
+        ),
         (
             lambda s: {"intensity": np.zeros(12, "complex64")},
             r"returned 'intensity' as complex64, declared float32. Declare dtype=\"complex64\", or return a real array",
         ),
         (lambda s: [1], "returned list, expected a dict"),
-        (lambda s: {"intensity": s.with_mask(np.zeros(12), np.zeros(12))}, "the mask has dtype float64, expected bool"),
+        (
+            lambda s: {"intensity": s.with_mask(np.zeros(12), np.zeros(12))},
+            "the mask has dtype float64, expected bool",
+        ),
     ],
 )
 def test_results_are_held_against_declarations(run, returned, text):
@@ -207,13 +221,17 @@ def test_method_must_exist(run):
 def test_roi_and_aux_of_wrong_shape_name_both_shapes(run):
     from framefold.udfcore.roi import as_roi
 
-    with pytest.raises(DataError, match=r"roi has shape \(3, 5\), the navigation shape of scan.mib is \(3, 4\)"):
+    with pytest.raises(
+        DataError, match=r"roi has shape \(3, 5\), the navigation shape of scan.mib is \(3, 4\)"
+    ):
         as_roi(np.ones((3, 5), bool), (3, 4), "scan.mib")
 
     class Aux(Base):
         pass
 
-    with pytest.raises(DataError, match=r"aux data of kind 'nav' has shape \(5,\), the dataset needs \(12,\)"):
+    with pytest.raises(
+        DataError, match=r"aux data of kind 'nav' has shape \(5,\), the dataset needs \(12,\)"
+    ):
         run(Aux(w=UDF.aux_data(np.zeros(5), "nav")))
 
 
@@ -245,7 +263,9 @@ def test_numpy_warnings_inside_a_fold_are_counted_not_printed(dataset):
         def process_frame(self, frame):
             self.results.intensity[:] = np.float32(1) / (frame.sum() * 0)
 
-    result = to_end(Run(LocalExecutor(2), dataset(DATA), [Divides()], RunOptions(partition_frames=3))).buffers[0]
+    result = to_end(
+        Run(LocalExecutor(2), dataset(DATA), [Divides()], RunOptions(partition_frames=3))
+    ).buffers[0]
     assert result.report["numpy_warnings"] == {"divide by zero": 12}
 
 

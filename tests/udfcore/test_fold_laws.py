@@ -9,6 +9,7 @@ from framefold.executor.drive import Run, to_end
 from framefold.executor.inline import InlineExecutor
 from framefold.executor.local import LocalExecutor
 from framefold.udfcore.dataset import Dataset
+from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.plan import RunOptions
 from framefold.udfcore.udf import UDF
 
@@ -223,3 +224,50 @@ def test_large_buffers_travel_as_deltas_and_count_their_frames(dataset):
         assert any(small > big for small, big, _ in lag), "small buffers run ahead of large ones"
         assert all(big == value for _, big, value in lag)
         assert run.snapshot(final=True).buffers[0]["big"].data[0, 0] == 40
+
+
+def test_merge_scope_any_joins_on_the_worker_by_the_udfs_own_merge(dataset):
+    data = np.random.default_rng(3).normal(size=(60, 3, 4))
+
+    class Welford(UDF):
+        """Count and mean, joined by a formula of its own, and a nav buffer beside."""
+
+        engine = EngineOptions(merge_scope="any")
+
+        def get_preferred_input_dtype(self):
+            return np.float64
+
+        def get_result_buffers(self):
+            return {
+                "n": self.buffer("single", dtype="int64"),
+                "mean": self.buffer("sig", dtype="float64"),
+                "first": self.buffer("nav", dtype="float64"),
+            }
+
+        def process_frame(self, frame):
+            self.results.n += 1
+            self.results.mean += (frame - self.results.mean) / self.results.n
+            self.results.first[:] = frame[0, 0]
+
+        def merge(self, dest, src):
+            n = dest.n + src.n
+            dest.mean += (src.mean - dest.mean) * src.n / n
+            dest.n = n
+            dest.first = src.first
+
+    for executor in (InlineExecutor(), LocalExecutor(3)):
+        run = Run(executor, dataset(data), [Welford()], RunOptions(partition_frames=7))
+        deltas = []
+        stream = executor.run
+        executor.run = lambda job, stream=stream, deltas=deltas: _seen(stream(job), deltas)
+        result = to_end(run).buffers[0]
+        np.testing.assert_allclose(result["mean"].data, data.mean(axis=0), rtol=1e-12)
+        assert result["n"].data[0] == 60
+        assert np.array_equal(result["first"].data, data[:, 0, 0])
+        assert sum("mean" in p.arrays[0] for p in deltas) <= 3, "one partial per worker, not per partition"
+
+
+def _seen(stream, into):
+    for partial in stream:
+        into.append(partial)
+        yield partial

@@ -1,0 +1,101 @@
+"""Runs benchmark jobs with LiberTEM; driven by lines of JSON on standard input (see `udf.py`)."""
+
+import functools
+import json
+import sys
+import time
+
+import numpy as np
+
+
+def noop(n_buffers):
+    from libertem.udf import UDF
+
+    class NoOp(UDF):
+        def get_result_buffers(self):
+            return {f"b{i}": self.buffer("nav", dtype="float32") for i in range(n_buffers)}
+
+        def process_frame(self, frame):
+            pass
+
+    return NoOp()
+
+
+def python_sum(frame):
+    return float(frame[0, 0]) + float(frame[-1, -1])
+
+
+def udfs_of(job, sig):
+    from libertem.udf.masks import ApplyMasksUDF
+    from libertem.udf.stddev import StdDevUDF
+    from libertem.udf.sum import SumUDF
+    from libertem.udf.sumsigudf import SumSigUDF
+
+    rng = np.random.default_rng(0)
+    dense = rng.random((16, *sig)).astype("float32")
+    y, x = np.ogrid[: sig[0], : sig[1]]
+    disk = (y - sig[0] / 2) ** 2 + (x - sig[1] / 2) ** 2 < (sig[0] / 8) ** 2
+
+    class FrameMax(SumSigUDF):
+        def get_method(self):
+            return self.UDF_METHOD.FRAME
+
+        def process_frame(self, frame):
+            self.results.intensity[:] = frame[0, 0]
+
+    def masks(k):
+        return [ApplyMasksUDF(mask_factories=[functools.partial(dense.__getitem__, i) for i in range(k)])]
+
+    return {
+        "sum": lambda: [SumUDF()],
+        "sum_dark_gain": lambda: [SumUDF()],
+        "sumsig": lambda: [SumSigUDF()],
+        "stddev": lambda: [StdDevUDF()],
+        "masks_1": lambda: masks(1),
+        "masks_4": lambda: masks(4),
+        "masks_16": lambda: masks(16),
+        "disk": lambda: [ApplyMasksUDF(mask_factories=[lambda: disk.astype("float32")], use_sparse="scipy.sparse")],
+        "fused": lambda: [SumUDF(), SumSigUDF(), StdDevUDF()],
+        "noop_1": lambda: [noop(1)],
+        "noop_9": lambda: [noop(9)],
+    }[job]()
+
+
+def main():
+    from libertem.api import Context
+    from libertem.common.executor import JobExecutor  # noqa: F401
+    from libertem.io.corrections import CorrectionSet
+
+    spec = json.loads(sys.stdin.readline())
+    ctx = Context() if spec["executor"] == "dask" else Context.make_with(spec["executor"])
+    sig = tuple(spec["sig"])
+    datasets = {}
+
+    def load(path, nav, sig, dtype):
+        if path not in datasets:
+            datasets[path] = ctx.load("raw", path=path, nav_shape=tuple(nav), sig_shape=tuple(sig), dtype=dtype)
+        return datasets[path]
+
+    print("ready", flush=True)
+    for line in sys.stdin:
+        command = json.loads(line)
+        if command["job"] == "quit":
+            break
+        ds = load(command["path"], command["nav"], command["sig"], command["dtype"])
+        corrections = None
+        if command["job"] == "sum_dark_gain":
+            rng = np.random.default_rng(1)
+            corrections = CorrectionSet(dark=rng.random(sig), gain=rng.random(sig) + 0.5)
+        t0 = time.perf_counter()
+        if command["job"] == "map_sum":
+            ctx.map(ds, np.sum)
+        elif command["job"] == "map_python":
+            ctx.map(ds, python_sum)
+        else:
+            ctx.run_udf(ds, udfs_of(command["job"], tuple(command["sig"])), corrections=corrections)
+        print(json.dumps({"seconds": time.perf_counter() - t0}), flush=True)
+    ctx.close()
+
+
+if __name__ == "__main__":
+    main()
