@@ -1,0 +1,377 @@
+"""The HDF5 source: frames of one dataset, by the fastest path that its storage allows."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import DataError
+from framefold.io.hdf5_direct import DirectReader, SplitChunkReader, contiguous_offset, direct_reason
+from framefold.io.hdf5_layouts import Candidate, Segment, choose, find_candidates
+from framefold.io.hdf5_mapped import MappedReader
+from framefold.io.hdf5_read import FrameReader, H5Reader, missing_filter, open_file
+from framefold.io.hdf5_virtual import require_present, resolve
+from framefold.udfcore.metadata import Metadata
+from framefold.udfcore.shapes import Shape
+from framefold.udfcore.source import ReadStats
+from framefold.udfcore.tile import TileSlice
+
+_OPEN_READERS = 64  # a series of a thousand data files must not exhaust file descriptors
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def open_hdf5(
+    path: str | os.PathLike[str],
+    key: str | None = None,
+    *,
+    nav_dims: int | None = None,
+    transpose: Sequence[int] | None = None,
+    allow_missing: bool = False,
+    direct: bool = True,
+) -> Hdf5Source:
+    """Open an image stack in an HDF5 file.
+
+    Parameters
+    ----------
+    path
+        The file; for a DECTRIS series its master file.
+    key
+        Path of the dataset inside the file, or of the group that holds it. None: the best candidate
+        of the conventions that are known (DECTRIS, CXI, NeXus, EMD, Velox, hspy, MAT 7.3), else the
+        largest dataset if it stands out.
+    nav_dims
+        Number of navigation axes. None: as the file states, else all but the last two.
+    transpose
+        Axes of the stored dataset in the order navigation, signal.
+    allow_missing
+        Load what is there when data files are missing; their frames are invalid.
+    direct
+        False reads everything through h5py.
+
+    Returns
+    -------
+    Hdf5Source
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, no dataset stands out, `key` is wrong (lists the candidates), files
+        are missing, or a filter is not installed.
+    """
+    return Hdf5Source(
+        os.fspath(path),
+        key,
+        nav_dims=nav_dims,
+        transpose=None if transpose is None else tuple(int(a) for a in transpose),
+        allow_missing=allow_missing,
+        direct=direct,
+    )
+
+
+def from_h5py(dataset: h5py.Dataset, **options: Any) -> Hdf5Source:
+    """Return the source for an open h5py dataset; `options` are those of `open_hdf5`.
+
+    The source opens the file on its own, so `dataset` may be closed. A dataset that exists in memory only
+    cannot be sent to workers and is refused.
+    """
+    name = dataset.file.filename
+    if dataset.file.driver == "core" or isinstance(name, bytes) or not Path(name).is_file():
+        raise DataError("the h5py dataset lies in memory, not in a file: load its array, dataset[()], instead")
+    if dataset.file.mode != "r":
+        dataset.file.flush()
+    return open_hdf5(name, key=dataset.name, **options)
+
+
+class Hdf5Source:
+    """Frames of an HDF5 dataset, or of several that follow one another; see `open_hdf5`.
+
+    Attributes
+    ----------
+    candidate
+        The dataset that was chosen, and the convention it was found by.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        key: str | None,
+        *,
+        nav_dims: int | None = None,
+        transpose: tuple[int, ...] | None = None,
+        allow_missing: bool = False,
+        direct: bool = True,
+    ) -> None:
+        self._path = path
+        self._options = {
+            "nav_dims": nav_dims,
+            "transpose": transpose,
+            "allow_missing": allow_missing,
+            "direct": direct,
+        }
+        self._direct = direct
+        with open_file(path) as file:
+            candidate = choose(file, find_candidates(file), key)
+            self._metadata = candidate.read_metadata(file)
+            if transpose is not None or nav_dims is not None:
+                candidate, self._metadata = _overridden(file, candidate, self._metadata, transpose, nav_dims)
+            self.candidate = candidate
+            self._shape = Shape(candidate.shape, sig_dims=len(candidate.shape) - candidate.nav_dims)
+            if self._shape.size == 0:
+                raise DataError(f"{path}: {candidate.key} has the shape {candidate.shape}, which holds no frame")
+            self._dtype = candidate.dtype.newbyteorder("=")
+            self._segments, self._valid, self._notes = _segments(file, path, candidate, allow_missing)
+        self._starts = np.cumsum([0, *(s.frames for s in self._segments)])
+        self._readers: OrderedDict[tuple[str, str], FrameReader] = OrderedDict()
+        self._lock = threading.Lock()
+        self._scratch = threading.local()
+        self._bytes, self._seconds = 0, 0.0
+        first = next((s for s in self._segments if s.present), None)
+        if first is None:
+            raise DataError(f"{path}: none of the files that hold the frames of {candidate.key} is there")
+        reader = self._reader(first)
+        self._natural = _natural_chunks(first, self._shape, candidate, reader)
+        self._read_path, self._reason = reader.path, "; ".join(filter(None, [reader.reason, *self._notes]))
+        self._view = len(self._segments) == 1 and isinstance(reader, MappedReader) and reader.native
+
+    @property
+    def shape(self) -> Shape:
+        """Navigation and signal shape."""
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Data type in native byte order."""
+        return self._dtype
+
+    @property
+    def metadata(self) -> Metadata:
+        """Calibration and context as the file states them."""
+        return self._metadata
+
+    @property
+    def natural_chunks(self) -> tuple[int, ...]:
+        """``(frames, *sig)`` extents that are cheap to read together."""
+        return self._natural
+
+    @property
+    def identity(self) -> str:
+        """Path, size, modification time, dataset and options."""
+        return _identity(self._path, self.candidate.key, tuple(self._options.items()))
+
+    @property
+    def is_view(self) -> bool:
+        """True for contiguous datasets: tiles are views of the mapped file."""
+        return self._view
+
+    @property
+    def valid(self) -> npt.NDArray[np.bool_] | None:
+        """Bool per frame, False where a file is missing; None: all there."""
+        return self._valid
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Everything in the file that `key` might name, best first."""
+        with open_file(self._path) as file:
+            return find_candidates(file)
+
+    def read(self, tile: TileSlice, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+        """Return the raw values of `tile`; see `Source.read`."""
+        frames = int(self._starts[-1])
+        if not 0 <= tile.start <= tile.stop <= frames:
+            raise DataError(f"{self._path} has {frames} frames, asked for {tile.start}:{tile.stop}")
+        began = time.perf_counter()
+        if self._view:
+            reader = self._reader(self._segments[0])
+            assert isinstance(reader, MappedReader)  # noqa: S101  # what is_view means
+            first = self._segments[0].first
+            view = reader.view(first + tile.start, first + tile.stop, tile.sig)
+            self._count(view.nbytes, 0.0)
+            return view
+        if out is None:
+            out = np.empty(tile.shape, self._dtype)
+        elif out.shape != tile.shape or out.dtype != self._dtype or not out.flags.c_contiguous:
+            raise DataError(f"out must be C-contiguous, {tile.shape} {self._dtype}; got {out.shape} {out.dtype}")
+        index = max(0, int(np.searchsorted(self._starts, tile.start, side="right")) - 1)
+        at = tile.start
+        while at < tile.stop:
+            segment, begin = self._segments[index], int(self._starts[index])
+            stop = min(tile.stop, int(self._starts[index + 1]))
+            if not segment.present:
+                raise DataError(f"{self._path}: frames {at}:{stop} are missing: {segment.file}")
+            offset = segment.first - begin
+            self._reader(segment).read(at + offset, stop + offset, tile.sig, out[at - tile.start : stop - tile.start])
+            at, index = stop, index + 1
+        self._count(out.nbytes, time.perf_counter() - began)
+        return out
+
+    def stats(self) -> ReadStats:
+        """Return what was read so far in this process, and by which path."""
+        return ReadStats(self._bytes, self._seconds, self._read_path, self._reason)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self._path, self.candidate.key, tuple(self._options.items()), self.identity)
+
+    def __repr__(self) -> str:
+        return f"<Hdf5Source {self._path} {self.candidate}>"
+
+    def _count(self, nbytes: int, seconds: float) -> None:
+        with self._lock:
+            self._bytes += nbytes
+            self._seconds += seconds
+
+    def _reader(self, segment: Segment) -> FrameReader:
+        where = (segment.file, segment.key)
+        with self._lock:
+            reader = self._readers.get(where)
+            if reader is not None:
+                self._readers.move_to_end(where)
+                return reader
+            reader = self._open_reader(segment)
+            self._readers[where] = reader
+            # closed by the last thread that still reads from it
+            while len(self._readers) > _OPEN_READERS:
+                self._readers.popitem(last=False)
+            return reader
+
+    def _open_reader(self, segment: Segment) -> FrameReader:
+        sig, transpose = tuple(self._shape.sig), self.candidate.transpose
+        with open_file(segment.file) as file:
+            dataset = file.get(segment.key)
+            if not isinstance(dataset, h5py.Dataset):
+                raise DataError(f"{segment.file} has no dataset {segment.key}")
+            nav_dims = len(dataset.shape) - len(sig)
+            stored = dataset.shape if transpose is None else tuple(dataset.shape[a] for a in transpose)
+            if stored[nav_dims:] != sig or dataset.dtype.newbyteorder("=") != self._dtype:
+                raise DataError(
+                    f"{segment.file}, dataset {segment.key}: frames of shape {stored[nav_dims:]} {dataset.dtype}, "
+                    f"the others have {sig} {self._dtype}"
+                )
+            if math.prod(stored[:nav_dims]) < segment.first + segment.frames:
+                raise DataError(
+                    f"{segment.file}, dataset {segment.key} has {math.prod(stored[:nav_dims])} frames, "
+                    f"{segment.first + segment.frames} are expected"
+                )
+            reason = "direct=False" if not self._direct else ""
+            if transpose is not None:
+                reason = reason or "axes are transposed"
+            if not reason:
+                offset = contiguous_offset(dataset)
+                if offset is not None:
+                    return MappedReader(segment.file, segment.key, offset, dataset.dtype, stored, len(sig))
+                decoder, reason = direct_reason(dataset)
+                if decoder is not None:
+                    fast = DirectReader(segment.file, segment.key, nav_dims, decoder, self._scratch)
+                    if dataset.chunks[nav_dims:] == sig:
+                        return fast
+                    cut = f"chunks of {dataset.chunks} cut the frames"
+                    missing = missing_filter(dataset)
+                    if missing:
+                        raise DataError(missing)
+                    slow = H5Reader(segment.file, segment.key, nav_dims, None, cut)
+                    return SplitChunkReader(fast, slow, dataset.chunks[nav_dims:])
+            missing = missing_filter(dataset)
+            if missing:
+                raise DataError(missing)
+            return H5Reader(segment.file, segment.key, nav_dims, transpose, reason)
+
+
+def _segments(
+    file: h5py.File, path: str, candidate: Candidate, allow_missing: bool
+) -> tuple[tuple[Segment, ...], npt.NDArray[np.bool_] | None, list[str]]:
+    """Return where the frames are, which of them are there, and remarks for `ReadStats`."""
+    notes = [candidate.note] if candidate.note else []
+    frames = math.prod(candidate.shape[: candidate.nav_dims])
+    if candidate.segments:
+        missing = tuple(s.file for s in candidate.segments if not s.present)
+        segments, valid = candidate.segments, np.repeat(
+            [s.present for s in candidate.segments], [s.frames for s in candidate.segments]
+        )
+    elif candidate.transpose is None and file[candidate.key].is_virtual:
+        mapping = resolve(file[candidate.key], candidate.nav_dims)
+        missing, valid = mapping.missing, mapping.valid
+        segments = mapping.segments or (Segment(path, candidate.key, 0, frames),)
+    else:
+        dataset = file[candidate.key]
+        # the same object by its own name in its own file, if a link led there
+        return (Segment(dataset.file.filename, dataset.name, 0, frames),), None, notes
+    require_present(path, missing, allow_missing)
+    if valid.all():
+        return segments, None, notes
+    lost = int((~valid).sum())
+    notes.append(f"{lost} of {frames} frames are missing" + (f" ({', '.join(missing[:3])})" if missing else ""))
+    return segments, valid, notes
+
+
+def _overridden(
+    file: h5py.File,
+    candidate: Candidate,
+    metadata: Metadata,
+    transpose: tuple[int, ...] | None,
+    nav_dims: int | None,
+) -> tuple[Candidate, Metadata]:
+    """Return candidate and metadata with the user's axis order and number of navigation axes."""
+    shape, axes, order = candidate.shape, metadata.axes, candidate.transpose
+    if transpose is not None:
+        if candidate.segments:
+            raise DataError(f"transpose= works on one dataset, {candidate.key} is a series of files")
+        stored = file[candidate.key].shape
+        if sorted(transpose) != list(range(len(stored))):
+            raise DataError(
+                f"transpose={transpose} must name each axis of {candidate.key}, shape {stored}, once: "
+                f"an order of 0 .. {len(stored) - 1}"
+            )
+        old = order or tuple(range(len(stored)))
+        if axes:
+            axes = tuple(axes[old.index(a)] for a in transpose)
+        shape = tuple(stored[a] for a in transpose)
+        order = None if transpose == tuple(range(len(stored))) else transpose
+    dims = candidate.nav_dims if nav_dims is None else nav_dims
+    if not 0 <= dims <= len(shape) or (candidate.segments and dims != candidate.nav_dims):
+        raise DataError(f"nav_dims={nav_dims} does not fit the shape {shape} of {candidate.key}")
+    changed = replace(candidate, shape=shape, nav_dims=dims, transpose=order)
+    return changed, replace(metadata, axes=axes)
+
+
+def _natural_chunks(
+    segment: Segment, shape: Shape, candidate: Candidate, reader: FrameReader
+) -> tuple[int, ...]:
+    sig = tuple(shape.sig)
+    if isinstance(reader, MappedReader):
+        return (1, *(1 for _ in sig[:-1]), *sig[-1:])
+    with open_file(segment.file) as file:
+        chunks, stored = file[segment.key].chunks, file[segment.key].shape
+    if chunks is None:
+        return (1, *sig)
+    if candidate.transpose is not None:
+        chunks = tuple(chunks[a] for a in candidate.transpose)
+        stored = tuple(stored[a] for a in candidate.transpose)
+    n = len(stored) - len(sig)
+    # the fewest consecutive frames that hold whole chunks only
+    depth = next((chunks[i] * math.prod(stored[i + 1 : n]) for i in range(n) if chunks[i] > 1), 1)
+    return (min(depth, math.prod(stored[:n])), *(min(c, s) for c, s in zip(chunks[n:], sig, strict=True)))
+
+
+@functools.lru_cache(maxsize=8)
+def _reopen(path: str, key: str, options: tuple[tuple[str, Any], ...], identity: str) -> Hdf5Source:
+    """Open a source in a worker; once per process, as every task brings one along."""
+    source = Hdf5Source(path, key, **dict(options))
+    if source.identity != identity:
+        raise DataError(f"{path} is not the file that was loaded: {identity} became {source.identity}")
+    return source
+
+
+def _identity(path: str, key: str, options: tuple[tuple[str, Any], ...]) -> str:
+    status = os.stat(path)
+    return f"hdf5:{os.path.abspath(path)}:{status.st_size}:{status.st_mtime_ns}:{key}:{options}"

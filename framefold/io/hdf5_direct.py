@@ -1,0 +1,236 @@
+"""The fast path of HDF5: stored chunks read from the file and decoded in the calling thread, past HDF5's lock.
+
+h5py decodes under one global lock, so that two threads gain nothing. Here a chunk is read with
+``pread`` (within the noise of a memory map, and a file that shrinks gives an error instead of SIGBUS).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import DataError
+from framefold.io.hdf5_filters import Decoder, find_decoder
+from framefold.io.hdf5_read import H5Reader, boxes, describe_filters, filters_of, open_file
+
+
+@dataclass(frozen=True)
+class ChunkIndex:
+    """Where the chunks of a dataset lie: arrays in the shape of the chunk grid; offset -1: not allocated."""
+
+    offset: npt.NDArray[np.int64]
+    size: npt.NDArray[np.int64]
+    mask: npt.NDArray[np.uint32]
+
+
+def plain_type_reason(dataset: h5py.Dataset) -> str:
+    """Return why the elements of `dataset` are not plain numbers as numpy holds them, empty if they are."""
+    kind = dataset.dtype.kind
+    if kind not in "iuf":
+        return f"elements of type {dataset.dtype} are not plain integers or floats"
+    if dataset.id.get_type() != h5py.h5t.py_create(dataset.dtype):
+        return "elements have a layout that numpy does not know (enum, odd precision)"
+    return ""
+
+
+def contiguous_offset(dataset: h5py.Dataset) -> int | None:
+    """Return the file offset of a contiguous dataset, None if it has none."""
+    plist = dataset.id.get_create_plist()
+    if plist.get_layout() != h5py.h5d.CONTIGUOUS or plist.get_external_count():
+        return None
+    if userblock_reason(dataset) or plain_type_reason(dataset):
+        return None
+    offset = dataset.id.get_offset()
+    return None if offset is None else int(offset)
+
+
+def userblock_reason(dataset: h5py.Dataset) -> str:
+    """Return why chunk addresses cannot be trusted: whether they count a user block differs between releases."""
+    return "the file has a user block" if dataset.file.userblock_size else ""
+
+
+def direct_reason(dataset: h5py.Dataset) -> tuple[Decoder | None, str]:
+    """Return the decoder of the fast path, or None and the rule that `dataset` violates."""
+    plist = dataset.id.get_create_plist()
+    reason = plain_type_reason(dataset) or userblock_reason(dataset)
+    if reason:
+        return None, reason
+    if dataset.is_virtual:
+        return None, "virtual dataset whose sources are not whole frames"
+    if plist.get_external_count():
+        return None, "external raw storage"
+    layout = plist.get_layout()
+    if layout != h5py.h5d.CHUNKED:
+        return None, "compact layout" if layout == h5py.h5d.COMPACT else "contiguous layout without an address"
+    if dataset.file.driver not in ("sec2", "stdio"):
+        return None, f"the file is opened through the driver {dataset.file.driver!r}"
+    return find_decoder(filters_of(dataset), dataset.dtype.itemsize)
+
+
+def read_index(dataset: h5py.Dataset) -> ChunkIndex:
+    """Return the chunk index of a chunked dataset (512 chunks: 0.2 ms)."""
+    grid = tuple(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
+    offset = np.full(grid, -1, np.int64)
+    size = np.zeros(grid, np.int64)
+    mask = np.zeros(grid, np.uint32)
+    chunks = dataset.chunks
+
+    def store(info: Any) -> None:
+        where = tuple(o // c for o, c in zip(info.chunk_offset, chunks, strict=True))
+        offset[where], size[where], mask[where] = info.byte_offset, info.size, info.filter_mask
+
+    dataset.id.chunk_iter(store)
+    return ChunkIndex(offset, size, mask)
+
+
+class DirectReader:
+    """Reads chunked datasets past HDF5's lock.
+
+    A thread keeps the last chunk it decoded, so that tiles thinner than a chunk decode it once.
+
+    Parameters
+    ----------
+    file, key
+        Where the dataset is.
+    nav_dims
+        Number of navigation axes.
+    decoder
+        As `direct_reason` gives it.
+    scratch
+        Buffers of the calling thread; one for all readers of a source, so that memory stays bounded.
+    """
+
+    path = "direct"
+
+    def __init__(self, file: str, key: str, nav_dims: int, decoder: Decoder, scratch: threading.local) -> None:
+        self.file, self.key, self.reason = file, key, ""
+        with open_file(file) as handle:
+            dataset = handle[key]
+            self._index = read_index(dataset)
+            self._shape, self._chunks = dataset.shape, dataset.chunks
+            self._stored_dtype = dataset.dtype
+            self._fill = dataset.fillvalue
+            self._filters = describe_filters(dataset)
+        self._decoder = decoder
+        self._nav_dims = nav_dims
+        self._nbytes = math.prod(self._chunks) * self._stored_dtype.itemsize
+        self._largest = int(self._index.size.max(initial=0))
+        self._fd = os.open(file, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._own = scratch
+        self._fallback: H5Reader | None = None
+        self._lock = threading.Lock()
+
+    def __del__(self) -> None:
+        fd = self.__dict__.pop("_fd", None)
+        if fd is not None:
+            os.close(fd)
+
+    def read(self, start: int, stop: int, sig: tuple[slice, ...], out: npt.NDArray[Any]) -> None:
+        """Fill `out` with the frames; see `FrameReader`."""
+        done = 0
+        sig_range = [(s.start, s.stop) for s in sig]
+        sig_shape = [b - a for a, b in sig_range]
+        for origin, extent in boxes(start, stop, self._shape[: self._nav_dims]):
+            n = math.prod(extent)
+            part = out[done : done + n].reshape((*extent, *sig_shape))
+            ranges = [(o, o + e) for o, e in zip(origin, extent, strict=True)] + sig_range
+            # per axis: (chunk number, part of the chunk, part of the box)
+            axes = [_overlaps(a, b, c) for (a, b), c in zip(ranges, self._chunks, strict=True)]
+            for combination in itertools.product(*axes):
+                where = tuple(c[0] for c in combination)
+                chunk = self._chunk(where)
+                target = part[tuple(c[2] for c in combination)]
+                if chunk is None:
+                    target[...] = self._fill
+                else:
+                    target[...] = chunk[tuple(c[1] for c in combination)]
+            done += n
+
+    def _chunk(self, where: tuple[int, ...]) -> npt.NDArray[Any] | None:
+        """Return the pixels of a chunk in its full shape, None where it was never written."""
+        own = self._own
+        if getattr(own, "where", None) == (id(self), where):
+            pixels: npt.NDArray[Any] = own.pixels
+            return pixels
+        offset = int(self._index.offset[where])
+        if offset < 0:
+            return None
+        own.where = None
+        if self._index.mask[where]:
+            pixels = self._by_hdf5(where)
+        else:
+            stored = self._stored(where, offset, int(self._index.size[where]))
+            try:
+                buffer = self._decoder.decode(stored, self._nbytes)
+            except ValueError as exc:
+                raise self._corrupt(where, str(exc)) from exc
+            pixels = np.frombuffer(buffer, self._stored_dtype).reshape(self._chunks)
+        own.pixels, own.where = pixels, (id(self), where)
+        return pixels
+
+    def _stored(self, where: tuple[int, ...], offset: int, size: int) -> memoryview:
+        own = self._own
+        if len(getattr(own, "buffer", b"")) < size:
+            own.buffer = memoryview(bytearray(max(size, self._largest)))
+        stored: memoryview = own.buffer[:size]
+        got = os.preadv(self._fd, [stored], offset)
+        if got != size:
+            raise self._corrupt(where, f"the file ends {size - got} bytes inside it (truncated after it was opened?)")
+        return stored
+
+    def _by_hdf5(self, where: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Return a chunk that was stored with some of its filters skipped."""
+        with self._lock:
+            if self._fallback is None:
+                self._fallback = H5Reader(self.file, self.key, len(self._chunks))
+        corner = tuple(w * c for w, c in zip(where, self._chunks, strict=True))
+        extent = tuple(min(c, n - o) for c, n, o in zip(self._chunks, self._shape, corner, strict=True))
+        pixels = np.zeros(self._chunks, self._stored_dtype.newbyteorder("="))
+        inside = np.empty(extent, pixels.dtype)
+        self._fallback._read_box(corner, extent, inside)
+        pixels[tuple(slice(0, e) for e in extent)] = inside
+        return pixels
+
+    def _corrupt(self, where: tuple[int, ...], cause: str) -> DataError:
+        corner = tuple(w * c for w, c in zip(where, self._chunks, strict=True))
+        nav = self._nav_dims
+        frame = int(np.ravel_multi_index(corner[:nav], self._shape[:nav])) if nav else 0
+        return DataError(
+            f"{self.file}, dataset {self.key}: the chunk at {corner} (frame {frame}) is corrupt: {cause}{self._filters}"
+        )
+
+
+def _overlaps(start: int, stop: int, chunk: int) -> list[tuple[int, slice, slice]]:
+    """Return (chunk number, slice of the chunk, slice of ``start:stop``) for all chunks of one axis."""
+    found = []
+    for number in range(start // chunk, -(-stop // chunk)):
+        a, b = max(start, number * chunk), min(stop, (number + 1) * chunk)
+        found.append((number, slice(a - number * chunk, b - number * chunk), slice(a - start, b - start)))
+    return found
+
+
+class SplitChunkReader:
+    """Reads datasets whose chunks hold parts of frames: tiles inside one chunk directly, others by `slow`.
+
+    A tile that crosses chunks would need each of them for a few frames only, and decode it again
+    for the next tile; HDF5 keeps several decoded chunks.
+    """
+
+    path = "h5py"
+
+    def __init__(self, fast: DirectReader, slow: H5Reader, sig_chunk: tuple[int, ...]) -> None:
+        self._fast, self._slow, self._sig_chunk = fast, slow, sig_chunk
+        self.reason = slow.reason
+
+    def read(self, start: int, stop: int, sig: tuple[slice, ...], out: npt.NDArray[Any]) -> None:
+        """Fill `out` with the frames; see `FrameReader`."""
+        inside = all(s.start // c == (s.stop - 1) // c for s, c in zip(sig, self._sig_chunk, strict=True))
+        (self._fast if inside else self._slow).read(start, stop, sig, out)

@@ -1,0 +1,228 @@
+"""Chunk decoders outside HDF5: bytes of one stored chunk -> bytes of its pixels, without the GIL where possible."""
+
+from __future__ import annotations
+
+import importlib.util
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+DEFLATE, SHUFFLE, BLOSC, LZ4, BITSHUFFLE, ZSTD = 1, 2, 32001, 32004, 32008, 32015
+
+Filter = tuple[int, tuple[int, ...], str]
+Decode = Callable[[memoryview, int], Any]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How to decode a chunk.
+
+    Attributes
+    ----------
+    name
+        For `ReadStats` and errors, for instance ``"bslz4 by dectris-compression"``.
+    decode
+        ``(stored bytes, decoded size) -> buffer`` of exactly that size; raises `ValueError` when the
+        stored bytes do not give it.
+    """
+
+    name: str
+    decode: Decode
+
+
+def find_decoder(filters: Sequence[Filter], itemsize: int) -> tuple[Decoder | None, str]:
+    """Return the decoder of a filter pipeline, or None and the reason why there is none.
+
+    Parameters
+    ----------
+    filters
+        (id, cd_values, name) in the order of writing.
+    itemsize
+        Bytes per element of the dataset.
+    """
+    codes = [f[0] for f in filters]
+    if not codes:
+        return Decoder("uncompressed", _plain), ""
+    shuffled = codes[0] == SHUFFLE
+    if shuffled:
+        size = filters[0][1][0] if filters[0][1] else itemsize
+        if size != itemsize:
+            return None, f"shuffle works on elements of {size} bytes, the dataset has {itemsize}"
+        codes = codes[1:]
+    if len(codes) > 1:
+        return None, f"filter pipeline {[f[0] for f in filters]} is none of the known ones"
+    inner, reason = (Decoder("shuffle", _plain), "") if not codes else _single(codes[0], filters[-1][1], itemsize)
+    if inner is None or not shuffled:
+        return inner, reason
+    return Decoder(f"shuffle + {inner.name}", _unshuffled(inner.decode, itemsize)), ""
+
+
+def _single(code: int, values: tuple[int, ...], itemsize: int) -> tuple[Decoder | None, str]:
+    if code == BITSHUFFLE:
+        return _bitshuffle(values, itemsize)
+    if code == DEFLATE:
+        return Decoder("gzip by zlib", _inflate), ""
+    if code == LZ4:
+        if not _installed("dectris.compression"):
+            return None, "LZ4 chunks need dectris-compression: pip install 'framefold[formats]'"
+        return Decoder("lz4 by dectris-compression", _dectris("lz4", itemsize)), ""
+    if code in (ZSTD, BLOSC):
+        name = "zstd" if code == ZSTD else "blosc"
+        if not _installed("numcodecs"):
+            return None, f"{name} chunks need numcodecs: pip install 'framefold[formats]'"
+        return Decoder(f"{name} by numcodecs", _numcodecs(name)), ""
+    return None, f"filter {code} has no decoder outside HDF5"
+
+
+def _bitshuffle(values: tuple[int, ...], itemsize: int) -> tuple[Decoder | None, str]:
+    # cd_values: library version major, minor, element size, block size in elements, 2 = lz4, 3 = zstd
+    size, block, codec = (*values[2:5], 0, 0, 0)[:3] if len(values) >= 3 else (0, 0, 0)
+    if size != itemsize:
+        return None, f"bitshuffle works on elements of {size} bytes, the dataset has {itemsize}"
+    if codec not in (2, 3):
+        return None, f"bitshuffle with codec {codec}: only 2 (lz4) and 3 (zstd) are known"
+    algorithm = "bslz4" if codec == 2 else "bszstd"
+    if _installed("dectris.compression"):
+        return Decoder(f"{algorithm} by dectris-compression", _dectris(algorithm, itemsize)), ""
+    if codec == 2 and _installed("bitshuffle"):
+        return Decoder("bslz4 by bitshuffle", _bitshuffle_library(itemsize)), ""
+    del block
+    return None, f"{algorithm} chunks need dectris-compression: pip install 'framefold[formats]'"
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # a parent package is missing
+        return False
+
+
+def _expect(got: int, nbytes: int) -> None:
+    if got != nbytes:
+        raise ValueError(f"it decodes to {got} bytes, its shape needs {nbytes}")
+
+
+def _plain(stored: memoryview, nbytes: int) -> Any:
+    _expect(len(stored), nbytes)
+    return stored
+
+
+def _inflate(stored: memoryview, nbytes: int) -> Any:
+    stream = zlib.decompressobj()
+    try:
+        # one byte more than expected: a longer stream is noticed without being unpacked
+        pixels = stream.decompress(stored, nbytes + 1)
+    except zlib.error as exc:
+        raise ValueError(f"zlib says {exc}") from exc
+    _expect(len(pixels), nbytes)
+    if not stream.eof:
+        raise ValueError("its gzip stream is incomplete")
+    return pixels
+
+
+def _unshuffled(decode: Decode, itemsize: int) -> Decode:
+    def run(stored: memoryview, nbytes: int) -> Any:
+        planes = np.frombuffer(decode(stored, nbytes), np.uint8).reshape(itemsize, -1)
+        return np.ascontiguousarray(planes.T).reshape(-1)
+
+    return run
+
+
+def _check_header(stored: memoryview, nbytes: int) -> int:
+    """Return the block size in bytes that an LZ4 or bitshuffle chunk states in its 12-byte header."""
+    if len(stored) < 12:
+        raise ValueError(f"it holds {len(stored)} bytes, less than the header of 12")
+    stated, block = struct.unpack(">QI", stored[:12])
+    _expect(stated, nbytes)
+    return int(block)
+
+
+def _dectris(algorithm: str, itemsize: int) -> Decode:
+    from dectris.compression import decompress
+
+    def run(stored: memoryview, nbytes: int) -> Any:
+        # checked before: the library allocates what the header says
+        _check_header(stored, nbytes)
+        try:
+            pixels = decompress(stored, algorithm, elem_size=itemsize)
+        except RuntimeError as exc:
+            raise ValueError(f"dectris-compression says {exc}") from exc
+        _expect(len(pixels), nbytes)
+        return pixels
+
+    return run
+
+
+def _bitshuffle_library(itemsize: int) -> Decode:
+    import bitshuffle
+
+    dtype = np.dtype(f"u{itemsize}") if itemsize in (1, 2, 4, 8) else np.dtype(f"V{itemsize}")
+
+    def run(stored: memoryview, nbytes: int) -> Any:
+        block = _check_header(stored, nbytes)
+        payload = np.frombuffer(stored, np.uint8)[12:]
+        # the library trusts the block sizes in the stream: broken ones crash the process
+        if block % (8 * itemsize) or not block or not bslz4_blocks_fit(payload, nbytes, block, itemsize):
+            raise ValueError("the sizes of its LZ4 blocks do not add up")
+        count = nbytes // itemsize
+        try:
+            return bitshuffle.decompress_lz4(payload, (count,), dtype, block // itemsize).view(np.uint8)
+        except Exception as exc:  # noqa: BLE001  # the library raises a bare Exception subclass
+            raise ValueError(f"bitshuffle says {exc}") from exc
+
+    return run
+
+
+@numba.njit(nogil=True, cache=True)
+def bslz4_blocks_fit(payload: npt.NDArray[np.uint8], nbytes: int, block: int, itemsize: int) -> bool:
+    """Tell whether the block sizes of a bitshuffle-LZ4 stream add up to its length.
+
+    Layout: per block a big-endian u4 with its compressed size, then that many bytes; blocks hold
+    `block` bytes, the last one what is left in multiples of 8 elements; up to 7 elements follow raw.
+    """
+    pos = 0
+    left = nbytes - nbytes % (8 * itemsize)
+    tail = nbytes - left
+    while left > 0:
+        if pos + 4 > payload.size:
+            return False
+        size = 0
+        for i in range(4):
+            size = size * 256 + int(payload[pos + i])
+        pos += 4 + size
+        left -= block
+    return pos + tail == payload.size
+
+
+def bslz4_blocks_fit_reference(payload: npt.NDArray[np.uint8], nbytes: int, block: int, itemsize: int) -> bool:
+    """Do as `bslz4_blocks_fit` does, by `struct`."""
+    data, pos = payload.tobytes(), 0
+    for _ in range(-(-(nbytes // (8 * itemsize) * 8 * itemsize) // block)):
+        if len(data) < pos + 4:
+            return False
+        pos += 4 + struct.unpack_from(">I", data, pos)[0]
+    return pos + nbytes % (8 * itemsize) == len(data)
+
+
+def _numcodecs(name: str) -> Decode:
+    import numcodecs
+
+    codec = numcodecs.Zstd() if name == "zstd" else numcodecs.Blosc()
+
+    def run(stored: memoryview, nbytes: int) -> Any:
+        if name == "blosc" and len(stored) >= 8:  # checked before: the library allocates what the header says
+            _expect(struct.unpack_from("<I", stored, 4)[0], nbytes)
+        try:
+            pixels = codec.decode(stored)
+        except (RuntimeError, ValueError) as exc:
+            raise ValueError(f"{name} says {exc}") from exc
+        _expect(len(pixels), nbytes)
+        return pixels
+
+    return run

@@ -1,0 +1,216 @@
+"""NeXus: the signal of every NXdata group, its axes, and what NXdetector and NXbeam say."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+
+from framefold.io.hdf5_layouts import (
+    EV,
+    Candidate,
+    Tree,
+    axis_from_values,
+    is_numeric,
+    join,
+    number,
+    text,
+)
+from framefold.udfcore.metadata import Axis, Metadata, electron_wavelength, photon_wavelength
+
+_LENGTH = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "micron": 1e-6, "nm": 1e-9, "angstrom": 1e-10, "pm": 1e-12}
+_ENERGY = {"ev": EV, "kev": 1e3 * EV, "mev": 1e6 * EV, "j": 1.0}
+_TIME = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+
+
+def find(file: h5py.File, tree: Tree) -> Iterator[Candidate]:
+    """Yield image stacks in NXdata groups: that of ``@default`` first, then by size."""
+    default = _default(file)
+    found = []
+    for path, group in tree.groups.items():
+        if not _is_data(group):
+            continue
+        signal = _signal(group)
+        if signal is None:
+            continue
+        name, dataset = signal
+        is_default = default is not None and group == default
+        if len(dataset.shape) >= 3 or (is_default and len(dataset.shape) == 2):
+            found.append((not is_default, -math.prod(dataset.shape), _candidate(path, group, name, dataset)))
+    yield from (c for _, _, c in sorted(found, key=lambda f: f[:2]))
+
+
+def _is_data(group: h5py.Group) -> bool:
+    return text(group.attrs.get("NX_class", "")) == "NXdata" or "signal" in group.attrs
+
+
+def _default(file: h5py.File) -> h5py.Group | None:
+    """Follow ``@default`` from the root; stops where it leads nowhere."""
+    node: Any = file["/"]
+    for _ in range(16):  # NeXus has three levels; more is a circle
+        name = text(node.attrs.get("default", ""))
+        try:
+            below = node.get(name) if name else None
+        except (KeyError, OSError):
+            return None
+        if not isinstance(below, h5py.Group):
+            return node if _is_data(node) else None
+        node = below
+    return None
+
+
+def _signal(group: h5py.Group) -> tuple[str, h5py.Dataset] | None:
+    """Return the signal dataset: ``@signal``, the old ``signal=1`` on the dataset, or ``data``."""
+    names = [text(group.attrs["signal"])] if "signal" in group.attrs else []
+    if not names:
+        names = [n for n in group if _old_style(group, n)] + ["data"]
+    for name in names:
+        try:
+            dataset = group.get(name)
+        except (KeyError, OSError):
+            continue
+        if is_numeric(dataset):
+            return name, dataset
+    return None
+
+
+def _old_style(group: h5py.Group, name: str) -> bool:
+    try:
+        obj = group.get(name)
+    except (KeyError, OSError):
+        return False
+    return isinstance(obj, h5py.Dataset) and text(obj.attrs.get("signal", "")) == "1"
+
+
+def _candidate(path: str, group: h5py.Group, name: str, dataset: h5py.Dataset) -> Candidate:
+    names = axis_names(group, dataset)
+    order, nav_dims = split_axes(group, dataset, names)
+    transposed = order != tuple(range(len(order)))
+    return Candidate(
+        join(path, name),
+        tuple(dataset.shape[a] for a in order),
+        dataset.dtype,
+        nav_dims,
+        "NeXus",
+        transpose=order if transposed else None,
+        note="signal axes come before navigation axes in the file" if transposed else "",
+        read_metadata=lambda file: metadata(file, file[path], dataset.shape, order, nav_dims, names),
+    )
+
+
+def axis_names(group: h5py.Group, dataset: h5py.Dataset) -> tuple[str, ...]:
+    """Return one name per dataset axis, ``"."`` where there is none."""
+    stated = group.attrs.get("axes", dataset.attrs.get("axes"))
+    if stated is None:
+        return (".",) * len(dataset.shape)
+    if isinstance(stated, (str, bytes)) or np.ndim(stated) == 0:
+        listed = [n for n in re.split(r"[:,\s\[\]]+", text(stated)) if n]
+    else:
+        listed = [text(n) for n in stated]
+    names = ["."] * len(dataset.shape)
+    for position, name in enumerate(listed):
+        if not name or name == ".":
+            continue
+        indices = group.attrs.get(f"{name}_indices", position)
+        for i in np.asarray(indices).reshape(-1):
+            if np.asarray(i).dtype.kind in "iu" and 0 <= int(i) < len(names) and names[int(i)] == ".":
+                names[int(i)] = name
+    return tuple(names)
+
+
+def split_axes(group: h5py.Group, dataset: h5py.Dataset, names: tuple[str, ...]) -> tuple[tuple[int, ...], int]:
+    """Return the axes in the order nav, sig, and the number of nav axes.
+
+    ``@interpretation`` decides; else the axes without a name are the signal; else the last two are.
+    """
+    n = len(dataset.shape)
+    meaning = text(dataset.attrs.get("interpretation", group.attrs.get("interpretation", "")))
+    last = {"image": 2, "spectrum": 1, "scalar": 0}.get(meaning)
+    named = [i for i in range(n) if names[i] != "."]
+    if last is None and 0 < len(named) < n:
+        sig = [i for i in range(n) if i not in named]
+        return (*named, *sig), len(named)
+    return tuple(range(n)), max(0, n - (2 if last is None else last))
+
+
+def metadata(
+    file: h5py.File, group: h5py.Group, shape: tuple[int, ...], order: tuple[int, ...], nav_dims: int, names: tuple[str, ...]
+) -> Metadata:
+    """Return the axes of an NXdata group, and geometry from the entry it lies in."""
+    axes = [_axis(group, name, shape[i]) for i, name in enumerate(names)]
+    sig = tuple(shape[a] for a in order[nav_dims:])
+    found = _geometry(file, group, sig)
+    return Metadata(axes=tuple(axes[a] for a in order) if any(a != Axis() for a in axes) else (), **found)
+
+
+def _axis(group: h5py.Group, name: str, n: int) -> Axis:
+    if name == ".":
+        return Axis()
+    try:
+        dataset = group.get(name)
+    except (KeyError, OSError):
+        dataset = None
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape != (n,):
+        return Axis(name)
+    return axis_from_values(name, dataset[()], n, text(dataset.attrs.get("units", "")))
+
+
+def _geometry(file: h5py.File, group: h5py.Group, sig: tuple[int, ...]) -> dict[str, Any]:
+    """Return Metadata fields from NXdetector, NXbeam and NXmonochromator of the same entry."""
+    found: dict[str, Any] = {}
+    entry = file.get("/" + group.name.strip("/").split("/")[0])
+    if not isinstance(entry, h5py.Group):
+        return found
+    for instrument in _children(entry, "NXinstrument"):
+        for detector in [g for g in (group.parent, group) if _class(g) == "NXdetector"] or _children(
+            instrument, "NXdetector"
+        ):
+            found.setdefault("camera_length", quantity(detector, "distance", _LENGTH))
+            found.setdefault("dwell_time", quantity(detector, "count_time", _TIME))
+            y, x = (quantity(detector, f"{a}_pixel_size", _LENGTH) for a in "yx")
+            if y and x and len(sig) == 2:
+                found.setdefault("pixel_size", (y, x))
+            mask = detector.get("pixel_mask")
+            if is_numeric(mask) and mask.shape == sig:
+                found.setdefault("mask", mask[()] != 0)
+        beams = _children(instrument, "NXbeam") + [b for s in _children(entry, "NXsample") for b in _children(s, "NXbeam")]
+        energies = [quantity(b, "incident_energy", _ENERGY) for b in beams]
+        energies += [quantity(m, "energy", _ENERGY) for m in _children(instrument, "NXmonochromator")]
+        energy = next((e for e in energies if e), None)
+        if energy:
+            found.setdefault("energy", energy)
+            probes = {text(s["probe"][()]).lower() for s in _children(instrument, "NXsource") if "probe" in s}
+            found.setdefault(
+                "wavelength", electron_wavelength(energy / EV) if "electron" in probes else photon_wavelength(energy)
+            )
+    return {k: v for k, v in found.items() if v is not None}
+
+
+def quantity(group: h5py.Group, name: str, units: dict[str, float]) -> float | None:
+    """Return the scalar `name` in SI units; None if it is absent or its unit is none of `units`."""
+    value = number(group, name)
+    if value is None:
+        return None
+    unit = text(group[name].attrs.get("units", ""))
+    factor = units.get(unit, units.get(unit.lower()))
+    return None if factor is None else value * factor
+
+
+def _class(group: h5py.Group) -> str:
+    return text(group.attrs.get("NX_class", ""))
+
+
+def _children(group: h5py.Group, nx_class: str) -> list[h5py.Group]:
+    found = []
+    for name in group:
+        try:
+            child = group.get(name)
+        except (KeyError, OSError):
+            continue
+        if isinstance(child, h5py.Group) and _class(child) == nx_class:
+            found.append(child)
+    return found
