@@ -1,4 +1,4 @@
-"""Coherent X-ray imaging files (CXI): data, mask, positions and geometry of ptychography and single particles."""
+"""Coherent X-ray imaging files (CXI): data, mask, positions and geometry."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def metadata(entry: h5py.Group, detector: h5py.Group, shape: tuple[int, ...]) ->
         wavelength = photon_wavelength(energy)
     if energy is None and wavelength:
         energy = photon_wavelength(wavelength)  # h c / x either way
-    pixel = (number(detector, "y_pixel_size"), number(detector, "x_pixel_size"))
+    pixel: tuple[float | None, ...] = (number(detector, "y_pixel_size"), number(detector, "x_pixel_size"))
     basis = detector.get("basis_vectors")
     if is_numeric(basis) and basis.shape == (3, 2):
         raw["basis_vectors"] = basis[()].astype(np.float64)

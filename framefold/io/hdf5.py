@@ -88,7 +88,9 @@ def from_h5py(dataset: h5py.Dataset, **options: Any) -> Hdf5Source:
     """
     name = dataset.file.filename
     if dataset.file.driver == "core" or isinstance(name, bytes) or not Path(name).is_file():
-        raise DataError("the h5py dataset lies in memory, not in a file: load its array, dataset[()], instead")
+        raise DataError(
+            "the h5py dataset lies in memory, not in a file: load its array, dataset[()], instead"
+        )
     if dataset.file.mode != "r":
         dataset.file.flush()
     return open_hdf5(name, key=dataset.name, **options)
@@ -122,14 +124,16 @@ class Hdf5Source:
         }
         self._direct = direct
         with open_file(path) as file:
-            candidate = choose(file, find_candidates(file), key)
+            candidate = choose(file, key)
             self._metadata = candidate.read_metadata(file)
             if transpose is not None or nav_dims is not None:
                 candidate, self._metadata = _overridden(file, candidate, self._metadata, transpose, nav_dims)
             self.candidate = candidate
             self._shape = Shape(candidate.shape, sig_dims=len(candidate.shape) - candidate.nav_dims)
             if self._shape.size == 0:
-                raise DataError(f"{path}: {candidate.key} has the shape {candidate.shape}, which holds no frame")
+                raise DataError(
+                    f"{path}: {candidate.key} has the shape {candidate.shape}, which holds no frame"
+                )
             self._dtype = candidate.dtype.newbyteorder("=")
             self._segments, self._valid, self._notes = _segments(file, path, candidate, allow_missing)
         self._starts = np.cumsum([0, *(s.frames for s in self._segments)])
@@ -137,9 +141,7 @@ class Hdf5Source:
         self._lock = threading.Lock()
         self._scratch = threading.local()
         self._bytes, self._seconds = 0, 0.0
-        first = next((s for s in self._segments if s.present), None)
-        if first is None:
-            raise DataError(f"{path}: none of the files that hold the frames of {candidate.key} is there")
+        first = next(s for s in self._segments if s.present)
         reader = self._reader(first)
         self._natural = _natural_chunks(first, self._shape, candidate, reader)
         self._read_path, self._reason = reader.path, "; ".join(filter(None, [reader.reason, *self._notes]))
@@ -191,10 +193,12 @@ class Hdf5Source:
         frames = int(self._starts[-1])
         if not 0 <= tile.start <= tile.stop <= frames:
             raise DataError(f"{self._path} has {frames} frames, asked for {tile.start}:{tile.stop}")
+        if any(not 0 <= s.start <= s.stop <= n for s, n in zip(tile.sig, self._shape.sig, strict=True)):
+            raise DataError(f"{self._path}: the signal part {tile.sig} leaves {tuple(self._shape.sig)}")
         began = time.perf_counter()
         if self._view:
             reader = self._reader(self._segments[0])
-            assert isinstance(reader, MappedReader)  # noqa: S101  # what is_view means
+            assert isinstance(reader, MappedReader)  # what is_view means
             first = self._segments[0].first
             view = reader.view(first + tile.start, first + tile.stop, tile.sig)
             self._count(view.nbytes, 0.0)
@@ -202,7 +206,9 @@ class Hdf5Source:
         if out is None:
             out = np.empty(tile.shape, self._dtype)
         elif out.shape != tile.shape or out.dtype != self._dtype or not out.flags.c_contiguous:
-            raise DataError(f"out must be C-contiguous, {tile.shape} {self._dtype}; got {out.shape} {out.dtype}")
+            raise DataError(
+                f"out must be C-contiguous, {tile.shape} {self._dtype}; got {out.shape} {out.dtype}"
+            )
         index = max(0, int(np.searchsorted(self._starts, tile.start, side="right")) - 1)
         at = tile.start
         while at < tile.stop:
@@ -211,7 +217,9 @@ class Hdf5Source:
             if not segment.present:
                 raise DataError(f"{self._path}: frames {at}:{stop} are missing: {segment.file}")
             offset = segment.first - begin
-            self._reader(segment).read(at + offset, stop + offset, tile.sig, out[at - tile.start : stop - tile.start])
+            self._reader(segment).read(
+                at + offset, stop + offset, tile.sig, out[at - tile.start : stop - tile.start]
+            )
             at, index = stop, index + 1
         self._count(out.nbytes, time.perf_counter() - began)
         return out
@@ -255,8 +263,8 @@ class Hdf5Source:
             stored = dataset.shape if transpose is None else tuple(dataset.shape[a] for a in transpose)
             if stored[nav_dims:] != sig or dataset.dtype.newbyteorder("=") != self._dtype:
                 raise DataError(
-                    f"{segment.file}, dataset {segment.key}: frames of shape {stored[nav_dims:]} {dataset.dtype}, "
-                    f"the others have {sig} {self._dtype}"
+                    f"{segment.file}, dataset {segment.key}: frames of shape {stored[nav_dims:]} "
+                    f"{dataset.dtype}, the others have {sig} {self._dtype}"
                 )
             if math.prod(stored[:nav_dims]) < segment.first + segment.frames:
                 raise DataError(
@@ -295,8 +303,9 @@ def _segments(
     frames = math.prod(candidate.shape[: candidate.nav_dims])
     if candidate.segments:
         missing = tuple(s.file for s in candidate.segments if not s.present)
-        segments, valid = candidate.segments, np.repeat(
-            [s.present for s in candidate.segments], [s.frames for s in candidate.segments]
+        segments, valid = (
+            candidate.segments,
+            np.repeat([s.present for s in candidate.segments], [s.frames for s in candidate.segments]),
         )
     elif candidate.transpose is None and file[candidate.key].is_virtual:
         mapping = resolve(file[candidate.key], candidate.nav_dims)
@@ -307,10 +316,14 @@ def _segments(
         # the same object by its own name in its own file, if a link led there
         return (Segment(dataset.file.filename, dataset.name, 0, frames),), None, notes
     require_present(path, missing, allow_missing)
+    if not valid.any():
+        raise DataError(f"{path}: none of the files that hold the frames of {candidate.key} is there")
     if valid.all():
         return segments, None, notes
     lost = int((~valid).sum())
-    notes.append(f"{lost} of {frames} frames are missing" + (f" ({', '.join(missing[:3])})" if missing else ""))
+    notes.append(
+        f"{lost} of {frames} frames are missing" + (f" ({', '.join(missing[:3])})" if missing else "")
+    )
     return segments, valid, notes
 
 

@@ -78,13 +78,12 @@ def _segments(
     counts[there[-1]], *_ = _look(targets[there[-1]])
     full, total = counts[there[0]], _total(file)
     # files before the last are full: with a thousand of them opening each would take a second
-    regular = total is not None and (len(targets) - 1) * full < total <= len(targets) * full
-    if regular and there[-1] == len(targets) - 1:
-        regular = counts[there[-1]] == total - (len(targets) - 1) * full
+    last = 0 if total is None else total - (len(targets) - 1) * full
+    regular = 0 < last <= full and (there[-1] != len(targets) - 1 or counts[there[-1]] == last)
     segments = []
     for i, (path, key, exists) in enumerate(targets):
-        if regular and total is not None:
-            frames = full if i < len(targets) - 1 else total - i * full
+        if regular:
+            frames = full if i < len(targets) - 1 else last
         elif exists:
             frames = counts[i] if i in counts else _look(targets[i])[0]
         else:
@@ -121,7 +120,7 @@ def trigger_counts(file: h5py.File) -> tuple[int, int] | None:
 
 
 def scan_shape(file: h5py.File, frames: int) -> tuple[int, int] | None:
-    """Return the scan that the STEM file beside the master states, or triggers x images; None: a flat series."""
+    """Return the scan that the STEM file beside the master states, or triggers x images; else None."""
     beside = stem_attributes(file.filename)
     rows, columns = int(beside.get("NumPixelsY", 0)), int(beside.get("NumPixelsX", 0))
     if rows * columns == frames:
@@ -133,7 +132,7 @@ def scan_shape(file: h5py.File, frames: int) -> tuple[int, int] | None:
 
 
 def stem_attributes(master: str) -> dict[str, float]:
-    """Return the numbers of ``NAME.h5``, group ``STEM Metadata``, beside ``NAME_master.h5``; empty without it."""
+    """Return the numbers in ``NAME.h5``, ``STEM Metadata``, beside ``NAME_master.h5``; empty without it."""
     path = Path(master)
     if not path.name.endswith("_master.h5"):
         return {}
@@ -143,17 +142,21 @@ def stem_attributes(master: str) -> dict[str, float]:
             attributes = dict(file["STEM Metadata"].attrs) if "STEM Metadata" in file else {}
     except OSError:
         return {}
-    return {k: float(np.asarray(v).reshape(-1)[0]) for k, v in attributes.items() if np.asarray(v).dtype.kind in "iuf"}
+    return {
+        k: float(np.asarray(v).reshape(-1)[0])
+        for k, v in attributes.items()
+        if np.asarray(v).dtype.kind in "iuf"
+    }
 
 
 def metadata(file: h5py.File, shape: tuple[int, ...], nav_dims: int) -> Metadata:
-    """Return calibration, mask and flat field of a master file; pixels with any bit set in the mask are bad."""
+    """Return calibration, mask and flat field of a master file; any bit in its mask makes a pixel bad."""
     detector = file.get("/entry/instrument/detector")
     if not isinstance(detector, h5py.Group):
         return Metadata()
     specific = detector.get("detectorSpecific", default=detector)
     beside = stem_attributes(file.filename)
-    raw: dict[str, Any] = {k: v for k, v in _plain(detector).items()}
+    raw: dict[str, Any] = _plain(detector)
     raw |= {f"detectorSpecific/{k}": v for k, v in _plain(specific).items()}
     raw |= {f"STEM Metadata/{k}": v for k, v in beside.items()}
     volts = number(specific, "photon_energy") or number(file["/entry/instrument"], "beam/incident_energy")

@@ -1,4 +1,4 @@
-"""The fast path of HDF5: stored chunks read from the file and decoded in the calling thread, past HDF5's lock.
+"""The fast path of HDF5: chunks read from the file and decoded in the calling thread, past HDF5's lock.
 
 h5py decodes under one global lock, so that two threads gain nothing. Here a chunk is read with
 ``pread`` (within the noise of a memory map, and a file that shrinks gives an error instead of SIGBUS).
@@ -53,7 +53,8 @@ def contiguous_offset(dataset: h5py.Dataset) -> int | None:
 
 
 def userblock_reason(dataset: h5py.Dataset) -> str:
-    """Return why chunk addresses cannot be trusted: whether they count a user block differs between releases."""
+    """Return why chunk addresses cannot be trusted, empty if they can."""
+    # whether an address counts the user block differs between releases of HDF5
     return "the file has a user block" if dataset.file.userblock_size else ""
 
 
@@ -69,7 +70,10 @@ def direct_reason(dataset: h5py.Dataset) -> tuple[Decoder | None, str]:
         return None, "external raw storage"
     layout = plist.get_layout()
     if layout != h5py.h5d.CHUNKED:
-        return None, "compact layout" if layout == h5py.h5d.COMPACT else "contiguous layout without an address"
+        return (
+            None,
+            "compact layout" if layout == h5py.h5d.COMPACT else "contiguous layout without an address",
+        )
     if dataset.file.driver not in ("sec2", "stdio"):
         return None, f"the file is opened through the driver {dataset.file.driver!r}"
     return find_decoder(filters_of(dataset), dataset.dtype.itemsize)
@@ -110,7 +114,9 @@ class DirectReader:
 
     path = "direct"
 
-    def __init__(self, file: str, key: str, nav_dims: int, decoder: Decoder, scratch: threading.local) -> None:
+    def __init__(
+        self, file: str, key: str, nav_dims: int, decoder: Decoder, scratch: threading.local
+    ) -> None:
         self.file, self.key, self.reason = file, key, ""
         with open_file(file) as handle:
             dataset = handle[key]
@@ -183,7 +189,9 @@ class DirectReader:
         stored: memoryview = own.buffer[:size]
         got = os.preadv(self._fd, [stored], offset)
         if got != size:
-            raise self._corrupt(where, f"the file ends {size - got} bytes inside it (truncated after it was opened?)")
+            raise self._corrupt(
+                where, f"the file ends {size - got} bytes inside it (truncated after it was opened?)"
+            )
         return stored
 
     def _by_hdf5(self, where: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -204,7 +212,8 @@ class DirectReader:
         nav = self._nav_dims
         frame = int(np.ravel_multi_index(corner[:nav], self._shape[:nav])) if nav else 0
         return DataError(
-            f"{self.file}, dataset {self.key}: the chunk at {corner} (frame {frame}) is corrupt: {cause}{self._filters}"
+            f"{self.file}, dataset {self.key}: the chunk at {corner} (frame {frame}) is corrupt: "
+            f"{cause}{self._filters}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Electron microscopy files that describe arrays by ``dim`` vectors (EMD, py4DSTEM) or axis groups (hspy), and MAT 7.3."""
+"""Arrays with ``dim`` vectors (EMD, py4DSTEM), with axis groups (hspy), and of MATLAB 7.3."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from framefold.udfcore.metadata import Axis, Metadata
 
 def find(file: h5py.File, tree: Tree) -> Iterator[Candidate]:
     """Yield 4-D arrays before others; the order of the file among equals."""
-    found = [c for path, group in tree.groups.items() if (c := _emd(path, group) or _hspy(path, group)) is not None]
+    found = [
+        c for path, group in tree.groups.items() if (c := _emd(path, group) or _hspy(path, group)) is not None
+    ]
     yield from sorted(found, key=lambda c: -len(c.shape))
     if file.userblock_size:
         yield from _matlab(tree)
@@ -27,22 +29,22 @@ def _emd(path: str, group: h5py.Group) -> Candidate | None:
     # EMD 1.0 says "array", 0.2 and 0.5 say 1
     if kind is None or text(kind) not in ("array", "1"):
         return None
-    for name in ("data", "datacube"):
-        dataset = group.get(name)
-        if is_numeric(dataset) and len(dataset.shape) >= 3:
-            return Candidate(
-                join(path, name),
-                dataset.shape,
-                dataset.dtype,
-                len(dataset.shape) - 2,
-                "EMD",
-                read_metadata=lambda file: Metadata(axes=_dims(file[path], dataset.shape), raw=_emd_raw(file, path)),
-            )
-    return None
+    name = next((n for n in ("data", "datacube") if is_numeric(group.get(n))), None)
+    if name is None or len(group[name].shape) < 3:
+        return None
+    dataset = group[name]
+    return Candidate(
+        join(path, name),
+        dataset.shape,
+        dataset.dtype,
+        len(dataset.shape) - 2,
+        "EMD",
+        read_metadata=lambda file: Metadata(axes=_dims(file[path], dataset.shape), raw=_emd_raw(file, path)),
+    )
 
 
 def _dims(group: h5py.Group, shape: tuple[int, ...]) -> tuple[Axis, ...]:
-    """Return axes from ``dim0``... (EMD 1.0) or ``dim1``... (0.2, 0.5); two values mean the first two coordinates."""
+    """Return axes from ``dim0``... (EMD 1.0) or ``dim1``... (0.2, 0.5); two values: first two coordinates."""
     first = 0 if "dim0" in group else 1
     axes = []
     for i, n in enumerate(shape):

@@ -1,4 +1,4 @@
-"""Chunk decoders outside HDF5: bytes of one stored chunk -> bytes of its pixels, without the GIL where possible."""
+"""Chunk decoders outside HDF5: stored bytes -> bytes of pixels, without the GIL where possible."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def find_decoder(filters: Sequence[Filter], itemsize: int) -> tuple[Decoder | No
         codes = codes[1:]
     if len(codes) > 1:
         return None, f"filter pipeline {[f[0] for f in filters]} is none of the known ones"
-    inner, reason = (Decoder("shuffle", _plain), "") if not codes else _single(codes[0], filters[-1][1], itemsize)
+    inner, reason = (
+        (Decoder("shuffle", _plain), "") if not codes else _single(codes[0], filters[-1][1], itemsize)
+    )
     if inner is None or not shuffled:
         return inner, reason
     return Decoder(f"shuffle + {inner.name}", _unshuffled(inner.decode, itemsize)), ""
@@ -82,7 +84,7 @@ def _single(code: int, values: tuple[int, ...], itemsize: int) -> tuple[Decoder 
 
 def _bitshuffle(values: tuple[int, ...], itemsize: int) -> tuple[Decoder | None, str]:
     # cd_values: library version major, minor, element size, block size in elements, 2 = lz4, 3 = zstd
-    size, block, codec = (*values[2:5], 0, 0, 0)[:3] if len(values) >= 3 else (0, 0, 0)
+    size, _block, codec = (*values[2:5], 0, 0, 0)[:3]
     if size != itemsize:
         return None, f"bitshuffle works on elements of {size} bytes, the dataset has {itemsize}"
     if codec not in (2, 3):
@@ -92,7 +94,6 @@ def _bitshuffle(values: tuple[int, ...], itemsize: int) -> tuple[Decoder | None,
         return Decoder(f"{algorithm} by dectris-compression", _dectris(algorithm, itemsize)), ""
     if codec == 2 and _installed("bitshuffle"):
         return Decoder("bslz4 by bitshuffle", _bitshuffle_library(itemsize)), ""
-    del block
     return None, f"{algorithm} chunks need dectris-compression: pip install 'framefold[formats]'"
 
 
@@ -173,7 +174,7 @@ def _bitshuffle_library(itemsize: int) -> Decode:
         count = nbytes // itemsize
         try:
             return bitshuffle.decompress_lz4(payload, (count,), dtype, block // itemsize).view(np.uint8)
-        except Exception as exc:  # noqa: BLE001  # the library raises a bare Exception subclass
+        except Exception as exc:  # the library raises a bare Exception subclass
             raise ValueError(f"bitshuffle says {exc}") from exc
 
     return run
@@ -200,7 +201,9 @@ def bslz4_blocks_fit(payload: npt.NDArray[np.uint8], nbytes: int, block: int, it
     return pos + tail == payload.size
 
 
-def bslz4_blocks_fit_reference(payload: npt.NDArray[np.uint8], nbytes: int, block: int, itemsize: int) -> bool:
+def bslz4_blocks_fit_reference(
+    payload: npt.NDArray[np.uint8], nbytes: int, block: int, itemsize: int
+) -> bool:
     """Do as `bslz4_blocks_fit` does, by `struct`."""
     data, pos = payload.tobytes(), 0
     for _ in range(-(-(nbytes // (8 * itemsize) * 8 * itemsize) // block)):
@@ -211,7 +214,7 @@ def bslz4_blocks_fit_reference(payload: npt.NDArray[np.uint8], nbytes: int, bloc
 
 
 def _numcodecs(name: str) -> Decode:
-    import numcodecs
+    import numcodecs  # type: ignore[import-untyped]
 
     codec = numcodecs.Zstd() if name == "zstd" else numcodecs.Blosc()
 

@@ -65,11 +65,14 @@ class Candidate:
     transpose: tuple[int, ...] | None = None
     note: str = ""
     segments: tuple[Segment, ...] = ()
-    read_metadata: Callable[[h5py.File], Metadata] = field(default=lambda file: Metadata(), repr=False, compare=False)
+    read_metadata: Callable[[h5py.File], Metadata] = field(
+        default=lambda file: Metadata(), repr=False, compare=False
+    )
 
     def __str__(self) -> str:
         nav, sig = self.shape[: self.nav_dims], self.shape[self.nav_dims :]
-        return f"{self.key} ({', '.join(map(str, nav))} | {', '.join(map(str, sig))}) {self.dtype} [{self.layout}]"
+        shape = f"({', '.join(map(str, nav))} | {', '.join(map(str, sig))})"
+        return f"{self.key} {shape} {self.dtype} [{self.layout}]"
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,8 @@ def walk(file: h5py.File) -> Tree:
     datasets: dict[str, h5py.Dataset] = {}
     broken: list[str] = []
     seen = {_address(file["/"])}
-    hard, soft = [("/", file["/"], 0)], []
+    hard: list[tuple[str, Any, int]] = [("/", file["/"], 0)]
+    soft: list[tuple[str, Any, int]] = []
     count = 0
     while hard or soft:
         path, node, depth = hard.pop() if hard else soft.pop(0)
@@ -132,7 +136,9 @@ def walk(file: h5py.File) -> Tree:
             count += 1
             if count > MAX_OBJECTS or depth >= MAX_DEPTH:
                 limit = f"{MAX_OBJECTS} objects" if count > MAX_OBJECTS else f"{MAX_DEPTH} levels"
-                raise DataError(f"{file.filename} holds more than {limit}: say which dataset to load with key=")
+                raise TooManyObjects(
+                    f"{file.filename} holds more than {limit}: say which dataset to load with key="
+                )
             where = join(path, name)
             link = node.get(name, getlink=True)
             try:
@@ -152,7 +158,11 @@ def walk(file: h5py.File) -> Tree:
 
 
 def _take(
-    where: str, obj: Any, seen: set[tuple[int, int]], groups: dict[str, h5py.Group], datasets: dict[str, h5py.Dataset]
+    where: str,
+    obj: Any,
+    seen: set[tuple[int, int]],
+    groups: dict[str, h5py.Group],
+    datasets: dict[str, h5py.Dataset],
 ) -> bool:
     """Register an object that was not seen before; True if it is a group to descend into."""
     address = _address(obj)
@@ -172,6 +182,10 @@ def _address(obj: Any) -> tuple[int, int]:
     return int(info.fileno), int(info.addr)
 
 
+class TooManyObjects(DataError):
+    """A file that is too large or too deep to search."""
+
+
 def find_candidates(file: h5py.File) -> tuple[Candidate, ...]:
     """Return everything that looks like an image stack, best first; empty if there is nothing."""
     from framefold.io import cxi, hdf5_dectris, hdf5_emd, hdf5_nexus, hdf5_velox
@@ -189,7 +203,7 @@ def find_candidates(file: h5py.File) -> tuple[Candidate, ...]:
     return tuple(unique.values())
 
 
-def choose(file: h5py.File, candidates: tuple[Candidate, ...], key: str | None) -> Candidate:
+def choose(file: h5py.File, key: str | None = None) -> Candidate:
     """Return the candidate of `key`, or the best one.
 
     Raises
@@ -197,6 +211,12 @@ def choose(file: h5py.File, candidates: tuple[Candidate, ...], key: str | None) 
     DataError
         If `key` names no dataset of numbers, or without `key` if nothing stands out; lists all candidates.
     """
+    try:
+        candidates = find_candidates(file)
+    except TooManyObjects:
+        if key is None:
+            raise
+        candidates = ()
     if key is not None:
         return _by_key(file, candidates, join(key))
     if not candidates:
@@ -241,7 +261,11 @@ def scale_axes(dataset: h5py.Dataset) -> tuple[Axis, ...]:
         if len(dim):
             scale = dim[0]
             units = text(scale.attrs.get("units", ""))
-            axes.append(axis_from_values(dim.label or scale.name.rsplit("/", 1)[-1], scale[()], dataset.shape[i], units))
+            axes.append(
+                axis_from_values(
+                    dim.label or scale.name.rsplit("/", 1)[-1], scale[()], dataset.shape[i], units
+                )
+            )
         else:
             axes.append(Axis(name=dim.label))
     return tuple(axes) if any(a != Axis() for a in axes) else ()
@@ -271,7 +295,9 @@ def _by_key(file: h5py.File, candidates: tuple[Candidate, ...], key: str) -> Can
     try:
         obj = file[key]
     except (KeyError, OSError):
-        raise DataError(f"{file.filename} has no dataset {key!r}. Candidates:\n{listing(candidates)}") from None
+        raise DataError(
+            f"{file.filename} has no dataset {key!r}. Candidates:\n{listing(candidates)}"
+        ) from None
     for candidate in candidates:  # the same dataset by another name, or the group that holds it
         inside = candidate.key.startswith(key + "/") and isinstance(obj, h5py.Group)
         if inside or (not candidate.segments and candidate.key in file and file[candidate.key] == obj):
@@ -279,7 +305,8 @@ def _by_key(file: h5py.File, candidates: tuple[Candidate, ...], key: str) -> Can
     if not is_numeric(obj):
         what = "a group" if isinstance(obj, h5py.Group) else f"of type {obj.dtype} and shape {obj.shape}"
         raise DataError(
-            f"{file.filename}: {key!r} is {what}, not a dataset of numbers. Candidates:\n{listing(candidates)}"
+            f"{file.filename}: {key!r} is {what}, not a dataset of numbers. "
+            f"Candidates:\n{listing(candidates)}"
         )
     return plain(key, obj)
 

@@ -52,5 +52,6 @@ class MappedReader:
             raise DataError(f"{self.file} vanished while it was read: {exc}") from exc
         if size < self._end:
             raise DataError(
-                f"{self.file}, dataset {self.key}: the file has {size} bytes, its pixels end at {self._end}: it is truncated"
+                f"{self.file}, dataset {self.key} is truncated: the file has {size} bytes, "
+                f"its pixels end at {self._end}"
             )

@@ -22,7 +22,16 @@ from framefold.io.hdf5_layouts import (
 )
 from framefold.udfcore.metadata import Axis, Metadata, electron_wavelength, photon_wavelength
 
-_LENGTH = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "micron": 1e-6, "nm": 1e-9, "angstrom": 1e-10, "pm": 1e-12}
+_LENGTH = {
+    "m": 1.0,
+    "mm": 1e-3,
+    "um": 1e-6,
+    "µm": 1e-6,
+    "micron": 1e-6,
+    "nm": 1e-9,
+    "angstrom": 1e-10,
+    "pm": 1e-12,
+}
 _ENERGY = {"ev": EV, "kev": 1e3 * EV, "mev": 1e6 * EV, "j": 1.0}
 _TIME = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
@@ -122,7 +131,9 @@ def axis_names(group: h5py.Group, dataset: h5py.Dataset) -> tuple[str, ...]:
     return tuple(names)
 
 
-def split_axes(group: h5py.Group, dataset: h5py.Dataset, names: tuple[str, ...]) -> tuple[tuple[int, ...], int]:
+def split_axes(
+    group: h5py.Group, dataset: h5py.Dataset, names: tuple[str, ...]
+) -> tuple[tuple[int, ...], int]:
     """Return the axes in the order nav, sig, and the number of nav axes.
 
     ``@interpretation`` decides; else the axes without a name are the signal; else the last two are.
@@ -138,7 +149,12 @@ def split_axes(group: h5py.Group, dataset: h5py.Dataset, names: tuple[str, ...])
 
 
 def metadata(
-    file: h5py.File, group: h5py.Group, shape: tuple[int, ...], order: tuple[int, ...], nav_dims: int, names: tuple[str, ...]
+    file: h5py.File,
+    group: h5py.Group,
+    shape: tuple[int, ...],
+    order: tuple[int, ...],
+    nav_dims: int,
+    names: tuple[str, ...],
 ) -> Metadata:
     """Return the axes of an NXdata group, and geometry from the entry it lies in."""
     axes = [_axis(group, name, shape[i]) for i, name in enumerate(names)]
@@ -177,7 +193,9 @@ def _geometry(file: h5py.File, group: h5py.Group, sig: tuple[int, ...]) -> dict[
             mask = detector.get("pixel_mask")
             if is_numeric(mask) and mask.shape == sig:
                 found.setdefault("mask", mask[()] != 0)
-        beams = _children(instrument, "NXbeam") + [b for s in _children(entry, "NXsample") for b in _children(s, "NXbeam")]
+        beams = _children(instrument, "NXbeam") + [
+            b for s in _children(entry, "NXsample") for b in _children(s, "NXbeam")
+        ]
         energies = [quantity(b, "incident_energy", _ENERGY) for b in beams]
         energies += [quantity(m, "energy", _ENERGY) for m in _children(instrument, "NXmonochromator")]
         energy = next((e for e in energies if e), None)
@@ -185,7 +203,8 @@ def _geometry(file: h5py.File, group: h5py.Group, sig: tuple[int, ...]) -> dict[
             found.setdefault("energy", energy)
             probes = {text(s["probe"][()]).lower() for s in _children(instrument, "NXsource") if "probe" in s}
             found.setdefault(
-                "wavelength", electron_wavelength(energy / EV) if "electron" in probes else photon_wavelength(energy)
+                "wavelength",
+                electron_wavelength(energy / EV) if "electron" in probes else photon_wavelength(energy),
             )
     return {k: v for k, v in found.items() if v is not None}
 

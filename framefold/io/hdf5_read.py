@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Iterator, Sequence
@@ -143,7 +144,9 @@ class H5Reader:
             (origin, extent), *_ = boxes(frame, frame + 1, self._nav)
             try:
                 self._read_box(
-                    (*origin, *(s.start for s in sig)), (*extent, *one.shape[1:]), one.reshape(*extent, *one.shape[1:])
+                    (*origin, *(s.start for s in sig)),
+                    (*extent, *one.shape[1:]),
+                    one.reshape(*extent, *one.shape[1:]),
                 )
             except (OSError, RuntimeError):
                 break
@@ -180,15 +183,13 @@ def missing_filter(dataset: h5py.Dataset) -> str:
     """Return why HDF5 itself cannot decode `dataset`, empty if it can; loads hdf5plugin if that helps."""
     unknown = [f for f in filters_of(dataset) if not h5py.h5z.filter_avail(f[0])]
     if unknown:
-        try:
+        with contextlib.suppress(ImportError):
             import hdf5plugin  # noqa: F401  # registers its filters with HDF5
-        except ImportError:
-            pass
         unknown = [f for f in unknown if not h5py.h5z.filter_avail(f[0])]
     if not unknown:
         return ""
     code, _, name = unknown[0]
     return (
-        f"{dataset.file.filename}, dataset {dataset.name}: filter {code}{f' ({name})' if name else ''} is not "
-        "available. Install it: pip install 'framefold[formats]' (hdf5plugin has most filters)."
+        f"{dataset.file.filename}, dataset {dataset.name}: filter {code}{f' ({name})' if name else ''} "
+        "is not available. Install it: pip install 'framefold[formats]' (hdf5plugin has most filters)."
     )

@@ -23,9 +23,8 @@ def find(file: h5py.File, tree: Tree) -> Iterator[Candidate]:
     found = []
     for name in images:
         group = images.get(name)
-        data = group.get("Data") if isinstance(group, h5py.Group) else None
-        if is_numeric(data) and len(data.shape) == 3:
-            found.append(_candidate(join("Data/Image", name), data))
+        if isinstance(group, h5py.Group) and is_numeric(group.get("Data")) and len(group["Data"].shape) == 3:
+            found.append(_candidate(join("Data/Image", name), group["Data"]))
     yield from sorted(found, key=lambda c: -math.prod(c.shape))
 
 

@@ -98,7 +98,12 @@ def _shape_of(virtual: h5py.Dataset, path: str, key: str) -> tuple[int, ...] | N
 
 
 def _piece(
-    source: Any, path: str, key: str, shape: tuple[int, ...] | None, nav: tuple[int, ...], sig: tuple[int, ...]
+    source: Any,
+    path: str,
+    key: str,
+    shape: tuple[int, ...] | None,
+    nav: tuple[int, ...],
+    sig: tuple[int, ...],
 ) -> _Piece:
     low, high = source.vspace.get_select_bounds()
     extent = tuple(b - a + 1 for a, b in zip(low, high, strict=True))
@@ -119,7 +124,9 @@ def _piece(
         first, end = _flat(src_low, src_extent, shape[:src_nav])
         count = min(end, math.prod(shape[:src_nav])) - first
         solid = source.src_space.get_select_npoints() == math.prod(src_extent)
-        whole = whole and solid and src_extent[src_nav:] == sig and end - first == math.prod(src_extent[:src_nav])
+        whole = (
+            whole and solid and src_extent[src_nav:] == sig and end - first == math.prod(src_extent[:src_nav])
+        )
     present = count >= stop - start  # a source that lost frames since gives fill values, too
     return _Piece(start, stop, whole, Segment(path, key, first, stop - start, present))
 
@@ -145,7 +152,12 @@ def _with_gaps(pieces: list[_Piece], frames: int) -> tuple[Segment, ...]:
             segments.append(Segment(_ALL_MISSING, "", 0, p.start - at, present=False))
         last = segments[-1] if segments else None
         s = p.segment
-        if last and (last.file, last.key, last.present, last.first + last.frames) == (s.file, s.key, s.present, s.first):
+        if last and (last.file, last.key, last.present, last.first + last.frames) == (
+            s.file,
+            s.key,
+            s.present,
+            s.first,
+        ):
             segments[-1] = Segment(s.file, s.key, last.first, last.frames + s.frames, s.present)
         else:
             segments.append(s)

@@ -1,0 +1,134 @@
+"""Flat frame ranges as hyperslabs, and the h5py path."""
+
+from __future__ import annotations
+
+import math
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from framefold.errors import DataError
+from framefold.io.hdf5 import from_h5py, open_hdf5
+from framefold.io.hdf5_read import boxes
+from framefold.udfcore.source import Source
+from framefold.udfcore.tile import TileSlice, full_sig
+
+
+@given(st.lists(st.integers(1, 4), max_size=4), st.data())
+def test_boxes_cover_the_range_in_order(shape: list[int], data: st.DataObject) -> None:
+    n = math.prod(shape)
+    start = data.draw(st.integers(0, n))
+    stop = data.draw(st.integers(start, n))
+    index = np.arange(n).reshape(shape)
+    got = [
+        index[tuple(slice(o, o + e) for o, e in zip(origin, extent, strict=True))].reshape(-1)
+        for origin, extent in boxes(start, stop, shape)
+    ]
+    flat = np.concatenate(got) if got else np.empty(0, int)
+    assert flat.tolist() == list(range(start, stop))
+    # first and last partial row per axis, and the full rows between
+    assert len(got) <= max(1, 2 * len(shape) - 1)
+
+
+@pytest.mark.parametrize(
+    "shape, nav_dims",
+    [((7, 6, 5), 1), ((3, 4, 6, 5), 2), ((2, 3, 2, 6, 5), 3), ((6, 5), 0), ((12, 5), 1), ((3, 4), 2)],
+)
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("chunked", [True, False])
+def test_tiles_equal_slices_of_the_array(tmp_path, shape, nav_dims, direct, chunked) -> None:
+    truth = np.random.default_rng(1).integers(0, 999, shape).astype("u2")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("d", data=truth, chunks=tuple(min(2, n) for n in shape) if chunked else None)
+    source = open_hdf5(tmp_path / "a.h5", "d", nav_dims=nav_dims, direct=direct)
+    assert isinstance(source, Source)
+    sig = shape[nav_dims:]
+    flat = truth.reshape(-1, *sig)
+    assert source.shape.nav.size == len(flat)
+    for start in range(len(flat)):
+        for stop in range(start, len(flat) + 1):
+            tile = TileSlice(start, stop, full_sig(sig))
+            assert np.array_equal(source.read(tile), flat[start:stop])
+    if sig:
+        part = tuple(slice(n // 3, n // 3 + 2) for n in sig)
+        out = np.empty((len(flat), *(2 for _ in sig)), "u2")
+        got = source.read(TileSlice(0, len(flat), part), out)
+        assert (got is out) != source.is_view
+        assert np.array_equal(got, flat[(slice(None), *part)])
+
+
+def test_transpose_and_nav_dims_override(tmp_path) -> None:
+    truth = np.random.default_rng(2).normal(size=(6, 5, 3, 4)).astype("f4")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["d"] = truth
+    source = open_hdf5(tmp_path / "a.h5", transpose=(3, 2, 0, 1))
+    assert source.shape == (4, 3, 6, 5)
+    expected = truth.transpose(3, 2, 0, 1).reshape(12, 6, 5)
+    assert np.array_equal(source.read(TileSlice(2, 9, (slice(1, 6), slice(0, 4)))), expected[2:9, 1:6, :4])
+    assert "transposed" in source.stats().reason
+    with pytest.raises(DataError, match=r"transpose=\(0, 1, 2\) must name each axis .* 0 .. 3"):
+        open_hdf5(tmp_path / "a.h5", transpose=(0, 1, 2))
+    with pytest.raises(DataError, match="nav_dims=5 does not fit"):
+        open_hdf5(tmp_path / "a.h5", nav_dims=5)
+
+
+def test_bool_and_complex_data(tmp_path) -> None:
+    rng = np.random.default_rng(3)
+    arrays = {
+        "b": rng.random((4, 3, 3)) > 0.5,
+        "c": rng.normal(size=(4, 3, 3)) + 1j * rng.normal(size=(4, 3, 3)),
+    }
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, array in arrays.items():
+            file[name] = array
+    for name, array in arrays.items():
+        source = open_hdf5(tmp_path / "a.h5", name)
+        assert source.dtype == array.dtype
+        assert np.array_equal(source.read(TileSlice(0, 4, full_sig((3, 3)))), array)
+
+
+def test_big_endian_arrives_native(tmp_path) -> None:
+    truth = np.arange(4 * 3 * 3).reshape(4, 3, 3)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("mapped", data=truth, dtype=">u2")
+        file.create_dataset(
+            "chunked", data=truth, dtype=">u2", chunks=(1, 3, 3), compression="gzip", shuffle=True
+        )
+    for key in ("mapped", "chunked"):
+        source = open_hdf5(tmp_path / "a.h5", key)
+        got = source.read(TileSlice(1, 4, full_sig((3, 3))))
+        assert got.dtype == np.dtype("u2")
+        assert got.dtype.isnative
+        assert not source.is_view
+        assert np.array_equal(got, truth[1:])
+
+
+def test_from_h5py(tmp_path) -> None:
+    truth = np.arange(24, dtype="i4").reshape(2, 3, 4)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["group/d"] = truth
+        source = from_h5py(file["group/d"])
+        assert np.array_equal(source.read(TileSlice(0, 2, full_sig((3, 4)))), truth)
+    with (
+        h5py.File("memory.h5", "w", driver="core", backing_store=False) as file,
+        pytest.raises(DataError, match="lies in memory"),
+    ):
+        from_h5py(file.create_dataset("d", data=truth))
+
+
+def test_requests_that_do_not_fit_are_refused(tmp_path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("d", data=np.zeros((4, 3, 3), "u1"), chunks=(1, 3, 3))
+        file.create_dataset("empty", shape=(0, 3, 3), dtype="u1")
+    source = open_hdf5(tmp_path / "a.h5", "d")
+    with pytest.raises(DataError, match="has 4 frames, asked for 2:5"):
+        source.read(TileSlice(2, 5, full_sig((3, 3))))
+    with pytest.raises(DataError, match=r"leaves \(3, 3\)"):
+        source.read(TileSlice(0, 1, (slice(0, 4), slice(0, 3))))
+    with pytest.raises(DataError, match="out must be C-contiguous"):
+        source.read(TileSlice(0, 2, full_sig((3, 3))), np.empty((2, 3, 3), "u2"))
+    with pytest.raises(DataError, match=r"shape \(0, 3, 3\)"):
+        open_hdf5(tmp_path / "a.h5", "empty")
