@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
-from framefold.io.hdf5_direct import DirectReader, SplitChunkReader, contiguous_offset, direct_reason
+from framefold.io.format import Format
+from framefold.io.hdf5_frames import locate_frames, natural_chunks, open_reader, override_axes
 from framefold.io.hdf5_layouts import Candidate, Segment, choose, find_candidates
 from framefold.io.hdf5_mapped import MappedReader
-from framefold.io.hdf5_read import FrameReader, H5Reader, missing_filter, open_file
-from framefold.io.hdf5_virtual import require_present, resolve
+from framefold.io.hdf5_read import FrameReader, open_file
 from framefold.udfcore.metadata import Metadata
 from framefold.udfcore.shapes import Shape
 from framefold.udfcore.source import ReadStats
@@ -127,7 +125,9 @@ class Hdf5Source:
             candidate = choose(file, key)
             self._metadata = candidate.read_metadata(file)
             if transpose is not None or nav_dims is not None:
-                candidate, self._metadata = _overridden(file, candidate, self._metadata, transpose, nav_dims)
+                candidate, self._metadata = override_axes(
+                    file, candidate, self._metadata, transpose, nav_dims
+                )
             self.candidate = candidate
             self._shape = Shape(candidate.shape, sig_dims=len(candidate.shape) - candidate.nav_dims)
             if self._shape.size == 0:
@@ -135,7 +135,7 @@ class Hdf5Source:
                     f"{path}: {candidate.key} has the shape {candidate.shape}, which holds no frame"
                 )
             self._dtype = candidate.dtype.newbyteorder("=")
-            self._segments, self._valid, self._notes = _segments(file, path, candidate, allow_missing)
+            self._segments, self._valid, self._notes = locate_frames(file, path, candidate, allow_missing)
         self._starts = np.cumsum([0, *(s.frames for s in self._segments)])
         self._readers: OrderedDict[tuple[str, str], FrameReader] = OrderedDict()
         self._lock = threading.Lock()
@@ -143,7 +143,7 @@ class Hdf5Source:
         self._bytes, self._seconds = 0, 0.0
         first = next(s for s in self._segments if s.present)
         reader = self._reader(first)
-        self._natural = _natural_chunks(first, self._shape, candidate, reader)
+        self._natural = natural_chunks(first, candidate, reader)
         self._read_path, self._reason = reader.path, "; ".join(filter(None, [reader.reason, *self._notes]))
         self._view = len(self._segments) == 1 and isinstance(reader, MappedReader) and reader.native
 
@@ -246,134 +246,12 @@ class Hdf5Source:
             if reader is not None:
                 self._readers.move_to_end(where)
                 return reader
-            reader = self._open_reader(segment)
+            reader = open_reader(segment, self.candidate, direct=self._direct, scratch=self._scratch)
             self._readers[where] = reader
             # closed by the last thread that still reads from it
             while len(self._readers) > _OPEN_READERS:
                 self._readers.popitem(last=False)
             return reader
-
-    def _open_reader(self, segment: Segment) -> FrameReader:
-        sig, transpose = tuple(self._shape.sig), self.candidate.transpose
-        with open_file(segment.file) as file:
-            dataset = file.get(segment.key)
-            if not isinstance(dataset, h5py.Dataset):
-                raise DataError(f"{segment.file} has no dataset {segment.key}")
-            nav_dims = len(dataset.shape) - len(sig)
-            stored = dataset.shape if transpose is None else tuple(dataset.shape[a] for a in transpose)
-            if stored[nav_dims:] != sig or dataset.dtype.newbyteorder("=") != self._dtype:
-                raise DataError(
-                    f"{segment.file}, dataset {segment.key}: frames of shape {stored[nav_dims:]} "
-                    f"{dataset.dtype}, the others have {sig} {self._dtype}"
-                )
-            if math.prod(stored[:nav_dims]) < segment.first + segment.frames:
-                raise DataError(
-                    f"{segment.file}, dataset {segment.key} has {math.prod(stored[:nav_dims])} frames, "
-                    f"{segment.first + segment.frames} are expected"
-                )
-            reason = "direct=False" if not self._direct else ""
-            if transpose is not None:
-                reason = reason or "axes are transposed"
-            if not reason:
-                offset = contiguous_offset(dataset)
-                if offset is not None:
-                    return MappedReader(segment.file, segment.key, offset, dataset.dtype, stored, len(sig))
-                decoder, reason = direct_reason(dataset)
-                if decoder is not None:
-                    fast = DirectReader(segment.file, segment.key, nav_dims, decoder, self._scratch)
-                    if dataset.chunks[nav_dims:] == sig:
-                        return fast
-                    cut = f"chunks of {dataset.chunks} cut the frames"
-                    missing = missing_filter(dataset)
-                    if missing:
-                        raise DataError(missing)
-                    slow = H5Reader(segment.file, segment.key, nav_dims, None, cut)
-                    return SplitChunkReader(fast, slow, dataset.chunks[nav_dims:])
-            missing = missing_filter(dataset)
-            if missing:
-                raise DataError(missing)
-            return H5Reader(segment.file, segment.key, nav_dims, transpose, reason)
-
-
-def _segments(
-    file: h5py.File, path: str, candidate: Candidate, allow_missing: bool
-) -> tuple[tuple[Segment, ...], npt.NDArray[np.bool_] | None, list[str]]:
-    """Return where the frames are, which of them are there, and remarks for `ReadStats`."""
-    notes = [candidate.note] if candidate.note else []
-    frames = math.prod(candidate.shape[: candidate.nav_dims])
-    if candidate.segments:
-        missing = tuple(s.file for s in candidate.segments if not s.present)
-        segments, valid = (
-            candidate.segments,
-            np.repeat([s.present for s in candidate.segments], [s.frames for s in candidate.segments]),
-        )
-    elif candidate.transpose is None and file[candidate.key].is_virtual:
-        mapping = resolve(file[candidate.key], candidate.nav_dims)
-        missing, valid = mapping.missing, mapping.valid
-        segments = mapping.segments or (Segment(path, candidate.key, 0, frames),)
-    else:
-        dataset = file[candidate.key]
-        # the same object by its own name in its own file, if a link led there
-        return (Segment(dataset.file.filename, dataset.name, 0, frames),), None, notes
-    require_present(path, missing, allow_missing)
-    if not valid.any():
-        raise DataError(f"{path}: none of the files that hold the frames of {candidate.key} is there")
-    if valid.all():
-        return segments, None, notes
-    lost = int((~valid).sum())
-    notes.append(
-        f"{lost} of {frames} frames are missing" + (f" ({', '.join(missing[:3])})" if missing else "")
-    )
-    return segments, valid, notes
-
-
-def _overridden(
-    file: h5py.File,
-    candidate: Candidate,
-    metadata: Metadata,
-    transpose: tuple[int, ...] | None,
-    nav_dims: int | None,
-) -> tuple[Candidate, Metadata]:
-    """Return candidate and metadata with the user's axis order and number of navigation axes."""
-    shape, axes, order = candidate.shape, metadata.axes, candidate.transpose
-    if transpose is not None:
-        if candidate.segments:
-            raise DataError(f"transpose= works on one dataset, {candidate.key} is a series of files")
-        stored = file[candidate.key].shape
-        if sorted(transpose) != list(range(len(stored))):
-            raise DataError(
-                f"transpose={transpose} must name each axis of {candidate.key}, shape {stored}, once: "
-                f"an order of 0 .. {len(stored) - 1}"
-            )
-        old = order or tuple(range(len(stored)))
-        if axes:
-            axes = tuple(axes[old.index(a)] for a in transpose)
-        shape = tuple(stored[a] for a in transpose)
-        order = None if transpose == tuple(range(len(stored))) else transpose
-    dims = candidate.nav_dims if nav_dims is None else nav_dims
-    if not 0 <= dims <= len(shape) or (candidate.segments and dims != candidate.nav_dims):
-        raise DataError(f"nav_dims={nav_dims} does not fit the shape {shape} of {candidate.key}")
-    changed = replace(candidate, shape=shape, nav_dims=dims, transpose=order)
-    return changed, replace(metadata, axes=axes)
-
-
-def _natural_chunks(
-    segment: Segment, shape: Shape, candidate: Candidate, reader: FrameReader
-) -> tuple[int, ...]:
-    sig = tuple(shape.sig)
-    if isinstance(reader, MappedReader):
-        return (1, *(1 for _ in sig[:-1]), *sig[-1:])
-    with open_file(segment.file) as file:
-        chunks, stored = file[segment.key].chunks, file[segment.key].shape
-    if chunks is None:
-        return (1, *sig)
-    if candidate.transpose is not None:
-        chunks = tuple(chunks[a] for a in candidate.transpose)
-        stored = tuple(stored[a] for a in candidate.transpose)
-    n = len(stored) - len(sig)
-    # the fewest consecutive frames that hold whole chunks only
-    depth = next((chunks[i] * math.prod(stored[i + 1 : n]) for i in range(n) if chunks[i] > 1), 1)
-    return (min(depth, math.prod(stored[:n])), *(min(c, s) for c, s in zip(chunks[n:], sig, strict=True)))
 
 
 @functools.lru_cache(maxsize=8)
@@ -388,3 +266,30 @@ def _reopen(path: str, key: str, options: tuple[tuple[str, Any], ...], identity:
 def _identity(path: str, key: str, options: tuple[tuple[str, Any], ...]) -> str:
     status = os.stat(path)
     return f"hdf5:{os.path.abspath(path)}:{status.st_size}:{status.st_mtime_ns}:{key}:{options}"
+
+
+def sniff(path: str, head: bytes) -> str | None:
+    """Tell whether a file is HDF5: its signature lies at 0, or at 512, 1024, ... after a user block."""
+    if head.startswith(_SIGNATURE):
+        return None
+    try:
+        size = os.path.getsize(path)
+        with open(path, "rb") as file:
+            offset = 512
+            while offset + len(_SIGNATURE) <= size:
+                file.seek(offset)
+                if file.read(len(_SIGNATURE)) == _SIGNATURE:
+                    return None
+                offset *= 2
+    except OSError as exc:
+        return str(exc)
+    return "no HDF5 signature"
+
+
+FORMAT = Format(
+    name="hdf5",
+    description="HDF5: DECTRIS master, NeXus, CXI, EMD, Velox, hspy, MAT 7.3, or any dataset by key=",
+    sniff=sniff,
+    open=open_hdf5,
+    extensions=(".h5", ".hdf5", ".nxs", ".cxi", ".emd", ".hspy", ".mat", ".he5", ".hdf"),
+)

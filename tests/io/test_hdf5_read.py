@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framefold.errors import DataError
-from framefold.io.hdf5 import from_h5py, open_hdf5
+from framefold.io.hdf5 import FORMAT, from_h5py, open_hdf5
 from framefold.io.hdf5_read import boxes
 from framefold.udfcore.source import Source
 from framefold.udfcore.tile import TileSlice, full_sig
@@ -132,3 +132,55 @@ def test_requests_that_do_not_fit_are_refused(tmp_path) -> None:
         source.read(TileSlice(0, 2, full_sig((3, 3))), np.empty((2, 3, 3), "u2"))
     with pytest.raises(DataError, match=r"shape \(0, 3, 3\)"):
         open_hdf5(tmp_path / "a.h5", "empty")
+
+
+def test_sniff(tmp_path) -> None:
+    for name, block in (("plain.h5", 0), ("block.mat", 1024)):
+        with h5py.File(tmp_path / name, "w", userblock_size=block) as file:
+            file["d"] = np.zeros(3)
+        assert FORMAT.sniff(str(tmp_path / name), (tmp_path / name).read_bytes()[:8192]) is None
+    for content in (b"", b"\x89HDF", b"MQ1," + bytes(5000)):
+        (tmp_path / "other").write_bytes(content)
+        assert FORMAT.sniff(str(tmp_path / "other"), content) == "no HDF5 signature"
+
+
+def test_files_that_are_not_hdf5_or_truncated(tmp_path) -> None:
+    (tmp_path / "a.h5").write_bytes(b"not HDF5 at all")
+    with pytest.raises(DataError, match="cannot be opened as HDF5"):
+        open_hdf5(tmp_path / "a.h5")
+    with pytest.raises(DataError, match="no such file"):
+        open_hdf5(tmp_path / "gone.h5")
+    with pytest.raises(DataError, match="is a directory"):
+        open_hdf5(tmp_path)
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["d"] = np.zeros((4, 30, 30))
+    (tmp_path / "b.h5").write_bytes((tmp_path / "b.h5").read_bytes()[:9000])
+    with pytest.raises(DataError, match=r"is truncated.*Copy the file again"):
+        open_hdf5(tmp_path / "b.h5")
+
+
+def test_unknown_filter_names_its_number(tmp_path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((1, 4, 4))
+        plist.set_filter(305, h5py.h5z.FLAG_OPTIONAL, (1,))
+        space = h5py.h5s.create_simple((2, 4, 4))
+        h5py.h5d.create(file.id, b"d", h5py.h5t.STD_U16LE, space, plist)
+    with pytest.raises(DataError, match=r"dataset /d: filter 305 .*pip install 'framefold\[formats\]'"):
+        open_hdf5(tmp_path / "a.h5")
+
+
+def test_corrupt_chunk_through_h5py_names_the_frame(tmp_path) -> None:
+    data = np.random.default_rng(1).integers(0, 9, (6, 30, 30)).astype("u2")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        d = file.create_dataset("d", data=data, chunks=(2, 30, 30), compression="gzip")
+        info = d.id.get_chunk_info_by_coord((4, 0, 0))
+    content = bytearray((tmp_path / "a.h5").read_bytes())
+    content[info.byte_offset : info.byte_offset + info.size] = bytes(info.size)
+    (tmp_path / "a.h5").write_bytes(content)
+    source = open_hdf5(tmp_path / "a.h5", direct=False)
+    with pytest.raises(
+        DataError, match=r"/d: frame 4 \(chunk at \(4, 0, 0\)\) cannot be read.*filters: 1 \(deflate\)"
+    ):
+        source.read(TileSlice(1, 6, full_sig((30, 30))))
+    assert np.array_equal(source.read(TileSlice(0, 4, full_sig((30, 30)))), data[:4])
