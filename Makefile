@@ -32,9 +32,11 @@ test-all: $(STAMP)
 
 lint: $(STAMP)
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
 
 format: $(STAMP)
-	$(PY) -m ruff format framefold tests examples benchmarks
+	$(PY) -m ruff check --fix-only .
+	$(PY) -m ruff format .
 
 types: $(STAMP)
 	$(PY) -m mypy
@@ -48,7 +50,7 @@ docs: $(STAMP)
 # kernels through pytest-benchmark, whole jobs as scripts that print ratios
 bench: $(STAMP)
 	$(PY) -m pytest tests --benchmark-enable --benchmark-only -m "" -p no:xdist || test $$? -eq 5
-	set -e; for script in benchmarks/bench_*.py; do test -e "$$script" || continue; echo "== $$script"; $(PY) "$$script"; done
+	set -e; for script in benchmarks/*.py; do test -e "$$script" || continue; echo "== $$script"; $(PY) "$$script"; done
 
 clean:
 	rm -rf build dist docs/_build docs/auto_examples docs/gen_modules demo_output .pytest_cache .mypy_cache .ruff_cache
