@@ -10,7 +10,7 @@ import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,19 +19,18 @@ from framefold.errors import UDFError
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.backend import Backends, choose_backend
 from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.meta import RunInfo, UDFMeta
 from framefold.udfcore.partitioning import MAX_PARTITION_BYTES, PartitionLimits
+from framefold.udfcore.pre import PreChain, Transform
+from framefold.udfcore.prepared import PreparedCorrections
 from framefold.udfcore.roi import RowMap, row_map
 from framefold.udfcore.shapes import Shape
 from framefold.udfcore.tiling import TilingScheme, cache_target, cut_rows, frame_scheme, tile_scheme
 from framefold.udfcore.udf import UDF, UDFMethod
 
 LARGE_BYTES = 16 * 1024**2  # one partial per worker instead of per partition: 2.4x for 16 x 16 MiB
-if TYPE_CHECKING:
-    from framefold.udfcore.corrections import Corrections, PreparedCorrections
-    from framefold.udfcore.pre import PreChain, Transform
-
 VIEW_BUDGET = 8  # zero-copy tiles may be this many times the cache target: nothing is written
 
 
@@ -202,11 +201,7 @@ def _draft(udf: UDF, dataset: Dataset, rows: RowMap, options: RunOptions) -> _Dr
     if correct:
         raw = np.result_type(raw, np.float32)
     transforms = udf_chain(udf, options)
-    chain = None
-    if transforms:
-        from framefold.udfcore.pre import PreChain
-
-        chain = PreChain(transforms, sig, raw)
+    chain = PreChain(transforms, sig, raw) if transforms else None
     source_dtype = chain.out_dtype if chain else raw
     out_sig = chain.out_shape if chain else sig
     # hooks may read meta: give them one with the dtype that is known so far
