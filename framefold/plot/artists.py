@@ -1,0 +1,228 @@
+"""Artists: each draws one kind of picture on matplotlib axes once, then only replaces the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.plot.calibration import aspect, extent, ruler
+from framefold.plot.colour import INVALID, hue_image, limits, wheel
+from framefold.plot.panels import Field
+from framefold.udfcore.metadata import Axis
+from framefold.udfcore.plotspec import PlotSpec
+
+ARROWS = 24  # per axis, so that single arrows can be seen
+MAX_LINES = 8
+Numbers = npt.NDArray[Any]
+
+
+class Artist(Protocol):
+    """A picture whose data can be replaced."""
+
+    def update(self, fields: Sequence[Field]) -> None:
+        """Show other data of the same shape."""
+        ...
+
+
+def artist_for(ax: Any, spec: PlotSpec, fields: Sequence[Field]) -> Artist:
+    """Return the artist that suits `spec` and the data: an image of 1-D data is a line, of complex data a hue picture."""
+    first = fields[0].values
+    if spec.kind == "table" or first.ndim == 0:
+        return TableArtist(ax, spec, fields)
+    if spec.kind == "line" or first.ndim == 1:
+        return LineArtist(ax, spec, fields)
+    if first.ndim != 2:
+        ax.set_axis_off()
+        raise ValueError(f"{fields[0].label} of shape {first.shape} is neither a line nor an image")
+    if spec.kind == "vectors":
+        return VectorArtist(ax, spec, fields)
+    if spec.kind == "hue-phase" or first.dtype.kind == "c":
+        return HueArtist(ax, spec, fields)
+    return ImageArtist(ax, spec, fields)
+
+
+class ImageArtist:
+    """A real 2-D result with a colour bar and calibrated axes."""
+
+    def __init__(self, ax: Any, spec: PlotSpec, fields: Sequence[Field]) -> None:
+        import matplotlib as mpl  # noqa: PLC0415  # matplotlib only where something is drawn
+
+        self._spec = spec
+        cmap = mpl.colormaps[spec.cmap or ("RdBu_r" if spec.symmetric else "viridis")].with_extremes(bad=INVALID)
+        norms = {"log": mpl.colors.LogNorm, "sqrt": lambda: mpl.colors.PowerNorm(0.5)}
+        norm = norms.get(spec.scale, mpl.colors.Normalize)()
+        self._image = _picture(ax, fields[0], cmap=cmap, norm=norm)
+        self.update(fields)
+        bar = ax.figure.colorbar(self._image, cax=ax.inset_axes([1.03, 0.0, 0.045, 1.0]))
+        bar.ax.tick_params(labelsize="small")
+        if spec.units:
+            bar.set_label(spec.units, fontsize="small")
+        if spec.scale == "linear":
+            bar.formatter.set_powerlimits((-3, 5))
+            bar.ax.yaxis.get_offset_text().set_fontsize("small")
+
+    def update(self, fields: Sequence[Field]) -> None:
+        """Replace values and colour limits."""
+        values, valid = _real(fields[0].values), fields[0].valid
+        low, high = limits(values, valid, symmetric=self._spec.symmetric, positive=self._spec.scale == "log")
+        self._image.norm.vmin, self._image.norm.vmax = low, high
+        # below the lower limit of a log scale is black in the map, not missing
+        shown = np.maximum(values, low) if self._spec.scale == "log" else values
+        self._image.set_data(np.ma.MaskedArray(shown, mask=~(valid & np.isfinite(values))))  # type: ignore[no-untyped-call]
+
+
+class HueArtist:
+    """A complex result, or two (y, x): direction as hue, length as brightness, with a colour wheel."""
+
+    def __init__(self, ax: Any, spec: PlotSpec, fields: Sequence[Field]) -> None:
+        self._units = f" {spec.units}" if spec.units else ""
+        self._image = _picture(ax, fields[0])
+        legend = ax.inset_axes([1.05, 0.0, 0.22, 0.22])
+        legend.imshow(wheel(), extent=(-1, 1, -1, 1), interpolation="bilinear")
+        legend.set_axis_off()
+        self._text = legend.text(0.5, -0.1, "", transform=legend.transAxes, ha="center", va="top", fontsize="x-small")
+        self.update(fields)
+
+    def update(self, fields: Sequence[Field]) -> None:
+        """Replace the picture; the brightest colour is the 99.9 % quantile of the length."""
+        z, valid = _plane(fields)
+        _, top = limits(np.abs(z), valid)
+        self._image.set_data(hue_image(z, valid, top))
+        self._text.set_text(f"{top:.3g}{self._units}")
+
+
+class VectorArtist:
+    """Two results (y, x) as arrows over their length."""
+
+    def __init__(self, ax: Any, spec: PlotSpec, fields: Sequence[Field]) -> None:
+        self._ax = ax
+        length = PlotSpec("image", (), cmap=spec.cmap or "viridis", units=spec.units)
+        self._under = ImageArtist(ax, length, [self._length(fields)])
+        y, x, u, v = self._arrows(fields)
+        self._quiver = ax.quiver(x, y, u, v, color="white", angles="xy", pivot="mid", scale_units="xy", width=0.006)
+        self.update(fields)
+
+    @staticmethod
+    def _length(fields: Sequence[Field]) -> Field:
+        z, valid = _plane(fields)
+        return Field(fields[0].label, np.abs(z), valid, fields[0].axes)
+
+    @staticmethod
+    def _arrows(fields: Sequence[Field]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+        """Return positions and means over blocks, at most `ARROWS` per axis."""
+        z, valid = _plane(fields)
+        z = np.where(valid & np.isfinite(z), z, 0)
+        steps = [max(1, -(-n // ARROWS)) for n in z.shape]
+        rows, cols = (n // s for n, s in zip(z.shape, steps, strict=True))
+        blocks = z[: rows * steps[0], : cols * steps[1]].reshape(rows, steps[0], cols, steps[1]).mean(axis=(1, 3))
+        _, y, x = extent((fields[0].axes[0], fields[0].axes[1]), (z.shape[0], z.shape[1]))
+        at_y = y.offset + y.scale * (np.arange(rows) * steps[0] + (steps[0] - 1) / 2)
+        at_x = x.offset + x.scale * (np.arange(cols) * steps[1] + (steps[1] - 1) / 2)
+        # angles="xy" follows the inverted y axis; the imaginary part of `_plane` points up
+        step = max(abs(y.scale) * steps[0], abs(x.scale) * steps[1])
+        _, top = limits(np.abs(blocks))
+        unit = step / top
+        return at_y, at_x, blocks.real * unit * np.sign(x.scale), -blocks.imag * unit * np.sign(y.scale)
+
+    def update(self, fields: Sequence[Field]) -> None:
+        """Replace arrows and length."""
+        self._under.update([self._length(fields)])
+        _, _, u, v = self._arrows(fields)
+        self._quiver.set_UVC(u, v)
+        self._quiver.scale = 1.0
+
+
+class LineArtist:
+    """1-D results as lines over one calibrated axis; the columns of a 2-D result as several lines."""
+
+    def __init__(self, ax: Any, spec: PlotSpec, fields: Sequence[Field]) -> None:
+        self._ax = ax
+        curves = _curves(fields)
+        n = len(curves[0][1])
+        along = ruler(fields[0].axes[0] if fields[0].axes else Axis(), n)
+        self._x = along.offset + along.scale * np.arange(n)
+        marker = "." if n <= 64 else ""
+        self._lines = [ax.plot(self._x, np.full(n, np.nan), marker=marker, lw=1.2, label=label)[0] for label, _ in curves]
+        ax.set_xlabel(along.label)
+        ax.set_ylabel(spec.units)
+        ax.grid(True, lw=0.3)
+        if spec.scale == "log":
+            ax.set_yscale("log")
+        if len(curves) > 1:
+            ax.legend(fontsize="small")
+        self.update(fields)
+
+    def update(self, fields: Sequence[Field]) -> None:
+        """Replace the curves and fit the axes."""
+        for line, (_, values) in zip(self._lines, _curves(fields), strict=True):
+            line.set_ydata(values)
+        self._ax.relim()
+        self._ax.autoscale_view()
+
+
+class TableArtist:
+    """A few numbers as text."""
+
+    def __init__(self, ax: Any, spec: PlotSpec, fields: Sequence[Field]) -> None:
+        self._units = f" {spec.units}" if spec.units else ""
+        ax.set_axis_off()
+        self._text = ax.text(0.02, 0.95, "", transform=ax.transAxes, va="top", family="monospace", linespacing=1.6)
+        self.update(fields)
+
+    def update(self, fields: Sequence[Field]) -> None:
+        """Replace the numbers."""
+        width = max(len(f.label) for f in fields)
+        self._text.set_text("\n".join(f"{f.label:<{width}}  {_numbers(f)}{self._units}" for f in fields))
+
+
+def _numbers(field: Field) -> str:
+    flat = field.values.reshape(-1)[:6]
+    ok = field.valid.reshape(-1)
+    words = [f"{v:.6g}" if ok[i] else "-" for i, v in enumerate(flat.tolist())]
+    return ", ".join(words) + (" ..." if field.values.size > 6 else "")
+
+
+def _picture(ax: Any, field: Field, **kwargs: Any) -> Any:
+    """Return an empty image of the shape of `field` on calibrated axes."""
+    shape = (field.values.shape[0], field.values.shape[1])
+    box, y, x = extent((field.axes[0], field.axes[1]), shape)
+    ax.set_xlabel(x.label)
+    ax.set_ylabel(y.label)
+    return ax.imshow(
+        np.zeros(shape), extent=box, origin="upper", aspect=aspect(shape, y, x), interpolation="auto", **kwargs
+    )
+
+
+def _real(values: Numbers) -> Numbers:
+    return values.astype(np.uint8) if values.dtype == np.bool_ else values
+
+
+def _plane(fields: Sequence[Field]) -> tuple[npt.NDArray[np.complexfloating[Any, Any]], npt.NDArray[np.bool_]]:
+    """Return complex numbers whose imaginary part points up on the screen.
+
+    The rows of a picture run downwards, so the y component of a vector changes sign; a complex result is shown
+    as in the complex plane.
+    """
+    if len(fields) == 1:
+        return np.asarray(fields[0].values, dtype=np.complex128), fields[0].valid
+    y, x = fields
+    z = np.empty(x.values.shape, dtype=np.complex128)
+    z.real, z.imag = x.values, -np.asarray(y.values, dtype=np.float64)
+    return z, y.valid & x.valid
+
+
+def _curves(fields: Sequence[Field]) -> list[tuple[str, Numbers]]:
+    curves: list[tuple[str, Numbers]] = []
+    for field in fields:
+        values = np.where(field.valid, field.values, np.nan)
+        columns = values.reshape(values.shape[0], -1).T[:MAX_LINES]
+        for i, column in enumerate(columns):
+            label = field.label if len(columns) == 1 else f"{field.label} {i}"
+            if column.dtype.kind == "c":
+                curves += [(f"Re {label}", column.real), (f"Im {label}", column.imag)]
+            else:
+                curves.append((label, column))
+    return curves

@@ -1,0 +1,276 @@
+"""Live plots: pictures that follow a run without holding it up."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from framefold.errors import FramefoldError, UDFError
+from framefold.plot.figure import MAX_PANELS, Board, bare_figure, require_matplotlib
+from framefold.plot.notebook import Display, in_notebook
+from framefold.plot.panels import Panel, panels_of
+from framefold.udfcore.plotspec import PlotSpec
+from framefold.udfcore.results import Snapshot
+
+WINDOW_SECONDS = 0.1  # 10 Hz on a screen
+NOTEBOOK_SECONDS = 0.2  # 5 Hz: every picture travels to the browser as PNG
+FILE_SECONDS = 1.0
+SHARE = 0.05  # of the time, at most, goes into pictures
+
+
+class LiveFigure:
+    """Follows a run with a matplotlib figure; pass it as ``plots=`` to keep hold of the figure.
+
+    Parameters
+    ----------
+    plots
+        As ``plots=`` of a run: True, names, ``(name, function)``, `PlotSpec` objects.
+    title
+        In front of the progress.
+    path
+        Also write the picture to this file while it grows, at most once per second.
+    clock, cpu_clock
+        Return seconds and CPU seconds of this thread; drawing takes at most 5 % of the former.
+
+    Attributes
+    ----------
+    figure
+        The matplotlib figure; None before the run begins.
+
+    Examples
+    --------
+    >>> from framefold.plot.live import LiveFigure
+    >>> view = LiveFigure(["intensity"], title="sum")
+    >>> # ctx.run_udf(ds, udf, plots=view); view.figure.savefig("sum.png")
+    """
+
+    def __init__(
+        self,
+        plots: Any = True,
+        *,
+        title: str = "",
+        path: str | os.PathLike[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._plots = plots
+        self._label = title
+        self._path = None if path is None else Path(path)
+        self._clock, self._cpu_clock = clock, cpu_clock
+        self._board: Board | None = None
+        self._show: Callable[[Any, bool], None] = _nowhere
+        self._every = WINDOW_SECONDS
+        self._next = 0.0
+        self._total = 0
+        self._dead = False
+        self.draws = 0
+
+    @property
+    def figure(self) -> Any:
+        """The matplotlib figure, or None before the run begins."""
+        return None if self._board is None else self._board.figure
+
+    def begin(self, first: Snapshot, udfs: Sequence[Any]) -> None:
+        """Make the figure from the first snapshot; unknown names are refused here, before anything runs."""
+        require_matplotlib()
+        results = first.buffers
+        panels = panels_of(self._plots, results, udfs)
+        if not panels:
+            names = ", ".join(k for r in results for k in r)
+            raise UDFError(f"plots=: none of the results ({names}) is 1-D or 2-D; pass [(name, function)] or plots=None")
+        if len(panels) > MAX_PANELS:
+            print(f"framefold: the first {MAX_PANELS} of {len(panels)} pictures are drawn; choose others with plots=[...]",
+                  file=sys.stderr)  # fmt: skip  # noqa: T201
+        roi = next((b.roi for r in results for b in r.values()), None)
+        self._total = int(first.damage.size if roi is None else roi.sum())
+        make, self._show, self._every = _place(self._path)
+        self._board = Board(panels, results, make_figure=make, on_error=_say_once)
+        self._dead = False
+        self._draw(first, force=True)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Draw `snapshot` if it is time; the final one is left to `close`."""
+        if not snapshot.final:
+            self._draw(snapshot, force=False)
+
+    def close(self, final: Snapshot) -> None:
+        """Draw the final state, however long ago the last picture was."""
+        self._draw(final, force=True)
+
+    def _draw(self, snapshot: Snapshot, *, force: bool) -> None:
+        now = self._clock()
+        if self._dead or self._board is None or (now < self._next and not force):
+            return
+        cpu = self._cpu_clock()
+        try:
+            self._board.update(snapshot.buffers, self._title(snapshot))
+            self._show(self._board.figure, force)
+        except Exception as exc:  # noqa: BLE001  # a closed window or a full disk does not end a run
+            self._dead = True
+            _report("the plot was switched off", exc)
+            return
+        self.draws += 1
+        # CPU time, not wall time: waiting for the workers' threads costs them nothing
+        spent = self._cpu_clock() - cpu
+        self._next = now + max(self._every, spent / SHARE)
+
+    def _title(self, snapshot: Snapshot) -> str:
+        label = f"{self._label}   " if self._label else ""
+        part = snapshot.n_frames / self._total if self._total else 1.0
+        if snapshot.final:
+            return f"{label}{snapshot.n_frames} frames"
+        return f"{label}{100 * part:.0f} % of {self._total} frames"
+
+
+class _Custom:
+    """The user's own plot object: gets every snapshot, the final one too."""
+
+    def __init__(self, plot: Any) -> None:
+        self._plot = plot
+        self._last: Snapshot | None = None
+        self._dead = False
+
+    def update(self, snapshot: Snapshot) -> None:
+        if self._dead or snapshot is self._last:
+            return
+        self._last = snapshot
+        try:
+            self._plot.update(snapshot)
+        except Exception as exc:  # noqa: BLE001  # shown once; the run goes on
+            self._dead = True
+            _report(f"the plot {type(self._plot).__name__} was switched off", exc)
+
+    def close(self, final: Snapshot) -> None:
+        self.update(final)
+
+
+class Viewers:
+    """All viewers of a run."""
+
+    def __init__(self, viewers: Sequence[Any]) -> None:
+        self.viewers = list(viewers)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Hand a snapshot to each viewer."""
+        for viewer in self.viewers:
+            viewer.update(snapshot)
+
+    def close(self, final: Snapshot) -> None:
+        """Hand the final snapshot to each viewer."""
+        for viewer in self.viewers:
+            viewer.close(final)
+
+
+def make_viewers(plots: Any, plot_class: Any, first_snapshot: Snapshot, udfs: Sequence[Any]) -> Viewers:
+    """Return what follows a run, for its ``plots=``.
+
+    Parameters
+    ----------
+    plots
+        True, ``[name or (name, function) or PlotSpec, ...]``, a list of such lists (one per UDF), a `LiveFigure`, or
+        objects with ``update(snapshot)``.
+    plot_class
+        Called instead of `LiveFigure`, with `plots`; its objects have ``update(snapshot)`` and may have
+        ``begin(first_snapshot, udfs)``.
+    first_snapshot
+        Before the first frame: shapes and dtypes.
+    udfs
+        For what they recommend.
+
+    Raises
+    ------
+    UDFError
+        For names that no result has; raised before the run begins.
+    """
+    if isinstance(plots, str) and plots == "browser":
+        raise FramefoldError(
+            'plots="browser" is not part of this version: use plots=True for a window or notebook picture, or '
+            'plots=LiveFigure(path="view.png") from framefold.plot.live for a file that grows with the run'
+        )
+    items = [plots] if hasattr(plots, "update") else list(plots) if isinstance(plots, (list, tuple)) else []
+    own = [p for p in items if callable(getattr(p, "update", None)) and not isinstance(p, PlotSpec)]
+    viewers: list[Any] = [_begun(p, first_snapshot, udfs) for p in own]
+    rest = [p for p in items if not any(p is q for q in own)]
+    if not own or rest:
+        wanted = rest if own else plots
+        viewers.append(_begun((plot_class or LiveFigure)(wanted), first_snapshot, udfs))
+    return Viewers(viewers)
+
+
+def _begun(plot: Any, first: Snapshot, udfs: Sequence[Any]) -> Any:
+    if callable(getattr(plot, "begin", None)):
+        plot.begin(first, udfs)
+    return plot if isinstance(plot, LiveFigure) else _Custom(plot)
+
+
+def _place(path: Path | None) -> tuple[Callable[..., Any], Callable[[Any, bool], None], float]:
+    """Return how to make the figure, how to show it, and how often."""
+    if path is not None:
+        return bare_figure, _file_writer(path), FILE_SECONDS
+    if in_notebook():
+        return bare_figure, _notebook_writer(Display()), NOTEBOOK_SECONDS
+    if threading.current_thread() is not threading.main_thread():
+        return bare_figure, _nowhere, WINDOW_SECONDS  # windows belong to the main thread
+    import matplotlib as mpl  # noqa: PLC0415
+    import matplotlib.pyplot as plt  # noqa: PLC0415  # chooses the backend: only for windows
+
+    interactive = mpl.get_backend().lower() in {b.lower() for b in _window_backends()}
+    return plt.figure, _window_writer if interactive else _nowhere, WINDOW_SECONDS
+
+
+def _window_backends() -> Sequence[str]:
+    from matplotlib.backends import BackendFilter, backend_registry  # noqa: PLC0415
+
+    return backend_registry.list_builtin(BackendFilter.INTERACTIVE)  # type: ignore[no-any-return]
+
+
+def _nowhere(figure: Any, final: bool) -> None:
+    """Show nothing: the artists hold the data, and ``figure.savefig`` renders them."""
+
+
+def _window_writer(figure: Any, final: bool) -> None:
+    if not figure.canvas.manager.window_shown if hasattr(figure.canvas.manager, "window_shown") else False:
+        figure.show()
+    figure.canvas.draw_idle()
+    figure.canvas.flush_events()
+
+
+def _file_writer(path: Path) -> Callable[[Any, bool], None]:
+    def write(figure: Any, final: bool) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        figure.savefig(part, dpi=120, format=path.suffix.lstrip(".") or "png")
+        part.replace(path)  # a reader never sees half a picture
+
+    return write
+
+
+def _notebook_writer(display: Display) -> Callable[[Any, bool], None]:
+    def write(figure: Any, final: bool) -> None:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=90)
+        display.show({"image/png": _base64(buffer.getvalue()), "text/plain": "live plot of a framefold run"})
+
+    return write
+
+
+def _base64(data: bytes) -> str:
+    import base64  # noqa: PLC0415
+
+    return base64.b64encode(data).decode("ascii")
+
+
+def _say_once(panel: Panel, exc: Exception) -> None:
+    _report(f"the picture {panel.title!r} was switched off", exc)
+
+
+def _report(what: str, exc: Exception) -> None:
+    """Show an error in a plot once, on stderr; the run goes on."""
+    print(f"framefold: {what}: {''.join(traceback.format_exception(exc))}", file=sys.stderr)  # noqa: T201

@@ -1,0 +1,220 @@
+"""Which results are drawn, and how: from ``plots=`` and `UDF.get_plots` to a list of panels."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import UDFError, did_you_mean
+from framefold.udfcore.metadata import Axis
+from framefold.udfcore.plotspec import PlotSpec
+from framefold.udfcore.results import ResultBuffer, UDFResult
+
+MAX_CHANNELS = 4  # a result with more entries per frame or pixel is drawn only when asked for by name
+Function = Callable[[npt.NDArray[Any]], npt.ArrayLike]
+KINDS = ("image", "line", "vectors", "hue-phase", "table")
+
+
+@dataclass(frozen=True)
+class Field:
+    """Values to draw, with their valid mask, their axes (one each) and a label."""
+
+    label: str
+    values: npt.NDArray[Any]
+    valid: npt.NDArray[np.bool_]
+    axes: tuple[Axis, ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a figure.
+
+    Attributes
+    ----------
+    udf
+        Index of the UDF in the run.
+    spec
+        What is drawn.
+    channel
+        Index into the trailing axes of each result; empty: all of it.
+    function
+        Applied to the (first) result before it is drawn.
+    """
+
+    udf: int
+    spec: PlotSpec
+    channel: tuple[int, ...] = ()
+    function: Function | None = None
+
+    @property
+    def title(self) -> str:
+        """Above the picture."""
+        text = self.spec.title or ", ".join(self.spec.results)
+        return f"{text} {'.'.join(map(str, self.channel))}" if self.channel else text
+
+    def fields(self, results: Sequence[Mapping[str, ResultBuffer]]) -> list[Field]:
+        """Return what to draw, from the results of all UDFs."""
+        result = results[self.udf]
+        return [field_of(result[name], self.channel, self.function) for name in self.spec.results]
+
+
+def field_of(buf: ResultBuffer, channel: tuple[int, ...] = (), function: Function | None = None) -> Field:
+    """Return the values of a result with axes for each dimension.
+
+    A `function` may change the shape; the valid mask and the axes stay as far as they still fit.
+    """
+    values, valid, axes = buf.data, buf.valid_mask, buf.axes
+    if channel:
+        values, valid = values[(Ellipsis, *channel)], valid[(Ellipsis, *channel)]
+    if function is not None:
+        drawn = np.asarray(function(values))
+        if drawn.shape != valid.shape:
+            shared = drawn.ndim <= valid.ndim and drawn.shape == valid.shape[: drawn.ndim]
+            trailing = tuple(range(drawn.ndim, valid.ndim))
+            valid = valid.any(axis=trailing) if shared else np.ones(drawn.shape, dtype=bool)
+            axes = axes if shared else ()
+        values = drawn
+    if values.ndim < len(axes):
+        axes = axes[: values.ndim]
+    axes = (*axes, *(Axis() for _ in range(values.ndim - len(axes))))
+    return _squeeze(Field(buf.name, values, valid, axes))
+
+
+def _squeeze(field: Field) -> Field:
+    """Drop axes of length 1 where more than two are left; a scan of one row is drawn as a line."""
+    keep = [i for i, n in enumerate(field.values.shape) if n != 1]
+    if len(keep) == field.values.ndim or (field.values.ndim <= 2 and len(keep) != 1):
+        return field
+    shape = tuple(field.values.shape[i] for i in keep)
+    return Field(
+        field.label, field.values.reshape(shape), field.valid.reshape(shape), tuple(field.axes[i] for i in keep)
+    )
+
+
+def panels_of(plots: Any, results: Sequence[UDFResult], udfs: Sequence[Any]) -> list[Panel]:
+    """Return the panels for ``plots=``.
+
+    Parameters
+    ----------
+    plots
+        True: what each UDF recommends (`UDF.get_plots`), else all its 1-D and 2-D results.
+        ``[name or (name, function) or PlotSpec, ...]``: looked for in all UDFs. A list of such lists: one per UDF.
+    results
+        Of each UDF, for names, shapes and dtypes.
+    udfs
+        The UDFs; empty when only results are at hand.
+
+    Raises
+    ------
+    UDFError
+        For a name that no result has, or something that cannot be drawn.
+    """
+    if plots is True:
+        panels = []
+        for i, result in enumerate(results):
+            specs = _recommended(udfs[i]) if udfs else ()
+            panels += [_checked(Panel(i, s), result) for s in specs] if specs else default_panels(i, result)
+        return panels
+    items = [plots] if isinstance(plots, (str, PlotSpec)) or _is_pair(plots) else list(plots)
+    if items and all(isinstance(x, list) or (isinstance(x, tuple) and not _is_pair(x)) for x in items):
+        if len(items) != len(results):
+            raise UDFError(
+                f"plots= has {len(items)} lists for {len(results)} UDFs: pass one list per UDF, [] for no plot"
+            )
+        return [p for i, part in enumerate(items) for item in part for p in _panels(item, [i], results)]
+    return [p for item in items for p in _panels(item, range(len(results)), results)]
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) and callable(item[1])
+
+
+def _recommended(udf: Any) -> tuple[PlotSpec, ...]:
+    specs = tuple(udf.get_plots())
+    for spec in specs:
+        if not isinstance(spec, PlotSpec):
+            raise UDFError(f"{type(udf).__name__}.get_plots returned {spec!r}, expected PlotSpec objects")
+    return specs
+
+
+def _panels(item: Any, where: Sequence[int], results: Sequence[UDFResult]) -> list[Panel]:
+    if isinstance(item, PlotSpec):
+        i = _find(item.results[0] if item.results else "", where, results)
+        return [_checked(Panel(i, item), results[i])]
+    name, function = item if _is_pair(item) else (item, None)
+    if not isinstance(name, str):
+        raise UDFError(f"plots= cannot draw {item!r}: use a result name, (name, function), a PlotSpec or True")
+    i = _find(name, where, results)
+    if function is None:
+        found = _channels(i, results[i][name], limit=64)
+        if not found:
+            raise UDFError(
+                f"plots=: {name!r} of shape {results[i][name].shape} and dtype {results[i][name].dtype} is not a line "
+                f"or an image: use ({name!r}, function) with a function that makes it 1-D or 2-D"
+            )
+        return found
+    return [Panel(i, PlotSpec("image", (name,), title=_title(name, function)), function=function)]
+
+
+def _title(name: str, function: Any) -> str:
+    called = getattr(function, "__name__", "")
+    return name if called in ("", "<lambda>") else f"{called}({name})"
+
+
+def _find(name: str, where: Sequence[int], results: Sequence[UDFResult]) -> int:
+    for i in where:
+        if name in results[i]:
+            return i
+    known = list(dict.fromkeys(k for i in where for k in results[i]))
+    raise UDFError(f"plots=: no result {name!r}; there are: {', '.join(known)}.{did_you_mean(name, known)}")
+
+
+def _checked(panel: Panel, result: UDFResult) -> Panel:
+    spec = panel.spec
+    if spec.kind not in KINDS:
+        raise UDFError(f"PlotSpec kind {spec.kind!r} is not one of {', '.join(map(repr, KINDS))}")
+    for name in spec.results:
+        _find(name, [0], [result])
+    allowed = {"image": (1,), "vectors": (2,), "hue-phase": (1, 2)}.get(spec.kind)
+    if allowed and len(spec.results) not in allowed:
+        raise UDFError(
+            f"PlotSpec kind {spec.kind!r} takes {' or '.join(map(str, allowed))} results, got {', '.join(spec.results)}"
+        )
+    return panel
+
+
+def default_panels(index: int, result: UDFResult) -> list[Panel]:
+    """Return panels for all 1-D and 2-D results of one UDF; its numbers, if it has nothing else, as a table."""
+    found = [p for buf in result.values() for p in _channels(index, buf, limit=MAX_CHANNELS)]
+    numbers = tuple(k for k, b in result.items() if math.prod(b.shape) == 1 and b.dtype.kind in "biufc")
+    if not found and numbers:
+        return [Panel(index, PlotSpec("table", numbers))]
+    return found
+
+
+def _channels(index: int, buf: ResultBuffer, limit: int) -> list[Panel]:
+    """Return a panel per channel of a result whose entries are arrays, at most `limit` of them."""
+    if buf.dtype.kind not in "biufc" or math.prod(buf.shape) <= 1:
+        return []
+    whole = field_of(buf).values
+    if whole.ndim <= 2:
+        return [Panel(index, PlotSpec(_kind(whole), (buf.name,)))]
+    extra = buf.extra_shape
+    if math.prod(extra) > limit or len(buf.shape) - len(extra) > 2:
+        return []
+    return [
+        Panel(index, PlotSpec(_kind(whole[(Ellipsis, *channel)]), (buf.name,)), channel)
+        for channel in itertools.product(*map(range, extra))
+    ]
+
+
+def _kind(values: npt.NDArray[Any]) -> Any:
+    if values.ndim <= 1:
+        return "line"
+    return "hue-phase" if values.dtype.kind == "c" else "image"
