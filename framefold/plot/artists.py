@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,7 +28,10 @@ class Artist(Protocol):
 
 
 def artist_for(ax: Any, spec: PlotSpec, fields: Sequence[Field]) -> Artist:
-    """Return the artist that suits `spec` and the data: an image of 1-D data is a line, of complex data a hue picture."""
+    """Return the artist that suits `spec` and the data.
+
+    An image of 1-D data is a line, one of complex data a hue picture.
+    """
     first = fields[0].values
     if spec.kind == "table" or first.ndim == 0:
         return TableArtist(ax, spec, fields)
@@ -51,9 +54,13 @@ class ImageArtist:
         import matplotlib as mpl  # noqa: PLC0415  # matplotlib only where something is drawn
 
         self._spec = spec
-        cmap = mpl.colormaps[spec.cmap or ("RdBu_r" if spec.symmetric else "viridis")].with_extremes(bad=INVALID)
-        norms = {"log": mpl.colors.LogNorm, "sqrt": lambda: mpl.colors.PowerNorm(0.5)}
-        norm = norms.get(spec.scale, mpl.colors.Normalize)()
+        name = spec.cmap or ("RdBu_r" if spec.symmetric else "viridis")
+        norms: dict[str, Callable[[], Any]] = {
+            "linear": mpl.colors.Normalize,
+            "log": mpl.colors.LogNorm,
+            "sqrt": lambda: mpl.colors.PowerNorm(0.5),
+        }
+        cmap, norm = mpl.colormaps[name].with_extremes(bad=INVALID), norms[spec.scale]()
         self._image = _picture(ax, fields[0], cmap=cmap, norm=norm)
         self.update(fields)
         bar = ax.figure.colorbar(self._image, cax=ax.inset_axes([1.03, 0.0, 0.045, 1.0]))
@@ -71,7 +78,7 @@ class ImageArtist:
         self._image.norm.vmin, self._image.norm.vmax = low, high
         # below the lower limit of a log scale is black in the map, not missing
         shown = np.maximum(values, low) if self._spec.scale == "log" else values
-        self._image.set_data(np.ma.MaskedArray(shown, mask=~(valid & np.isfinite(values))))  # type: ignore[no-untyped-call]
+        self._image.set_data(np.ma.MaskedArray(shown, mask=~(valid & np.isfinite(values))))
 
 
 class HueArtist:
@@ -83,7 +90,8 @@ class HueArtist:
         legend = ax.inset_axes([1.05, 0.0, 0.22, 0.22])
         legend.imshow(wheel(), extent=(-1, 1, -1, 1), interpolation="bilinear")
         legend.set_axis_off()
-        self._text = legend.text(0.5, -0.1, "", transform=legend.transAxes, ha="center", va="top", fontsize="x-small")
+        below = {"transform": legend.transAxes, "ha": "center", "va": "top", "fontsize": "x-small"}
+        self._text = legend.text(0.5, -0.1, "", **below)
         self.update(fields)
 
     def update(self, fields: Sequence[Field]) -> None:
@@ -102,7 +110,9 @@ class VectorArtist:
         length = PlotSpec("image", (), cmap=spec.cmap or "viridis", units=spec.units)
         self._under = ImageArtist(ax, length, [self._length(fields)])
         y, x, u, v = self._arrows(fields)
-        self._quiver = ax.quiver(x, y, u, v, color="white", angles="xy", pivot="mid", scale_units="xy", width=0.006)
+        self._quiver = ax.quiver(
+            x, y, u, v, color="white", angles="xy", pivot="mid", scale_units="xy", scale=1.0, width=0.006
+        )
         self.update(fields)
 
     @staticmethod
@@ -117,7 +127,8 @@ class VectorArtist:
         z = np.where(valid & np.isfinite(z), z, 0)
         steps = [max(1, -(-n // ARROWS)) for n in z.shape]
         rows, cols = (n // s for n, s in zip(z.shape, steps, strict=True))
-        blocks = z[: rows * steps[0], : cols * steps[1]].reshape(rows, steps[0], cols, steps[1]).mean(axis=(1, 3))
+        whole = z[: rows * steps[0], : cols * steps[1]]
+        blocks = whole.reshape(rows, steps[0], cols, steps[1]).mean(axis=(1, 3))
         _, y, x = extent((fields[0].axes[0], fields[0].axes[1]), (z.shape[0], z.shape[1]))
         at_y = y.offset + y.scale * (np.arange(rows) * steps[0] + (steps[0] - 1) / 2)
         at_x = x.offset + x.scale * (np.arange(cols) * steps[1] + (steps[1] - 1) / 2)
@@ -132,7 +143,6 @@ class VectorArtist:
         self._under.update([self._length(fields)])
         _, _, u, v = self._arrows(fields)
         self._quiver.set_UVC(u, v)
-        self._quiver.scale = 1.0
 
 
 class LineArtist:
@@ -145,7 +155,8 @@ class LineArtist:
         along = ruler(fields[0].axes[0] if fields[0].axes else Axis(), n)
         self._x = along.offset + along.scale * np.arange(n)
         marker = "." if n <= 64 else ""
-        self._lines = [ax.plot(self._x, np.full(n, np.nan), marker=marker, lw=1.2, label=label)[0] for label, _ in curves]
+        empty = np.full(n, np.nan)
+        self._lines = [ax.plot(self._x, empty, marker=marker, lw=1.2, label=label)[0] for label, _ in curves]
         ax.set_xlabel(along.label)
         ax.set_ylabel(spec.units)
         ax.grid(True, lw=0.3)
@@ -169,7 +180,8 @@ class TableArtist:
     def __init__(self, ax: Any, spec: PlotSpec, fields: Sequence[Field]) -> None:
         self._units = f" {spec.units}" if spec.units else ""
         ax.set_axis_off()
-        self._text = ax.text(0.02, 0.95, "", transform=ax.transAxes, va="top", family="monospace", linespacing=1.6)
+        style = {"transform": ax.transAxes, "va": "top", "family": "monospace", "linespacing": 1.6}
+        self._text = ax.text(0.02, 0.95, "", **style)
         self.update(fields)
 
     def update(self, fields: Sequence[Field]) -> None:
@@ -191,20 +203,19 @@ def _picture(ax: Any, field: Field, **kwargs: Any) -> Any:
     box, y, x = extent((field.axes[0], field.axes[1]), shape)
     ax.set_xlabel(x.label)
     ax.set_ylabel(y.label)
-    return ax.imshow(
-        np.zeros(shape), extent=box, origin="upper", aspect=aspect(shape, y, x), interpolation="auto", **kwargs
-    )
+    kwargs |= {"extent": box, "origin": "upper", "aspect": aspect(shape, y, x), "interpolation": "auto"}
+    return ax.imshow(np.zeros(shape), **kwargs)
 
 
 def _real(values: Numbers) -> Numbers:
     return values.astype(np.uint8) if values.dtype == np.bool_ else values
 
 
-def _plane(fields: Sequence[Field]) -> tuple[npt.NDArray[np.complexfloating[Any, Any]], npt.NDArray[np.bool_]]:
+def _plane(fields: Sequence[Field]) -> tuple[npt.NDArray[np.complex128], npt.NDArray[np.bool_]]:
     """Return complex numbers whose imaginary part points up on the screen.
 
-    The rows of a picture run downwards, so the y component of a vector changes sign; a complex result is shown
-    as in the complex plane.
+    The rows of a picture run downwards, so the y component of a vector changes sign; a complex result is
+    shown as in the complex plane.
     """
     if len(fields) == 1:
         return np.asarray(fields[0].values, dtype=np.complex128), fields[0].valid

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from framefold.udfcore.metadata import Axis
 
-_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))
+_PREFIXES = tuple(
+    (10.0 ** (12 - 3 * i), prefix) for i, prefix in enumerate(("T", "G", "M", "k", "", "m", "µ", "n", "p"))
+)
 _SCALED = ("m", "s", "rad", "V", "eV", "A", "Hz", "J")
 
 
@@ -30,7 +32,7 @@ def ruler(axis: Axis, n: int) -> Ruler:
 
     Reciprocal metres become 1/nm, 1/um and so on. Units that are not SI base units stay as they are.
     """
-    scale = axis.scale if axis.scale else 1.0
+    scale = axis.scale or 1.0
     reach = max(abs(axis.offset), abs(axis.offset + scale * max(n - 1, 1)))
     units = axis.units or "px"
     factor = 1.0
@@ -38,12 +40,15 @@ def ruler(axis: Axis, n: int) -> Ruler:
         size, prefix = next(((s, p) for s, p in _PREFIXES if reach >= s), _PREFIXES[-1])
         factor, units = 1 / size, prefix + units
     elif units in ("1/m", "m^-1", "m-1") and reach > 0:
-        size, prefix = next(((s, p) for s, p in _PREFIXES if reach >= 1 / s), _PREFIXES[0])
+        size, prefix = next(((s, p) for s, p in reversed(_PREFIXES) if reach * s >= 1), _PREFIXES[0])
         factor, units = size, f"1/{prefix}m"
     return Ruler(axis.name, scale * factor, axis.offset * factor, units)
 
 
-def extent(axes: tuple[Axis, Axis], shape: tuple[int, int]) -> tuple[tuple[float, float, float, float], Ruler, Ruler]:
+Box = tuple[float, float, float, float]
+
+
+def extent(axes: tuple[Axis, Axis], shape: tuple[int, int]) -> tuple[Box, Ruler, Ruler]:
     """Return (left, right, bottom, top) of an image whose row 0 is on top, and its rulers (y, x).
 
     Pixel centres lie on the calibrated values, so the edges are half a pixel out.

@@ -112,7 +112,7 @@ def hue_image(
 
 
 def wheel(n: int = 64) -> Floats:
-    """Return the legend of `hue_image`: a disk as RGBA, angle counter-clockwise from the right, row 0 on top."""
+    """Return the legend of `hue_image`, RGBA: angle counter-clockwise from the right, row 0 on top."""
     y, x = np.mgrid[1 : -1 : n * 1j, -1 : 1 : n * 1j]
     r = np.hypot(x, y)
     alpha = np.clip((1 - r) * n / 2, 0.0, 1.0)

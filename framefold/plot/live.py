@@ -69,6 +69,7 @@ class LiveFigure:
         self._every = WINDOW_SECONDS
         self._next = 0.0
         self._total = 0
+        self._udfs: tuple[Any, ...] = ()
         self._dead = False
         self.draws = 0
 
@@ -80,20 +81,32 @@ class LiveFigure:
     def begin(self, first: Snapshot, udfs: Sequence[Any]) -> None:
         """Make the figure from the first snapshot; unknown names are refused here, before anything runs."""
         require_matplotlib()
-        results = first.buffers
+        self._board, self._dead, self._next, self._udfs = None, False, 0.0, tuple(udfs)
+        try:
+            first.buffers  # noqa: B018  # computed here
+        except FramefoldError:
+            raise
+        except Exception:  # noqa: BLE001  # a get_results that needs data: begin with the first snapshot that has some
+            return
+        self._start(first)
+        self._draw(first, force=True)
+
+    def _start(self, first: Snapshot) -> None:
+        results, udfs = first.buffers, self._udfs
         panels = panels_of(self._plots, results, udfs)
         if not panels:
             names = ", ".join(k for r in results for k in r)
-            raise UDFError(f"plots=: none of the results ({names}) is 1-D or 2-D; pass [(name, function)] or plots=None")
+            raise UDFError(
+                f"plots=: none of the results ({names}) is 1-D or 2-D; pass [(name, function)] or plots=None"
+            )
         if len(panels) > MAX_PANELS:
-            print(f"framefold: the first {MAX_PANELS} of {len(panels)} pictures are drawn; choose others with plots=[...]",
-                  file=sys.stderr)  # fmt: skip  # noqa: T201
+            _say(
+                f"the first {MAX_PANELS} of {len(panels)} pictures are drawn; choose others with plots=[...]"
+            )
         roi = next((b.roi for r in results for b in r.values()), None)
         self._total = int(first.damage.size if roi is None else roi.sum())
         make, self._show, self._every = _place(self._path)
         self._board = Board(panels, results, make_figure=make, on_error=_say_once)
-        self._dead = False
-        self._draw(first, force=True)
 
     def update(self, snapshot: Snapshot) -> None:
         """Draw `snapshot` if it is time; the final one is left to `close`."""
@@ -106,10 +119,13 @@ class LiveFigure:
 
     def _draw(self, snapshot: Snapshot, *, force: bool) -> None:
         now = self._clock()
-        if self._dead or self._board is None or (now < self._next and not force):
+        if self._dead or (now < self._next and not force):
             return
         cpu = self._cpu_clock()
         try:
+            if self._board is None:
+                self._start(snapshot)
+            assert self._board is not None
             self._board.update(snapshot.buffers, self._title(snapshot))
             self._show(self._board.figure, force)
         except Exception as exc:  # noqa: BLE001  # a closed window or a full disk does not end a run
@@ -174,8 +190,8 @@ def make_viewers(plots: Any, plot_class: Any, first_snapshot: Snapshot, udfs: Se
     Parameters
     ----------
     plots
-        True, ``[name or (name, function) or PlotSpec, ...]``, a list of such lists (one per UDF), a `LiveFigure`, or
-        objects with ``update(snapshot)``.
+        True, ``[name or (name, function) or PlotSpec, ...]``, a list of such lists (one per UDF), a
+        `LiveFigure`, or objects with ``update(snapshot)``.
     plot_class
         Called instead of `LiveFigure`, with `plots`; its objects have ``update(snapshot)`` and may have
         ``begin(first_snapshot, udfs)``.
@@ -191,8 +207,8 @@ def make_viewers(plots: Any, plot_class: Any, first_snapshot: Snapshot, udfs: Se
     """
     if isinstance(plots, str) and plots == "browser":
         raise FramefoldError(
-            'plots="browser" is not part of this version: use plots=True for a window or notebook picture, or '
-            'plots=LiveFigure(path="view.png") from framefold.plot.live for a file that grows with the run'
+            'plots="browser" is not part of this version: use plots=True for a window or a notebook picture, '
+            'or plots=LiveFigure(path="view.png") from framefold.plot.live for a file that grows with the run'
         )
     items = [plots] if hasattr(plots, "update") else list(plots) if isinstance(plots, (list, tuple)) else []
     own = [p for p in items if callable(getattr(p, "update", None)) and not isinstance(p, PlotSpec)]
@@ -218,28 +234,32 @@ def _place(path: Path | None) -> tuple[Callable[..., Any], Callable[[Any, bool],
         return bare_figure, _notebook_writer(Display()), NOTEBOOK_SECONDS
     if threading.current_thread() is not threading.main_thread():
         return bare_figure, _nowhere, WINDOW_SECONDS  # windows belong to the main thread
-    import matplotlib as mpl  # noqa: PLC0415
     import matplotlib.pyplot as plt  # noqa: PLC0415  # chooses the backend: only for windows
 
-    interactive = mpl.get_backend().lower() in {b.lower() for b in _window_backends()}
-    return plt.figure, _window_writer if interactive else _nowhere, WINDOW_SECONDS
-
-
-def _window_backends() -> Sequence[str]:
-    from matplotlib.backends import BackendFilter, backend_registry  # noqa: PLC0415
-
-    return backend_registry.list_builtin(BackendFilter.INTERACTIVE)  # type: ignore[no-any-return]
+    return plt.figure, _window_writer(), WINDOW_SECONDS
 
 
 def _nowhere(figure: Any, final: bool) -> None:
     """Show nothing: the artists hold the data, and ``figure.savefig`` renders them."""
 
 
-def _window_writer(figure: Any, final: bool) -> None:
-    if not figure.canvas.manager.window_shown if hasattr(figure.canvas.manager, "window_shown") else False:
-        figure.show()
-    figure.canvas.draw_idle()
-    figure.canvas.flush_events()
+def _window_writer() -> Callable[[Any, bool], None]:
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    opened = False
+
+    def show(figure: Any, final: bool) -> None:
+        nonlocal opened
+        if getattr(figure.canvas, "required_interactive_framework", None) is None:
+            return  # Agg and the like: the artists hold the data, and savefig renders them
+        if not opened:
+            figure.show()
+            opened = True
+        if plt.fignum_exists(figure.number):  # the user may have closed the window
+            figure.canvas.draw_idle()
+            figure.canvas.flush_events()
+
+    return show
 
 
 def _file_writer(path: Path) -> Callable[[Any, bool], None]:
@@ -273,4 +293,8 @@ def _say_once(panel: Panel, exc: Exception) -> None:
 
 def _report(what: str, exc: Exception) -> None:
     """Show an error in a plot once, on stderr; the run goes on."""
-    print(f"framefold: {what}: {''.join(traceback.format_exception(exc))}", file=sys.stderr)  # noqa: T201
+    _say(f"{what}: {''.join(traceback.format_exception(exc))}")
+
+
+def _say(text: str) -> None:
+    print(f"framefold: {text}", file=sys.stderr)  # noqa: T201  # for the person who looks at the plot

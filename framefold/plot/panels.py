@@ -71,13 +71,14 @@ def field_of(buf: ResultBuffer, channel: tuple[int, ...] = (), function: Functio
     """
     values, valid, axes = buf.data, buf.valid_mask, buf.axes
     if channel:
-        values, valid = values[(Ellipsis, *channel)], valid[(Ellipsis, *channel)]
+        part: Any = (Ellipsis, *channel)
+        values, valid = values[part], valid[part]
     if function is not None:
         drawn = np.asarray(function(values))
         if drawn.shape != valid.shape:
             shared = drawn.ndim <= valid.ndim and drawn.shape == valid.shape[: drawn.ndim]
             trailing = tuple(range(drawn.ndim, valid.ndim))
-            valid = valid.any(axis=trailing) if shared else np.ones(drawn.shape, dtype=bool)
+            valid = np.asarray(valid.any(axis=trailing)) if shared else np.ones(drawn.shape, dtype=bool)
             axes = axes if shared else ()
         values = drawn
     if values.ndim < len(axes):
@@ -92,9 +93,8 @@ def _squeeze(field: Field) -> Field:
     if len(keep) == field.values.ndim or (field.values.ndim <= 2 and len(keep) != 1):
         return field
     shape = tuple(field.values.shape[i] for i in keep)
-    return Field(
-        field.label, field.values.reshape(shape), field.valid.reshape(shape), tuple(field.axes[i] for i in keep)
-    )
+    axes = tuple(field.axes[i] for i in keep)
+    return Field(field.label, field.values.reshape(shape), field.valid.reshape(shape), axes)
 
 
 def panels_of(plots: Any, results: Sequence[UDFResult], udfs: Sequence[Any]) -> list[Panel]:
@@ -104,7 +104,8 @@ def panels_of(plots: Any, results: Sequence[UDFResult], udfs: Sequence[Any]) -> 
     ----------
     plots
         True: what each UDF recommends (`UDF.get_plots`), else all its 1-D and 2-D results.
-        ``[name or (name, function) or PlotSpec, ...]``: looked for in all UDFs. A list of such lists: one per UDF.
+        ``[name or (name, function) or PlotSpec, ...]``: looked for in all UDFs. A list of such lists: one
+        per UDF.
     results
         Of each UDF, for names, shapes and dtypes.
     udfs
@@ -125,7 +126,7 @@ def panels_of(plots: Any, results: Sequence[UDFResult], udfs: Sequence[Any]) -> 
     if items and all(isinstance(x, list) or (isinstance(x, tuple) and not _is_pair(x)) for x in items):
         if len(items) != len(results):
             raise UDFError(
-                f"plots= has {len(items)} lists for {len(results)} UDFs: pass one list per UDF, [] for no plot"
+                f"plots= has {len(items)} lists for {len(results)} UDFs: one list per UDF, [] for no plot"
             )
         return [p for i, part in enumerate(items) for item in part for p in _panels(item, [i], results)]
     return [p for item in items for p in _panels(item, range(len(results)), results)]
@@ -149,14 +150,14 @@ def _panels(item: Any, where: Sequence[int], results: Sequence[UDFResult]) -> li
         return [_checked(Panel(i, item), results[i])]
     name, function = item if _is_pair(item) else (item, None)
     if not isinstance(name, str):
-        raise UDFError(f"plots= cannot draw {item!r}: use a result name, (name, function), a PlotSpec or True")
+        raise UDFError(f"plots= cannot draw {item!r}: use a name, (name, function), a PlotSpec or True")
     i = _find(name, where, results)
     if function is None:
         found = _channels(i, results[i][name], limit=64)
         if not found:
             raise UDFError(
-                f"plots=: {name!r} of shape {results[i][name].shape} and dtype {results[i][name].dtype} is not a line "
-                f"or an image: use ({name!r}, function) with a function that makes it 1-D or 2-D"
+                f"plots=: {results[i][name]!r} is not a line or an image: "
+                f"use ({name!r}, function) with a function that makes it 1-D or 2-D"
             )
         return found
     return [Panel(i, PlotSpec("image", (name,), title=_title(name, function)), function=function)]
@@ -184,13 +185,14 @@ def _checked(panel: Panel, result: UDFResult) -> Panel:
     allowed = {"image": (1,), "vectors": (2,), "hue-phase": (1, 2)}.get(spec.kind)
     if allowed and len(spec.results) not in allowed:
         raise UDFError(
-            f"PlotSpec kind {spec.kind!r} takes {' or '.join(map(str, allowed))} results, got {', '.join(spec.results)}"
+            f"PlotSpec kind {spec.kind!r} takes {' or '.join(map(str, allowed))} results, "
+            f"got {', '.join(spec.results)}"
         )
     return panel
 
 
 def default_panels(index: int, result: UDFResult) -> list[Panel]:
-    """Return panels for all 1-D and 2-D results of one UDF; its numbers, if it has nothing else, as a table."""
+    """Return panels for all 1-D and 2-D results of one UDF; if it has only numbers, a table."""
     found = [p for buf in result.values() for p in _channels(index, buf, limit=MAX_CHANNELS)]
     numbers = tuple(k for k, b in result.items() if math.prod(b.shape) == 1 and b.dtype.kind in "biufc")
     if not found and numbers:
@@ -203,18 +205,19 @@ def _channels(index: int, buf: ResultBuffer, limit: int) -> list[Panel]:
     if buf.dtype.kind not in "biufc" or math.prod(buf.shape) <= 1:
         return []
     whole = field_of(buf).values
+    grid = [n for n in buf.shape[: len(buf.shape) - len(buf.extra_shape)] if n != 1]
+    if buf.extra_shape and len(grid) == 1 and whole.ndim == 2:  # a line per entry
+        return [Panel(index, PlotSpec("line", (buf.name,)))] if whole.shape[1] <= limit else []
     if whole.ndim <= 2:
-        return [Panel(index, PlotSpec(_kind(whole), (buf.name,)))]
+        return [Panel(index, PlotSpec(_kind(whole.ndim, whole.dtype), (buf.name,)))]
     extra = buf.extra_shape
     if math.prod(extra) > limit or len(buf.shape) - len(extra) > 2:
         return []
-    return [
-        Panel(index, PlotSpec(_kind(whole[(Ellipsis, *channel)]), (buf.name,)), channel)
-        for channel in itertools.product(*map(range, extra))
-    ]
+    kind = _kind(whole.ndim - len(extra), whole.dtype)
+    return [Panel(index, PlotSpec(kind, (buf.name,)), i) for i in itertools.product(*map(range, extra))]
 
 
-def _kind(values: npt.NDArray[Any]) -> Any:
-    if values.ndim <= 1:
+def _kind(ndim: int, dtype: np.dtype[Any]) -> Any:
+    if ndim <= 1:
         return "line"
-    return "hue-phase" if values.dtype.kind == "c" else "image"
+    return "hue-phase" if dtype.kind == "c" else "image"

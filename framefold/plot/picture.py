@@ -64,7 +64,10 @@ def figure_of(
 
 
 def save_figure(
-    results: UDFResult | Sequence[UDFResult], path: str | os.PathLike[str], plots: Any = True, udfs: Sequence[Any] = ()
+    results: UDFResult | Sequence[UDFResult],
+    path: str | os.PathLike[str],
+    plots: Any = True,
+    udfs: Sequence[Any] = (),
 ) -> None:
     """Write a picture of the results; the suffix chooses the format (``.png``, ``.pdf``, ``.svg``)."""
     figure_of(results, plots, udfs).savefig(path, dpi=120)

@@ -125,6 +125,7 @@ class Reporter:
         self._started = self._shown = clock()
 
     def __call__(self, event: Event) -> None:
+        """Take an event of the run."""
         now = self._clock()
         if isinstance(event, RunStarted):
             self._state = State(event.title, event.frames, event.frame_bytes)
@@ -155,6 +156,7 @@ class Adapter:
         self._bar = bar
 
     def __call__(self, event: Event) -> None:
+        """Take an event of the run."""
         if isinstance(event, RunStarted):
             self._bar.start(event.frames)
         elif isinstance(event, PartitionDone):
@@ -190,16 +192,12 @@ def notebook_bar(display: Display) -> Callable[[State], None]:
 
     def show(state: State) -> None:
         colour = {"failed": "#c0392b", "cancelled": "#b9770e"}.get(state.ended or "", "#2471a3")
-        display.show(
-            {
-                "text/plain": text_of(state),
-                "text/html": (
-                    f"<div style='font-family:monospace'><div style='background:#ddd;height:8px;max-width:40em'>"
-                    f"<div style='background:{colour};height:8px;width:{100 * state.fraction:.1f}%'></div></div>"
-                    f"{_escape(text_of(state))}</div>"
-                ),
-            }
+        filled = f"background:{colour};height:8px;width:{100 * state.fraction:.1f}%"
+        html = (
+            f"<div style='font-family:monospace'><div style='background:#ddd;height:8px;max-width:40em'>"
+            f"<div style='{filled}'></div></div>{_escape(text_of(state))}</div>"
         )
+        display.show({"text/plain": text_of(state), "text/html": html})
 
     return show
 
