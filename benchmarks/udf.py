@@ -132,8 +132,7 @@ def make_file(folder, frames, sig, name):
     rng = np.random.default_rng(0)
     block = rng.poisson(20, (64, *sig)).astype("uint16")
     with open(path, "wb") as f:
-        for _ in range(frames // 64):
-            f.write(block.tobytes())
+        f.writelines(block.tobytes() for _ in range(frames // 64))
     side = int(np.sqrt(frames // 64)) * 8
     nav = (side, frames // side) if side and frames % side == 0 else (frames,)
     return {"path": str(path), "nav": nav, "sig": sig, "dtype": "uint16"}

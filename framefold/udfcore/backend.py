@@ -80,7 +80,7 @@ def backend_of(arr: Any) -> str:
 
 def to_dense(arr: Any) -> npt.NDArray[Any]:
     """Return `arr` as a numpy array of the same number of axes."""
-    for method in ("todense", "toarray", "get"):
+    for method in ("todense", "toarray", "get"):  # pydata sparse, scipy sparse, cupy
         if not isinstance(arr, np.ndarray) and hasattr(arr, method):
             return np.asarray(getattr(arr, method)())
     return np.asarray(arr)
@@ -109,6 +109,10 @@ def for_backend(arr: Any, backend: str) -> Any:
 
 
 def _without_converter(arr: Any, backend: str) -> Any:
+    if backend == CUPY:
+        import cupy  # noqa: PLC0415  # chosen only where has_cuda() found it
+
+        return cupy.asarray(to_dense(arr))
     import scipy.sparse  # noqa: PLC0415
 
     name = backend.rsplit(".", 1)[-1]

@@ -218,10 +218,10 @@ class _Instance:
                 continue
             if name in plan.resident:
                 if name not in self._resident:
-                    self._resident[name] = decl.allocate(n, plan.sig)
+                    self._resident[name] = self._placed(decl, decl.allocate(n, plan.sig))
                 self.buffers[name] = self._resident[name]
             else:
-                self.buffers[name] = decl.allocate(n, plan.sig)
+                self.buffers[name] = self._placed(decl, decl.allocate(n, plan.sig))
         self._nav = [
             (k, _rows_of(self.buffers[k], d))
             for k, d in plan.decls.items()
@@ -244,6 +244,12 @@ class _Instance:
             lambda: vars(udf).__setitem__("task_data", Namespace("task datum", udf.get_task_data())),
         )
         self._hook("preprocess", udf.preprocess)
+
+    def _placed(self, decl: BufferDecl, arr: Array) -> Any:
+        """Return a buffer where it was declared to live: on the device if the lane runs there."""
+        if decl.where == "device" and self.meta.device_class == "cuda":
+            return self.udf.xp.asarray(arr)
+        return arr
 
     def process(self, tile: Any, start: int, stop: int, part: int) -> None:
         """Call the UDF's ``process_*`` with `tile`, rows ``[start, stop)`` and signal part `part`."""

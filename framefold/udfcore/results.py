@@ -185,6 +185,12 @@ class UDFResult(Mapping[str, ResultBuffer]):
             )
         return self._buffers[name]
 
+    @property
+    def coverage(self) -> npt.NDArray[np.int64]:
+        """Frames folded per detector pixel, int64, signal shape; in files every pixel of a frame is there."""
+        plan = next(iter(self._buffers.values()))._plan
+        return np.full(plan.sig, int(self.damage.sum()), dtype=np.int64)
+
     def save(self, path: Any, *, overwrite: bool = False) -> None:
         """Write all results to `path`; the suffix chooses the format (``.nxs``, ``.zarr``, ``.npz``, ...)."""
         if self._saver is None:

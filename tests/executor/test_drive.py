@@ -4,12 +4,12 @@ import threading
 
 import numpy as np
 import pytest
+from framefold.io.memory import MemorySource
 
 from framefold.errors import ParameterError, UDFRunCancelled
 from framefold.executor.drive import Run, by_merge, latest, to_end
 from framefold.executor.inline import InlineExecutor
 from framefold.executor.local import LocalExecutor
-from framefold.io.memory import MemorySource
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.events import PartitionDone, RunEnded, RunStarted
 from framefold.udfcore.options import EngineOptions
@@ -139,7 +139,9 @@ def test_parameters_change_on_the_fly():
     assert snapshot.params_version == (0, 1)
     for _ in steps:
         pass
-    with pytest.raises(ParameterError, match=r"no parameter 'factr'; there are: factor. Did you mean 'factor'\?"):
+    with pytest.raises(
+        ParameterError, match=r"no parameter 'factr'; there are: factor. Did you mean 'factor'\?"
+    ):
         start().update_parameters([{"factr": 1}])
 
 
