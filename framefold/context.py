@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from framefold.errors import ExecutorError, UDFError, did_you_mean
+from framefold.errors import UDFError
 from framefold.executor.base import Executor
+from framefold.executor.choose import make_executor
 from framefold.executor.drive import Run, by_merge, latest, to_end
-from framefold.executor.inline import InlineExecutor
-from framefold.executor.local import LocalExecutor
+from framefold.executor.generator import AsyncResultGenerator, ResultGenerator
 from framefold.io.registry import open_source
 from framefold.io.save import save_result
 from framefold.udfcore.corrections import Corrections
@@ -81,7 +79,7 @@ class Context:
         plot_class: Any = None,
         threads_per_worker: int | None = None,
     ) -> None:
-        self.executor: Executor = _make_executor(where, workers, executor, threads_per_worker)
+        self.executor: Executor = make_executor(where, workers, executor, threads_per_worker)
         self.plot_class = plot_class
         self._last: Dataset | None = None
 
@@ -423,79 +421,6 @@ class Context:
         )  # fmt: skip
 
 
-class ResultGenerator:
-    """Iterates over the snapshots of a run; closing it cancels what is left."""
-
-    def __init__(self, run: Run, steps: Iterator[Snapshot]) -> None:
-        self._run = run
-        self._steps: Any = steps
-
-    def __iter__(self) -> ResultGenerator:
-        return self
-
-    def __next__(self) -> Snapshot:
-        return next(self._steps)
-
-    def close(self) -> None:
-        """End the run; the context is usable at once."""
-        self._steps.close()
-        self._run.release()
-
-    def throw(self, exc: BaseException) -> Any:
-        """Raise `exc` where the run waits for the next snapshot; it ends the run."""
-        return self._steps.throw(exc)
-
-    def cancel(self) -> None:
-        """Stop the run; the next step raises `UDFRunCancelled`."""
-        self._run.cancel()
-
-    def update_parameters(self, patches: Sequence[Mapping[str, Any]]) -> None:
-        """Change UDF parameters on the fly: one dict per UDF, with the names that change."""
-        self._run.update_parameters(patches)
-
-    update_parameters_experimental = update_parameters
-
-    def __enter__(self) -> ResultGenerator:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-class AsyncResultGenerator:
-    """The asynchronous twin of `ResultGenerator`; the event loop is never blocked."""
-
-    def __init__(self, generator: ResultGenerator) -> None:
-        self._generator = generator
-
-    def __aiter__(self) -> AsyncIterator[Snapshot]:
-        return self
-
-    async def __anext__(self) -> Snapshot:
-        step = await asyncio.to_thread(next, self._generator, None)
-        if step is None:
-            raise StopAsyncIteration
-        return step
-
-    async def aclose(self) -> None:
-        """End the run."""
-        await asyncio.to_thread(self._generator.close)
-
-    async def athrow(self, exc: BaseException) -> Any:
-        """Raise `exc` where the run waits for the next snapshot."""
-        return await asyncio.to_thread(self._generator.throw, exc)
-
-    async def update_parameters(self, patches: Sequence[Mapping[str, Any]]) -> None:
-        """Change UDF parameters on the fly."""
-        await asyncio.to_thread(self._generator.update_parameters, patches)
-
-    update_parameters_experimental = update_parameters
-
-    def cancel(self) -> None:
-        """Stop the run."""
-        self._generator.cancel()
-
-
 def _viewers(plots: Plots, plot_class: Any, run: Run, udfs: Sequence[Any]) -> Any:
     if not plots:
         return None
@@ -511,42 +436,3 @@ def _viewed(steps: Iterator[Snapshot], viewers: Any) -> Iterator[Snapshot]:
         yield last
     if last is not None:
         viewers.close(last)
-
-
-_EXECUTORS = ("inline", "threads", "dask")
-
-
-def _make_executor(
-    where: Any, workers: int | None, executor: Any, threads_per_worker: int | None
-) -> Executor:
-    if isinstance(where, str) and where in _EXECUTORS:
-        where, executor = None, where
-    if executor is not None and not isinstance(executor, str):
-        return executor  # the user's own
-    if executor is not None and executor not in _EXECUTORS:
-        raise ExecutorError(
-            f"executor={executor!r} is not one of {', '.join(map(repr, _EXECUTORS))}."
-            f"{did_you_mean(executor, _EXECUTORS)}"
-        )
-    if executor == "inline":
-        return InlineExecutor()
-    address = os.environ.get("DASK_SCHEDULER_ADDRESS") if where is None and workers is None else None
-    if executor == "threads" or (
-        where is None and workers is None and executor is None and not address and not _active_client()
-    ):
-        return LocalExecutor(threads_per_worker)
-    if workers is not None and workers < 1:
-        raise ExecutorError(f"workers must be at least 1, got {workers}")
-    from framefold.executor.dask import DaskExecutor  # noqa: PLC0415  # dask is imported only here
-
-    client = where if where is not None else (_active_client() or address if workers is None else None)
-    return DaskExecutor(client, workers=workers, threads_per_worker=threads_per_worker)
-
-
-def _active_client() -> Any:
-    """Return the client that the user made, without importing dask."""
-    if "distributed" not in sys.modules:
-        return None
-    from distributed.client import _get_global_client  # noqa: PLC0415
-
-    return _get_global_client()

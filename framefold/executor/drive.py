@@ -15,10 +15,12 @@ from framefold.executor.base import Executor, Job
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.events import Event, Observer, PartitionDone, RunEnded, RunStarted
+from framefold.udfcore.make_results import ResultMaker
 from framefold.udfcore.merge import Merger
 from framefold.udfcore.partitioning import PartitionPlanner, TaskFeed
-from framefold.udfcore.plan import RunOptions, declarations, make_plan
-from framefold.udfcore.results import ResultMaker, Saver, Snapshot
+from framefold.udfcore.plan import RunOptions
+from framefold.udfcore.planning import declarations, make_plan
+from framefold.udfcore.results import Saver, Snapshot
 from framefold.udfcore.task import Partial
 from framefold.udfcore.udf import UDF
 from framefold.udfcore.validate import check_run

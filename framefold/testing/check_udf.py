@@ -14,9 +14,11 @@ from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.fold import Folder
+from framefold.udfcore.make_results import bound_copy, results_of
 from framefold.udfcore.merge import Frozen, Merger
-from framefold.udfcore.plan import Plan, RunOptions, make_plan
-from framefold.udfcore.results import ResultBuffer, bound_copy, results_of
+from framefold.udfcore.plan import Plan, RunOptions
+from framefold.udfcore.planning import make_plan
+from framefold.udfcore.results import ResultBuffer
 from framefold.udfcore.task import Task
 from framefold.udfcore.udf import UDF, UDFMethod
 from framefold.udfcore.validate import check_run

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from framefold.errors import UDFError, annotate
 from framefold.udfcore.auxdata import AuxData
+from framefold.udfcore.binding import bind_aux_whole
 from framefold.udfcore.buffers import BufferDecl, MergeView, ResultViews
-from framefold.udfcore.plan import Plan, UDFPlan, bind_aux_whole
+from framefold.udfcore.plan import Plan, UDFPlan
 from framefold.udfcore.task import Partial
 from framefold.udfcore.udf import UDF, merge_call
 

@@ -1,0 +1,106 @@
+"""From a raw block to the tiles of a lane: correct, transform, convert, change backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import DataError
+from framefold.udfcore.backend import NUMPY, for_backend
+from framefold.udfcore.plan import LanePlan, Plan
+
+Array = npt.NDArray[Any]
+
+
+class Tiles:
+    """Cuts a raw block into the tiles of a lane: corrects, transforms, converts, changes backend."""
+
+    def __init__(self, plan: Plan, lane: LanePlan) -> None:
+        self._lane = lane
+        self._raw_dtype = plan.dataset.dtype
+        self._scratch: dict[Any, Array] = {}
+        self._sparse_source = getattr(plan.dataset.source, "backend", NUMPY) != NUMPY
+
+    def cut(
+        self, raw: Any, read_part: tuple[slice, ...], members: tuple[int, ...]
+    ) -> Iterator[tuple[int, int, int, Any]]:
+        """Yield ``(start, stop, part index, tile)``; a tile is valid until the next one."""
+        lane = self._lane
+        n = raw.shape[0]
+        depth = min(lane.scheme.depth, n)
+        for start in range(0, n, depth):
+            stop = min(n, start + depth)
+            block = raw if depth >= n else raw[start:stop]
+            for index in members:
+                yield start, stop, index, self._tile(block, read_part, lane.scheme.parts[index])
+
+    def _tile(self, block: Any, read_part: tuple[slice, ...], part: tuple[slice, ...]) -> Any:
+        lane = self._lane
+        if self._sparse_source:
+            return self._sparse_tile(block, part)
+        if lane.pre is not None:
+            tile = self._transformed(block, read_part, part)
+        elif lane.corrections is not None:
+            tile = self._out((block.shape[0], *_extent(part)), lane.dtype)
+            lane.corrections.apply(block, read_part, part, tile)
+        else:
+            tile = _sub(block, read_part, part)
+            if tile.dtype != lane.dtype:
+                out = self._out(tile.shape, lane.dtype)
+                np.copyto(out, tile, casting="unsafe")
+                tile = out
+        if lane.backend != NUMPY:
+            tile = for_backend(tile, lane.backend)
+        return tile
+
+    def _transformed(self, block: Array, read_part: tuple[slice, ...], part: tuple[slice, ...]) -> Array:
+        lane = self._lane
+        assert lane.pre is not None
+        wanted = lane.pre.input_slice(part)
+        if lane.corrections is not None:
+            data = self._out((block.shape[0], *_extent(wanted)), np.dtype(lane.pre.dtype))
+            lane.corrections.apply(block, read_part, wanted, data)
+        else:
+            data = _sub(block, read_part, wanted)
+        out = self._out((block.shape[0], *_extent(part)), np.dtype(lane.pre.out_dtype), "pre")
+        lane.pre.apply(data, part, out)
+        if out.dtype == lane.dtype:
+            return out
+        tile = self._out(out.shape, lane.dtype, "tile")
+        np.copyto(tile, out, casting="unsafe")
+        return tile
+
+    def _sparse_tile(self, block: Any, part: tuple[slice, ...]) -> Any:
+        lane = self._lane
+        if lane.corrections is not None or lane.pre is not None:
+            raise DataError(
+                "corrections and transforms need dense frames: load the data as a numpy array, "
+                "or run without corrections= and pre="
+            )
+        tile = block[(slice(None), *part)].astype(lane.dtype)
+        return for_backend(tile, lane.backend)
+
+    def _out(self, shape: tuple[int, ...], dtype: np.dtype[Any], slot: str = "") -> Array:
+        key = (slot, shape[1:], dtype)
+        have = self._scratch.get(key)
+        if have is None or have.shape[0] < shape[0]:
+            have = self._scratch[key] = np.empty(shape, dtype=dtype)
+        return have[: shape[0]]
+
+
+def _sub(block: Array, read_part: tuple[slice, ...], part: tuple[slice, ...]) -> Array:
+    if part == read_part:
+        return block
+    return block[
+        (
+            slice(None),
+            *(slice(p.start - r.start, p.stop - r.start) for p, r in zip(part, read_part, strict=True)),
+        )
+    ]
+
+
+def _extent(part: tuple[slice, ...]) -> tuple[int, ...]:
+    return tuple(s.stop - s.start for s in part)
