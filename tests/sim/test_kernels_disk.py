@@ -98,3 +98,17 @@ def test_structured_disk_equals_reference(kind, strength, level, atol, place):
     y, x = y[:, None] - place[0], x[None] - place[1]
     fine = np.where(y * y + x * x <= 36, level(ny * y + nx * x), 0.0)
     np.testing.assert_allclose(frame, pooled(fine), atol=atol)
+
+
+def test_render_speed(benchmark):
+    """100 frames of 25 disks; measured by `make bench`."""
+    rng = np.random.default_rng(0)
+    out = np.zeros((100, 128, 128), dtype=np.float32)
+    centres = rng.uniform(10, 118, (100, 25, 2))
+    density = np.full((100, 25), 2.0)
+    kind, direction = np.zeros(25, dtype=np.int64), np.zeros((25, 2))
+    options = (density, 6.0, kind, direction, 0.0, np.zeros((100, 25)), np.ones(100), np.zeros(25))
+    kd.render(out, centres, *options)
+    before = out.sum(dtype=np.float64)
+    benchmark.pedantic(kd.render, args=(out, centres, *options), rounds=20)
+    assert before == pytest.approx(100 * 25 * 2 * math.pi * 36, rel=1e-4)
