@@ -135,12 +135,14 @@ class Merger:
         if partial.delta:  # joined on the worker: its navigation rows came before
             stop = start
             custom.update({k: head.buffers[k][:0] for k, d in decls.items() if _own_nav(d)})
-        dest = {k: head.buffers[k][start:stop] if decls[k].kind == "nav" else head.buffers[k] for k in custom}
+        targets = {
+            k: head.buffers[k][start:stop] if decls[k].kind == "nav" else head.buffers[k] for k in custom
+        }
         if head.plan.joined and not partial.delta:
-            for name, rows in dest.items():
+            for name, rows in targets.items():
                 rows[...] = custom[name]
         else:
-            self._custom(head, start, stop, dest, custom)
+            self._custom(head, start, stop, targets, custom)
 
     def _custom(
         self, head: _Head, start: int, stop: int, dest: dict[str, Array], src: dict[str, Array]

@@ -138,15 +138,13 @@ def _from_coordinates(roi: Any, nav: tuple[int, ...]) -> Flags | None:
 
     if isinstance(roi, (int, np.integer)) and not isinstance(roi, bool) and n == 1:
         roi = (roi,)
-    entries = [roi] if isinstance(roi, tuple) and is_coordinate(roi) else None
+    entries: list[Any] | None = [roi] if isinstance(roi, tuple) and is_coordinate(roi) else None
     if entries is None:
         if isinstance(roi, (str, bytes)) or not hasattr(roi, "__iter__"):
             return None
         entries = list(roi)
         if n == 1:  # plain integers are coordinates of a 1-D scan, unless they are a 0/1 mask of its size
-            whole = all(
-                isinstance(e, (int, np.integer)) and not isinstance(e, (bool, np.bool_)) for e in entries
-            )
+            whole = all(isinstance(e, (int, np.integer)) and not isinstance(e, bool) for e in entries)
             if whole and entries and len(entries) != nav[0]:
                 entries = [(int(e),) for e in entries]
     if not entries:
