@@ -102,21 +102,27 @@ class PartMasks:
     k: int
     part: tuple[slice, ...]
     work: np.dtype[Any]
-    out: np.dtype[Any]
+    sums: np.dtype[Any]
     split: bool
     groups: tuple[_Group, ...]
 
 
 def result_dtype(data: npt.DTypeLike, masks: npt.DTypeLike) -> np.dtype[Any]:
-    """Return the dtype of mask sums: int64 (exact) for integers, else float64 or complex128."""
-    kinds = {np.dtype(data).kind, np.dtype(masks).kind}
-    if "c" in kinds:
-        return np.dtype(np.complex128)
-    return np.dtype(np.int64 if kinds <= set("biu") else np.float64)
+    """Return the dtype of mask sums: int64 (exact) for integers, else the joint one, at least float32."""
+    data, masks = np.dtype(data), np.dtype(masks)
+    if data.kind in "biu" and masks.kind in "biu":
+        return np.dtype(np.int64)
+    return np.result_type(data, masks, np.float32)
+
+
+def sum_dtype(data: npt.DTypeLike, masks: npt.DTypeLike) -> np.dtype[Any]:
+    """Return the dtype to add parts of a frame in: int64, float64 or complex128."""
+    kind = result_dtype(data, masks).kind
+    return np.dtype({"i": np.int64, "f": np.float64, "c": np.complex128}[kind])
 
 
 def work_dtype(data: np.dtype[Any], masks: np.dtype[Any], largest: float, pixels: int) -> np.dtype[Any]:
-    """Return the fastest dtype for products: exact for integers, else good for 1e-6.
+    """Return the dtype for products: the fastest exact one for integers, else that of the result.
 
     Parameters
     ----------
@@ -127,16 +133,13 @@ def work_dtype(data: np.dtype[Any], masks: np.dtype[Any], largest: float, pixels
     pixels
         Pixels in a frame.
     """
-    if data.kind == "c":
-        return np.dtype(np.complex64 if data.itemsize == 8 else np.complex128)
-    if data.kind in "biu" and masks.kind in "biu":
-        top = (1.0 if data.kind == "b" else 2.0 ** (8 * data.itemsize)) * max(largest, 1.0)
-        if top * min(BLOCK, pixels) <= 2**24:
-            return np.dtype(np.float32)
-        return np.dtype(np.float64 if top * pixels <= 2**53 else np.int64)
-    if data.kind == "f":
-        return np.dtype(np.float32 if data.itemsize <= 4 else np.float64)
-    return np.dtype(np.float32 if data.itemsize <= 2 else np.float64)
+    result = result_dtype(data, masks)
+    if result.kind != "i":
+        return result
+    top = (1.0 if data.kind == "b" else 2.0 ** (8 * data.itemsize)) * max(largest, 1.0)
+    if top * min(BLOCK, pixels) <= 2**24:
+        return np.dtype(np.float32)
+    return np.dtype(np.float64 if top * pixels <= 2**53 else np.int64)
 
 
 def prepare_part(
@@ -197,7 +200,7 @@ def prepare_part(
         if chosen:
             groups.append(_run_group(chosen, cols, work if weights else None))
     columns = len(masks) * (2 if split else 1)
-    return PartMasks(columns, part, work, result_dtype(data, real_masks), split, tuple(groups))
+    return PartMasks(columns, part, work, sum_dtype(data, real_masks), split, tuple(groups))
 
 
 def _as_runs(
@@ -228,7 +231,7 @@ def apply_masks(masks: PartMasks, tile: npt.NDArray[Any], out: npt.NDArray[Any])
     flat = flat_tile(tile)
     cols = tile.shape[-1] if tile.ndim > 1 else 1
     stride = cols if flat.rows == 1 else flat.row_stride
-    sums = np.zeros((flat.depth, masks.k), dtype=_sum_dtype(masks))
+    sums = np.zeros((flat.depth, masks.k), dtype=masks.sums)
     if not sums.size or not tile.size:
         return
     for group in masks.groups:
@@ -263,7 +266,7 @@ def apply_shifted(
     stride = tile.shape[-1] if flat.rows == 1 else flat.row_stride
     box = (masks.part[0].start, masks.part[1].start, tile.shape[1], tile.shape[2])
     shifts = np.ascontiguousarray(np.broadcast_to(shifts, (flat.depth, 2)), dtype=np.int64)
-    sums = np.zeros((flat.depth, masks.k), dtype=_sum_dtype(masks))
+    sums = np.zeros((flat.depth, masks.k), dtype=masks.sums)
     if not sums.size or not tile.size:
         return
     for group in masks.groups:
@@ -277,10 +280,6 @@ def apply_shifted(
             dot_runs_shifted(*where, runs.offset, runs.weights, acc)
         sums[:, group.ids] += acc
     _add(masks, sums, out)
-
-
-def _sum_dtype(masks: PartMasks) -> np.dtype[Any]:
-    return np.dtype(np.complex128) if masks.work.kind == "c" else masks.out
 
 
 def _add(masks: PartMasks, sums: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:

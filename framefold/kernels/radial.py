@@ -37,7 +37,7 @@ class RadialBins:
 
 
 def polar_radius(
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     center: tuple[float, float],
     ellipse: tuple[float, float] | None = None,
     origin: tuple[int, int] = (0, 0),
@@ -70,7 +70,7 @@ def polar_radius(
 
 
 def radial_bins(
-    shape: tuple[int, int],
+    shape: tuple[int, ...],
     center: tuple[float, float],
     n_bins: int,
     r_max: float,
@@ -148,8 +148,8 @@ def _share_below(t: Any, big: Any, small: Any) -> Any:
 
 def select_part(
     entries: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64]],
-    shape: tuple[int, int],
-    part: tuple[slice, slice],
+    shape: tuple[int, ...],
+    part: tuple[slice, ...],
 ) -> RadialBins:
     """Return the entries of `radial_bins` that belong to one part of the frame."""
     pixel, bins, weights = entries

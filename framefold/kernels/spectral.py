@@ -27,12 +27,12 @@ class HalfRing:
         Bool ``(rows, columns)``, in the order of `numpy.fft.rfft2`.
     """
 
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     columns: int
     mask: npt.NDArray[np.bool_]
 
 
-def half_ring(shape: tuple[int, int], inner: float, outer: float) -> HalfRing:
+def half_ring(shape: tuple[int, ...], inner: float, outer: float) -> HalfRing:
     """Return the ring of a frame of `shape`; radii in cycles per frame, which are pixels of the spectrum."""
     ky = np.fft.fftfreq(shape[0], 1 / shape[0])[:, None]
     kx = np.arange(shape[1] // 2 + 1)[None, :]

@@ -8,7 +8,7 @@ from framefold.kernels.apply_masks import (
     apply_masks,
     apply_shifted,
     prepare_part,
-    result_dtype,
+    sum_dtype,
     work_dtype,
 )
 from framefold.kernels.dense_masks import dense_dot_reference
@@ -70,7 +70,7 @@ def check(got, data, stack):
 
 def run(data, masks, parts, **kwargs):
     joint = np.result_type(*(m.dtype for m in masks))
-    out = np.zeros((len(data), len(masks)), result_dtype(data.dtype, joint))
+    out = np.zeros((len(data), len(masks)), sum_dtype(data.dtype, joint))
     for part in parts:
         apply_masks(prepare_part(masks, part, data.dtype, **kwargs), data[(slice(None), *part)], out)
     return out
@@ -155,7 +155,7 @@ def test_shifts(name, parts):
     shifts = np.array([[0, 0], [2, -3], [-5, 4], [12, 20], [13, 0], [0, -21], [-40, 60], [1, 1]])
     masks = masks_of(STACKS[name])
     joint = np.result_type(*(m.dtype for m in masks))
-    out = np.zeros((8, len(masks)), result_dtype(data.dtype, joint))
+    out = np.zeros((8, len(masks)), sum_dtype(data.dtype, joint))
     for part in parts:
         prepared = prepare_part(masks, part, data.dtype, shifted=True)
         apply_shifted(prepared, data[(slice(None), *part)], shifts, out)
@@ -170,9 +170,10 @@ def test_shifts(name, parts):
         ("u1", "b1", 1, "f4"),  # 255 * 4096 < 2^24
         ("u2", "b1", 1, "f8"),
         ("u4", "i8", 1e6, "i8"),  # 2^32 * 1e6 * pixels > 2^53
-        ("u2", "f8", 1, "f4"),
+        ("u2", "f8", 1, "f8"),
+        ("u2", "f4", 1, "f4"),
         ("u4", "f4", 1, "f8"),
-        ("f4", "f8", 1, "f4"),
+        ("f4", "f8", 1, "f8"),
         ("f8", "f4", 1, "f8"),
         ("c8", "f4", 1, "c8"),
     ],
