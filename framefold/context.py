@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 import numpy as np
 import numpy.typing as npt
 
+from framefold.convert import export_frames
 from framefold.errors import UDFError
 from framefold.executor.base import Executor
 from framefold.executor.choose import make_executor
@@ -18,6 +19,7 @@ from framefold.io.registry import open_source
 from framefold.io.save import save_result
 from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.dataset import Dataset
+from framefold.udfcore.events import Observer
 from framefold.udfcore.plan import RunOptions
 from framefold.udfcore.pre import Transform
 from framefold.udfcore.provenance import provenance_of
@@ -130,11 +132,8 @@ class Context:
             key=key,
             **options,
         )
-        ds = Dataset(
-            opened,
-            nav_shape=None if nav_shape is None else tuple(np.atleast_1d(nav_shape)),
-            sync_offset=sync_offset,
-        )
+        nav = None if nav_shape is None else tuple(int(n) for n in np.atleast_1d(nav_shape))
+        ds = Dataset(opened, nav_shape=nav, sync_offset=sync_offset, exporter=self.export)
         self._last = ds
         return ds
 
@@ -338,6 +337,51 @@ class Context:
         )  # fmt: skip
         return next(iter(result.values()))
 
+    def export(
+        self,
+        dataset: Any,
+        path: Any,
+        *,
+        roi: Roi = None,
+        corrections: Corrections | None = None,
+        pre: Sequence[Transform] = (),
+        dtype: npt.DTypeLike | None = None,
+        compression: str = "bslz4",
+        progress: Progress = False,
+        overwrite: bool = False,
+    ) -> None:
+        """Write frames to a file that other programs open: HDF5 (NeXus), Zarr or npy by the ending of `path`.
+
+        Parameters
+        ----------
+        dataset, roi, corrections, pre
+            What is written: the frames that a UDF would see. With `roi` they become a flat series.
+        path
+            ``.h5``, ``.nxs``, ``.zarr`` or ``.npy``.
+        dtype
+            Of the file; None: that of the data, float32 with corrections.
+        compression
+            For HDF5: ``"bslz4"``, ``"gzip"`` or ``"none"``.
+        overwrite
+            Replace an existing file.
+
+        Raises
+        ------
+        DataError
+            If frames are missing from the source, or the file cannot be written.
+        """
+        ds, opts = self._options(dataset, (None,), roi, corrections, None, pre, None, False, "group")
+        export_frames(
+            ds,
+            path,
+            opts,
+            dtype=dtype,
+            compression=compression,
+            overwrite=overwrite,
+            observers=self._observers(progress),
+            provenance=provenance_of(ds, opts),
+        )
+
     def run_tasks(self, fn: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """Return ``[fn(item) for item in items]``, computed on the executor."""
         return self.executor.map(fn, items)
@@ -401,6 +445,14 @@ class Context:
         )
         return ds, options
 
+    @staticmethod
+    def _observers(progress: Progress) -> list[Observer]:
+        if not progress:
+            return []
+        from framefold.plot.progress import progress_observer  # noqa: PLC0415  # only where wanted
+
+        return [progress_observer(progress)]
+
     def _run(
         self,
         ds: Dataset,
@@ -410,13 +462,8 @@ class Context:
         retries: int,
         validate: bool,
     ) -> Run:
-        observers = []
-        if progress:
-            from framefold.plot.progress import progress_observer  # noqa: PLC0415  # only where wanted
-
-            observers.append(progress_observer(progress))
         return Run(
-            self.executor, ds, udfs, options, observers=observers, retries=retries, validate=validate,
+            self.executor, ds, udfs, options, observers=self._observers(progress), retries=retries, validate=validate,
             provenance=lambda: provenance_of(ds, options), saver=save_result,
         )  # fmt: skip
 

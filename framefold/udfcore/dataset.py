@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,9 @@ class Dataset:
     sync_offset
         Frame *i* of the dataset is frame ``i + sync_offset`` of the source; what falls off is invalid.
 
+    exporter
+        What `export` calls; given by the layer that knows formats.
+
     Raises
     ------
     DataError
@@ -49,9 +53,15 @@ class Dataset:
     """
 
     def __init__(
-        self, source: Source, *, nav_shape: tuple[int, ...] | None = None, sync_offset: int = 0
+        self,
+        source: Source,
+        *,
+        nav_shape: tuple[int, ...] | None = None,
+        sync_offset: int = 0,
+        exporter: Callable[..., None] | None = None,
     ) -> None:
         self.source = source
+        self._exporter = exporter
         self.sync_offset = int(sync_offset)
         n_source = source.shape.nav.size
         nav = tuple(source.shape.nav) if nav_shape is None else _as_nav_shape(nav_shape)
@@ -113,6 +123,15 @@ class Dataset:
         """A short name for messages: the file name, or the kind of source."""
         path = getattr(self.source, "path", None)
         return str(path).rsplit("/", 1)[-1] if path else type(self.source).__name__
+
+    def export(self, path: Any, **options: Any) -> None:
+        """Write the dataset to `path`: ``Context.export`` of the context that loaded it."""
+        if self._exporter is None:
+            raise DataError("this dataset was made without a context: use ctx.export(dataset, path)")
+        self._exporter(self, path, **options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_exporter": None}  # a context does not travel to workers
 
     def __repr__(self) -> str:
         gib = self.shape.size * self.dtype.itemsize / 2**30
