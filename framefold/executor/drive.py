@@ -260,15 +260,16 @@ def _hold(udfs: Sequence[UDF]) -> contextlib.ExitStack:
             hint = f"{udf.__name__}()" if isinstance(udf, type) else "an object of a UDF subclass"
             raise UDFError(f"expected a UDF, got {udf!r}: pass {hint}, or use ctx.map for a function")
         with _HOLD_LOCK:
-            if vars(udf).get("_running"):
+            if id(udf) in _HELD:
                 stack.close()
                 raise UDFError(f"this {type(udf).__name__} object is already part of a run: use udf.copy()")
-            vars(udf)["_running"] = True
-        stack.callback(vars(udf).pop, "_running", None)
+            _HELD.add(id(udf))
+        stack.callback(_HELD.discard, id(udf))
     return stack
 
 
 _HOLD_LOCK = threading.Lock()
+_HELD: set[int] = set()  # by identity, so that a copy made in mid-run is free
 
 
 def by_merge(run: Run) -> Iterator[Snapshot]:

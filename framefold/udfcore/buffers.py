@@ -218,6 +218,18 @@ class ResultViews:
     def __len__(self) -> int:
         return len(self._decls)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_views, (type(self), self._decls, self._where, dict(self.__dict__)))
+
+
+def _views(cls: type[ResultViews], decls: Any, where: str, arrays: dict[str, Array]) -> ResultViews:
+    """Make views anew: what copies and pickles of them are made of."""
+    views = cls.__new__(cls)
+    object.__setattr__(views, "_decls", decls)
+    object.__setattr__(views, "_where", where)
+    views.__dict__.update(arrays)
+    return views
+
 
 class MergeView(ResultViews):
     """``dest`` and ``src`` of `UDF.merge`: arrays by attribute or by item."""

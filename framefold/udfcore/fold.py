@@ -151,6 +151,7 @@ class Folder:
         if udf is None:
             return
         udf.active = False
+        _explain_removed(exc)
         plan = self.plan
         ids = plan.rows.frame_ids(*udf.unit) if udf.unit[1] > udf.unit[0] else np.zeros(0, np.int64)
         annotate(
@@ -163,6 +164,15 @@ class Folder:
             frames=ids.tolist(),
             params_version=task.params_version,
         )
+
+
+_REMOVED = {"tile_slice": "self.meta.slice", "scheme_idx": "self.meta.tiling_scheme_idx"}
+
+
+def _explain_removed(exc: Exception) -> None:
+    """Name the successor where code asks a tile for an attribute that tiles had in other frameworks."""
+    if isinstance(exc, AttributeError) and exc.name in _REMOVED and isinstance(exc.obj, np.ndarray):
+        exc.args = (f"tile.{exc.name} was removed; use {_REMOVED[exc.name]}",)
 
 
 def _cut(segment: tuple[int, int], depth: int) -> Iterator[tuple[int, int]]:

@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 from framefold.errors import annotate
 from framefold.udfcore.auxdata import AuxData
-from framefold.udfcore.buffers import BufferDecl, MergeView, ResultViews
-from framefold.udfcore.meta import UDFMeta
+from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.params import Namespace
 from framefold.udfcore.plan import Plan, UDFPlan
 from framefold.udfcore.task import Task
@@ -39,10 +38,10 @@ class Instance:
         plan = self.plan
         self._kwargs = {**plan.kwargs, **patch}
         udf = self.udf = plan.cls(**self._kwargs)
-        self.meta = udf.meta = UDFMeta(plan.info)
+        self.meta = udf.meta = udf._make_meta(plan.info)
         self.meta.params_version = version
         self.meta.threads_per_worker = self._threads
-        udf.results = ResultViews(plan.decls, f"{plan.name}")
+        udf.results = udf._make_views(plan.decls, plan.name)
         self._views = vars(udf.results)
         self._params = vars(udf.params)
         n_nav = self._run.rows.n_nav
@@ -192,8 +191,8 @@ class Instance:
         nav = {k: decls[k].allocate(n, self.plan.sig) for k in own if k not in joined}
         dest = {k: self._resident[k] if k in joined else nav[k] for k in own}
         merge_call(self.udf)(
-            MergeView(decls, dest, f"{self.plan.name}.merge(dest)"),
-            MergeView(decls, own, f"{self.plan.name}.merge(src)"),
+            self.udf._make_merge_view(decls, dest, f"{self.plan.name}.merge(dest)"),
+            self.udf._make_merge_view(decls, own, f"{self.plan.name}.merge(src)"),
         )
         self.buffers.update(nav)
 

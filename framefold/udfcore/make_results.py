@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from framefold.errors import UDFError, annotate, did_you_mean
 from framefold.udfcore.binding import bind_aux_whole
-from framefold.udfcore.buffers import BufferDecl, ResultViews
+from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.merge import Frozen, Merger
 from framefold.udfcore.plan import Plan, UDFPlan
 from framefold.udfcore.results import ResultBuffer, Saver, Snapshot, UDFResult
@@ -65,7 +65,7 @@ def bound_copy(udf: UDF, plan: UDFPlan, frozen: Frozen, run: Plan) -> UDF:
     twin = copy.copy(udf)
     twin.params = copy.copy(udf.params)
     vars(twin.params).update(vars(udf.params))
-    twin.results = ResultViews(plan.decls, f"{plan.name}.get_results")
+    twin.results = twin._make_views(plan.decls, f"{plan.name}.get_results")
     views = vars(twin.results)
     for name, decl in plan.decls.items():
         arr = frozen.arrays.get(name)
@@ -100,7 +100,7 @@ def results_of(udf: UDF, plan: UDFPlan, frozen: Frozen) -> dict[str, ResultBuffe
     values = dict(returned)
     for name, decl in plan.decls.items():
         if decl.use is None and name not in values:
-            values[name] = udf.results[name]
+            values[name] = getattr(udf.results, name)
     out = {}
     for name, value in values.items():
         maybe = plan.decls.get(name)
@@ -112,7 +112,9 @@ def results_of(udf: UDF, plan: UDFPlan, frozen: Frozen) -> dict[str, ResultBuffe
         if maybe.use == "private":
             raise UDFError(f"{plan.name}.get_results returned {name!r}, which is declared private")
         out[name] = _result(name, maybe, plan, value, frozen)
-    return {k: out[k] for k in plan.decls if k in out}
+    made = {k: out[k] for k in plan.decls if k in out}
+    udf._results_made(made)
+    return made
 
 
 def _result(name: str, decl: BufferDecl, plan: UDFPlan, value: Any, frozen: Frozen) -> ResultBuffer:

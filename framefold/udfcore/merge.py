@@ -13,7 +13,7 @@ import numpy.typing as npt
 from framefold.errors import UDFError, annotate
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.binding import bind_aux_whole
-from framefold.udfcore.buffers import BufferDecl, MergeView, ResultViews
+from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.plan import Plan, UDFPlan
 from framefold.udfcore.task import Partial
 from framefold.udfcore.udf import UDF, merge_call
@@ -71,7 +71,7 @@ class Merger:
     def _head(self, udf: UDF, plan: UDFPlan) -> _Head:
         n = self.plan.n_rows
         buffers = {k: d.allocate(n, plan.sig) for k, d in plan.decls.items() if d.use != "result_only"}
-        udf.results = ResultViews(plan.decls, plan.name)
+        udf.results = udf._make_views(plan.decls, plan.name)
         self._bind(udf, plan, buffers)
         udf.meta._mask = np.zeros(n, dtype=bool)
         try:
@@ -155,8 +155,8 @@ class Merger:
             if isinstance(value, AuxData) and value.kind == "nav":
                 flat = value.flat(rows.n_nav, plan.sig)
                 params[key] = flat[rows.frame_ids(start, stop)]
-        d = MergeView(plan.decls, dest, f"{plan.name}.merge(dest)")
-        s = MergeView(plan.decls, src, f"{plan.name}.merge(src)")
+        d = udf._make_merge_view(plan.decls, dest, f"{plan.name}.merge(dest)")
+        s = udf._make_merge_view(plan.decls, src, f"{plan.name}.merge(src)")
         try:
             merge_call(udf)(d, s)
         except Exception as exc:

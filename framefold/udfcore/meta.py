@@ -89,7 +89,7 @@ class UDFMeta:
 
     @property
     def tiling_scheme(self) -> TilingScheme | None:
-        """The tiling of the signal axes; None for `process_partition` and on the head."""
+        """The tiling of the signal axes; a single part where whole frames are processed."""
         return self._info.scheme
 
     @property

@@ -26,7 +26,10 @@ DETERMINISTIC_BYTES = 128 * 1024**2
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Options of a run that shape its plan; see ``Context.run_udf``."""
+    """Options of a run that shape its plan; see ``Context.run_udf``.
+
+    `tile_shape`, `borders` and `contiguous` (tiles are always C-contiguous) serve the compatibility layer.
+    """
 
     roi: npt.NDArray[np.bool_] | None = None
     corrections: Corrections | None = None
@@ -37,6 +40,7 @@ class RunOptions:
     deterministic: bool = False
     tile_shape: tuple[int, ...] | None = None
     borders: tuple[int, ...] | None = None
+    contiguous: bool = False
 
 
 @dataclass(frozen=True)

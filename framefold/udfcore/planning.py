@@ -18,7 +18,7 @@ from framefold.udfcore.backend import Backends, choose_backend
 from framefold.udfcore.binding import bind_aux_whole
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.dataset import Dataset
-from framefold.udfcore.meta import RunInfo, UDFMeta
+from framefold.udfcore.meta import RunInfo
 from framefold.udfcore.partitioning import MAX_PARTITION_BYTES
 from framefold.udfcore.plan import LanePlan, Plan, RunOptions, UDFPlan
 from framefold.udfcore.pre import PreChain, Transform
@@ -112,7 +112,7 @@ def _draft(udf: UDF, dataset: Dataset, rows: RowMap, options: RunOptions) -> _Dr
     out_sig = chain.out_shape if chain else sig
     # hooks may read meta: give them one with the dtype that is known so far
     provisional = _info(udf, dataset, rows, options, out_sig, source_dtype, None, Backends.BACKEND_NUMPY, "")
-    udf.meta = UDFMeta(provisional)
+    udf.meta = udf._make_meta(provisional)
     method = udf.get_method()
     if not isinstance(method, UDFMethod):
         raise UDFError(f"{type(udf).__name__}.get_method returned {method!r}, expected one of UDF.UDF_METHOD")
@@ -146,9 +146,8 @@ def _udf_plan(
 ) -> UDFPlan:
     udf = draft.udf
     sig = draft.chain.out_shape if draft.chain else tuple(dataset.shape.sig)
-    shown = None if draft.method is UDFMethod.PARTITION else scheme
-    info = _info(udf, dataset, rows, options, sig, draft.dtype, shown, draft.backend, run_id)
-    udf.meta = UDFMeta(info)
+    info = _info(udf, dataset, rows, options, sig, draft.dtype, scheme, draft.backend, run_id)
+    udf.meta = udf._make_meta(info)
     bind_aux_whole(udf, rows, sig)
     decls = declarations(udf, draft.dtype)
     resident = frozenset() if options.deterministic else _resident(udf, decls, sig)
@@ -195,6 +194,7 @@ def declarations(udf: UDF, dtype: np.dtype[Any]) -> dict[str, BufferDecl]:
     name = type(udf).__name__
     if not isinstance(declared, Mapping):
         raise UDFError(f"{name}.get_result_buffers returned {type(declared).__name__}, expected a dict")
+    declared = {key: getattr(decl, "declaration", decl) for key, decl in declared.items()}
     for key, decl in declared.items():
         if not isinstance(decl, BufferDecl):
             raise UDFError(

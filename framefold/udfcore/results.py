@@ -14,6 +14,7 @@ from framefold.errors import UDFError, did_you_mean
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.metadata import Axis
 from framefold.udfcore.plan import UDFPlan
+from framefold.udfcore.shapes import Shape
 
 Array = npt.NDArray[Any]
 Flags = npt.NDArray[np.bool_]
@@ -65,6 +66,16 @@ class ResultBuffer:
         info = self._plan.info
         full = info.rows.expand(np.asarray(self._mask), False)
         return _read_only(full.reshape((*info.dataset_shape.nav, *self._mask.shape[1:])))
+
+    @property
+    def raw_valid_mask(self) -> Flags:
+        """`valid_mask` in the shape of `raw_data`."""
+        return self._mask
+
+    @property
+    def dataset_shape(self) -> Shape:
+        """Navigation and signal shape that the UDF saw, without ROI."""
+        return self._plan.info.dataset_shape
 
     @property
     def masked_data(self) -> np.ma.MaskedArray[Any, Any]:

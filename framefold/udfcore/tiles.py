@@ -21,6 +21,7 @@ class Tiles:
     def __init__(self, plan: Plan, lane: LanePlan) -> None:
         self._lane = lane
         self._raw_dtype = plan.dataset.dtype
+        self._contiguous = plan.options.contiguous
         self._scratch: dict[Any, Array] = {}
         self._sparse_source = getattr(plan.dataset.source, "backend", NUMPY) != NUMPY
 
@@ -48,7 +49,7 @@ class Tiles:
             lane.corrections.apply(block, read_part, part, tile)
         else:
             tile = _sub(block, read_part, part)
-            if tile.dtype != lane.dtype:
+            if tile.dtype != lane.dtype or (self._contiguous and not tile.flags.c_contiguous):
                 out = self._out(tile.shape, lane.dtype)
                 np.copyto(out, tile, casting="unsafe")
                 tile = out

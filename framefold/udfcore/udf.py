@@ -14,7 +14,7 @@ from framefold.errors import InvalidMaskError, UDFError
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.backend import Backends, forbuf
 from framefold.udfcore.buffers import BufferDecl, MergeView, ResultViews
-from framefold.udfcore.meta import UDFMeta
+from framefold.udfcore.meta import RunInfo, UDFMeta
 from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.params import Namespace
 
@@ -121,7 +121,7 @@ class UDF(Backends):
     def merge(self, dest: Any, src: Any) -> None:
         """Join the partial `src` into `dest`; the default assigns navigation rows."""
         for name in src:
-            target, part = dest[name], src[name]
+            target, part = getattr(dest, name), getattr(src, name)
             if not np.can_cast(part.dtype, target.dtype, casting="same_kind"):
                 raise UDFError(f"cannot merge {name!r}: {part.dtype} into {target.dtype}")
             target[...] = part
@@ -129,7 +129,9 @@ class UDF(Backends):
     def get_results(self) -> Mapping[str, Any]:
         """Return the results by name, from merged buffers; pure, may be called at any time."""
         return {
-            name: self.results[name] for name in self.results if self.results.get_buffer(name).use is None
+            name: getattr(self.results, name)
+            for name in self.results
+            if self.results.get_buffer(name).use is None
         }
 
     def get_plots(self) -> Sequence[Any]:
@@ -212,6 +214,23 @@ class UDF(Backends):
             d.kind != "nav" and d.reduce is None and d.use != "result_only"
             for d in self.get_result_buffers().values()
         )
+
+    def _make_views(self, decls: Mapping[str, BufferDecl], where: str) -> ResultViews:
+        """Return what becomes ``self.results``; a seam for other dialects of the same interface."""
+        return ResultViews(decls, where)
+
+    def _make_merge_view(
+        self, decls: Mapping[str, BufferDecl], arrays: Mapping[str, npt.NDArray[Any]], where: str
+    ) -> MergeView:
+        """Return what becomes ``dest`` or ``src`` of `merge`."""
+        return MergeView(decls, arrays, where)
+
+    def _make_meta(self, info: RunInfo) -> UDFMeta:
+        """Return what becomes ``self.meta``."""
+        return UDFMeta(info)
+
+    def _results_made(self, results: Mapping[str, Any]) -> None:
+        """Look at the checked results, as `ResultBuffer` objects, before the user does."""
 
     def copy(self) -> UDF:
         """Return a fresh object with the same parameters."""

@@ -125,7 +125,7 @@ def warn_undeclared(udf: UDF, plan: UDFPlan) -> None:
             and isinstance(node.value.value, ast.Name)
             and node.value.value.id == "self"
             and node.attr not in plan.decls
-            and node.attr not in ("get_buffer", "keys", "items")
+            and node.attr not in ("get", "get_buffer", "keys", "values", "items", "as_dict")
         ):
             warnings.warn(
                 f"{plan.name} uses self.results.{node.attr}, which get_result_buffers does not declare; "
