@@ -1,0 +1,474 @@
+"""One job on a dask cluster: keep every worker supplied, repeat what a dead worker took along.
+
+A thread of its own (the feeder) hands tasks to workers, so that a slow consumer delays no worker; it stops
+handing out when as many partials wait for the consumer as may be in flight. Tasks are placed on workers
+explicitly: then it is known which one runs when a worker dies, and in whose large buffers a partition is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import queue
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Protocol
+
+from framefold.errors import ExecutorError, UDFError, WorkerLost
+from framefold.executor import dask_worker
+from framefold.executor.base import Job
+from framefold.executor.dask_payload import dumps, modules_for
+from framefold.executor.dask_worker import CannotLoad, Failure, Missing, Payload, Shared
+from framefold.udfcore.task import Partial, Task
+
+LOOK_SECONDS = 0.25  # how often the list of workers is asked for
+SHORT_TASK = 0.1  # below this the way to the head and back is worth two more in flight
+SLOW_FACTOR = 4.0
+SLOW_SECONDS = 1.0  # no second run of anything that is younger
+DELTA_BYTES_PER_SECOND = 0.7e9
+WORKER_TIMEOUT = 30.0
+_DONE = object()
+
+
+class Cluster(Protocol):
+    """What a run needs of the executor: calls of dask, all from the feeder's thread."""
+
+    by_value: list[ModuleType]
+
+    def workers(self) -> dict[str, int]:
+        """Return addresses and threads of all workers now."""
+        ...
+
+    def on_workers(self, fn: Callable[..., Any], *args: Any, workers: list[str]) -> None:
+        """Call ``fn(*args)`` in the processes of `workers`, beside what they compute."""
+        ...
+
+    def submit(self, fn: Callable[..., Any], *args: Any, worker: str, key: Any) -> Any:
+        """Return the dask future of ``fn(*args)`` on `worker`."""
+        ...
+
+    def fetch(self, future: Any) -> concurrent.futures.Future[Any]:
+        """Return a future of the result in this process."""
+        ...
+
+    def ship(self, arrays: list[Any]) -> tuple[tuple[Shared, ...] | None, Any]:
+        """Return large arrays as shared memory, or else as scattered data."""
+        ...
+
+    def lost(self) -> str:
+        """Return why the cluster cannot be used any more, or an empty string."""
+        ...
+
+    def name(self, address: str) -> str:
+        """Return the name of a worker for messages."""
+        ...
+
+    def last_lines(self, address: str) -> str:
+        """Return what a worker printed last, if that is known."""
+        ...
+
+    def wanted(self) -> None:
+        """Tell the cluster that workers are wanted (adaptive clusters start with none)."""
+        ...
+
+
+@dataclass(eq=False)
+class _Attempt:
+    """One try to fold a task; without a task it collects the large buffers of its worker."""
+
+    task: Task | None
+    worker: _Worker
+    future: Any
+    submitted: float
+    fetch: concurrent.futures.Future[Any] | None = None
+
+
+@dataclass(eq=False)
+class _Worker:
+    """One worker as the feeder sees it.
+
+    Attributes
+    ----------
+    attempts
+        In the order of submission; the first `threads` of them run, the others wait there.
+    unshipped
+        Partitions that are in its large buffers and nowhere else.
+    since
+        When the first attempt came to the front.
+    """
+
+    address: str
+    name: str
+    threads: int
+    attempts: list[_Attempt] = field(default_factory=list)
+    unshipped: dict[int, Task] = field(default_factory=dict)
+    since: float = 0.0
+    flushed: float = field(default_factory=time.monotonic)
+    gone: bool = False
+
+
+class DaskRun:
+    """The feeder of one job."""
+
+    def __init__(self, job: Job, cluster: Cluster) -> None:
+        self._job = job
+        self._cluster = cluster
+        self._out: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._workers: dict[str, _Worker] = {}
+        self._again: deque[Task] = deque()
+        self._deaths: dict[int, int] = {}
+        self._done: set[int] = set()
+        self._shipped: set[int] = set()
+        self._seconds: deque[float] = deque(maxlen=50)
+        self._resident = any(p.resident for p in job.plan.udfs)
+        size = sum(p.decls[name].nbytes(0, p.sig) for p in job.plan.udfs for name in p.resident)
+        self._flush_every = max(1.0, 5 * size / DELTA_BYTES_PER_SECOND)
+        self._exhausted = False
+        self._empty_since: float | None = None
+        self._looked = 0.0
+        self._n = 0
+        self._payload: Payload | None = None
+        self._arrays: Any = None
+        self._thread = threading.Thread(target=self._feed, name="framefold-feeder", daemon=True)
+        self._thread.start()
+
+    # --- the consumer's side -----------------------------------------------------------------
+
+    def partials(self) -> Iterator[Partial]:
+        """Yield partials as they come; raise what ended the run early."""
+        while True:
+            item = self._out.get()
+            if item is _DONE:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def stop(self) -> None:
+        """End the feeder; folds that still run stop at their next block."""
+        self._stop.set()
+        self._events.put(None)
+        self._thread.join()
+
+    # --- the feeder --------------------------------------------------------------------------
+
+    def _feed(self) -> None:
+        try:
+            self._send_plan()
+            while not self._over():
+                self._look()
+                self._fill()
+                self._handle_events()
+                if self._exhausted:
+                    self._run_slow_ones_again()
+        except BaseException as exc:  # noqa: BLE001  # raised in the thread that merges
+            self._out.put(exc)
+        finally:
+            with suppress(Exception):
+                self._clean_up()
+            self._out.put(_DONE)
+
+    def _over(self) -> bool:
+        if self._stop.is_set() or self._job.feed.cancelled.is_set():
+            return True
+        if not self._exhausted or self._again or any(self._open(w) for w in self._workers.values()):
+            return False
+        rest = [w for w in self._workers.values() if w.unshipped]
+        for worker in rest:
+            self._flush(worker)
+        return not rest
+
+    def _open(self, worker: _Worker) -> list[_Attempt]:
+        """Return attempts whose result is still wanted."""
+        return [a for a in worker.attempts if a.task is None or a.task.index not in self._done or self._resident]
+
+    def _send_plan(self, addresses: list[str] | None = None) -> None:
+        """Make the plan known to the workers, all of them unless given."""
+        cluster, plan = self._cluster, self._job.plan
+        if self._payload is None:
+            buffers: list[Any] = []
+            header = dumps(plan, cluster.by_value, buffers)
+            shared, self._arrays = cluster.ship(buffers)
+            threads = max([1, *cluster.workers().values()]) if plan.max_lanes == 1 else 1
+            self._payload = Payload(f"{plan.run_id}/{len(cluster.by_value)}", header, threads, shared)
+        wanted = list(self._workers) if addresses is None else addresses
+        if wanted:
+            cluster.on_workers(dask_worker.register, self._payload, workers=wanted)
+
+    def _look(self) -> None:
+        """Notice new and dead workers."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS and self._workers:
+            return
+        self._looked = now
+        lost = self._cluster.lost()
+        if lost:
+            raise ExecutorError(lost)
+        found = self._cluster.workers()
+        for address in [a for a in self._workers if a not in found]:
+            self._bury(self._workers[address])
+        new = [a for a in found if a not in self._workers]
+        for address in new:
+            self._workers[address] = _Worker(address, self._cluster.name(address), max(1, found[address]))
+        if new:
+            self._send_plan(new)
+        if self._workers:
+            self._empty_since = None
+        elif self._empty_since is None:
+            self._empty_since = now
+            self._cluster.wanted()
+        elif now - self._empty_since > WORKER_TIMEOUT:
+            raise ExecutorError(f"the cluster has had no worker for {WORKER_TIMEOUT:.0f} s: start workers, then run again")
+
+    # --- handing out -------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        """Hand tasks to the least loaded workers until each has its window full."""
+        if not self._workers:
+            return
+        depth = 2 if self._seconds and statistics.median(self._seconds) >= SHORT_TASK else 4
+        lanes = sum(w.threads for w in self._workers.values())
+        while self._out.qsize() < depth * lanes:
+            worker = min(self._workers.values(), key=lambda w: len(w.attempts) / w.threads)
+            if len(worker.attempts) >= depth * worker.threads:
+                return
+            task = self._next_task()
+            if task is None:
+                return
+            self._start(task, worker)
+
+    def _next_task(self) -> Task | None:
+        if self._again:
+            return self._again.popleft()
+        if not self._exhausted:
+            task = self._job.feed.next()
+            if task is not None:
+                return task
+            self._exhausted = True
+        return None
+
+    def _start(self, task: Task | None, worker: _Worker) -> None:
+        assert self._payload is not None
+        self._n += 1
+        key = f"framefold-{self._payload.key}-{'flush' if task is None else task.index}-{self._n}"
+        if task is None:
+            future = self._cluster.submit(dask_worker.flush_task, self._payload.key, worker=worker.address, key=key)
+        else:
+            alone = self._resident and task.index in self._shipped
+            future = self._cluster.submit(
+                dask_worker.fold_task, self._payload.key, worker.name, task, alone, self._arrays,
+                worker=worker.address, key=key,
+            )  # fmt: skip
+        now = time.monotonic()
+        attempt = _Attempt(task, worker, future, now)
+        if not worker.attempts:
+            worker.since = now
+        worker.attempts.append(attempt)
+        attempt.fetch = self._cluster.fetch(future)
+        attempt.fetch.add_done_callback(lambda f: self._events.put((attempt, f)))
+
+    def _flush(self, worker: _Worker) -> None:
+        worker.flushed = time.monotonic()
+        self._start(None, worker)
+
+    def _run_slow_ones_again(self) -> None:
+        """At the end, give what waits behind or in a slow lane to an idle worker, too; the first result counts."""
+        if self._resident or self._again or not self._seconds:
+            return  # a second run would count twice in large buffers
+        idle = [w for w in self._workers.values() if not w.attempts]
+        if not idle:
+            return
+        limit = max(SLOW_SECONDS, SLOW_FACTOR * statistics.median(self._seconds))
+        now = time.monotonic()
+        running: dict[int, int] = {}
+        for w in self._workers.values():
+            for a in w.attempts:
+                if a.task is not None:
+                    running[a.task.index] = running.get(a.task.index, 0) + 1
+        for worker in self._workers.values():
+            if not worker.attempts or now - worker.since < limit:
+                continue
+            for attempt in worker.attempts:
+                task = attempt.task
+                if task is None or task.index in self._done or running[task.index] > 1 or not idle:
+                    continue
+                self._job.note("slow partition folded a second time")
+                self._start(task, idle.pop())
+
+    # --- what comes back ---------------------------------------------------------------------
+
+    def _handle_events(self) -> None:
+        try:
+            event = self._events.get(timeout=0.05)
+            while True:
+                if event is not None:
+                    self._answer(*event)
+                event = self._events.get_nowait()
+        except queue.Empty:
+            pass
+
+    def _answer(self, attempt: _Attempt, fetched: concurrent.futures.Future[Any]) -> None:
+        worker = attempt.worker
+        if attempt not in worker.attempts:
+            return  # given up before
+        worker.attempts.remove(attempt)
+        worker.since = time.monotonic()
+        attempt.future.release()
+        try:
+            answer = fetched.result()
+        except (asyncio.CancelledError, concurrent.futures.CancelledError) as exc:
+            self._vanished(attempt, exc)
+            return
+        except Exception as exc:  # noqa: BLE001  # what dask raises of its own: UDF errors come as values
+            self._dask_error(attempt, exc)
+            return
+        if isinstance(answer, Partial):
+            self._folded(attempt, answer)
+        elif isinstance(answer, list):
+            for delta in answer:
+                self._collected(worker, delta)
+        elif isinstance(answer, Missing):
+            # another process at the same address, or one with too many runs
+            worker.attempts.insert(0, attempt)
+            self._bury(worker, blame=False)
+        elif isinstance(answer, CannotLoad):
+            self._send_by_value(answer)
+            self._repeat(attempt)
+        elif isinstance(answer, Failure):
+            raise_failure(answer, worker.name)
+
+    def _folded(self, attempt: _Attempt, partial: Partial) -> None:
+        task, worker = attempt.task, attempt.worker
+        assert task is not None
+        if self._resident and task.index not in self._shipped:
+            worker.unshipped[task.index] = task
+        self._job.feed.done(partial)
+        self._seconds.append(partial.seconds)
+        if task.index not in self._done:
+            self._done.add(task.index)
+            self._out.put(partial)
+        if worker.unshipped and time.monotonic() - worker.flushed > self._flush_every:
+            self._flush(worker)
+
+    def _collected(self, worker: _Worker, delta: Partial) -> None:
+        for index, _, _ in delta.tasks:
+            self._shipped.add(index)
+            worker.unshipped.pop(index, None)
+        self._out.put(delta)
+
+    # --- what goes wrong ---------------------------------------------------------------------
+
+    def _repeat(self, attempt: _Attempt) -> None:
+        task = attempt.task
+        if task is not None and task.index not in self._done and task not in self._again:
+            self._again.append(task)
+
+    def _vanished(self, attempt: _Attempt, exc: BaseException) -> None:
+        """Dask dropped the future: the scheduler is gone, or somebody restarted the cluster."""
+        for _ in range(10):
+            lost = self._cluster.lost()
+            if lost:
+                raise ExecutorError(lost) from exc
+            time.sleep(0.01)
+        self._job.note("task dropped by the cluster, folded again")
+        self._bury(attempt.worker, blame=False)
+        self._repeat(attempt)
+
+    def _dask_error(self, attempt: _Attempt, exc: Exception) -> None:
+        if type(exc).__name__ in ("KilledWorker", "NoValidWorkerError"):
+            attempt.worker.attempts.insert(0, attempt)
+            self._bury(attempt.worker)
+            return
+        if isinstance(exc, OSError):  # the worker died between its answer and our reading of it
+            lost = self._cluster.lost()
+            if lost:
+                raise ExecutorError(lost) from exc
+            attempt.worker.attempts.insert(0, attempt)
+            self._bury(attempt.worker, blame=False)
+            return
+        hint = ""
+        if isinstance(exc, ImportError):
+            hint = ": install framefold with the same version on the workers"
+        raise ExecutorError(f"dask could not run a task on worker {attempt.worker.name}: {exc!r}{hint}") from exc
+
+    def _bury(self, worker: _Worker, *, blame: bool = True) -> None:
+        """Fold again, elsewhere, all that is lost with a worker."""
+        if worker.gone:
+            return
+        worker.gone = True
+        self._workers.pop(worker.address, None)
+        self._looked = 0.0
+        attempts, worker.attempts = worker.attempts, []
+        for attempt in attempts:
+            if attempt.fetch is not None:
+                attempt.fetch.cancel()
+            attempt.future.release()
+        job = self._job
+        if blame:
+            job.note("worker lost")
+        for position, attempt in enumerate(attempts):
+            task = attempt.task
+            if task is None or task.index in self._done and task.index not in worker.unshipped:
+                continue
+            if position < worker.threads and blame:
+                n = self._deaths[task.index] = self._deaths.get(task.index, 0) + 1
+                if n > job.retries:
+                    raise WorkerLost(self._obituary(task, worker, n))
+            if task.index not in worker.unshipped:
+                job.note("partition folded again after its worker was lost")
+                self._again.append(task)
+        for task in worker.unshipped.values():
+            job.note("partition folded again: its large buffers were lost with a worker")
+            self._again.append(task)
+        worker.unshipped = {}
+
+    def _obituary(self, task: Task, worker: _Worker, n: int) -> str:
+        ids = self._job.plan.rows.frame_ids(task.start, task.stop)
+        names = ", ".join(p.name for p in self._job.plan.udfs)
+        times = "once" if n == 1 else f"{n} times"
+        text = (
+            f"partition {task.index} (frames {ids[0]}..{ids[-1]}) of {names} ended its worker process {times}; "
+            f"retries={self._job.retries} is used up. Out of memory or a crash in compiled code are the usual "
+            f"causes: run it with Context(executor='inline') to see."
+        )
+        lines = self._cluster.last_lines(worker.address)
+        return f"{text}\nThe last lines of worker {worker.name}:\n{lines}" if lines else text
+
+    def _send_by_value(self, answer: CannotLoad) -> None:
+        """Pack the plan again, with the code of a module that workers cannot import."""
+        have = self._cluster.by_value
+        wanted = [p.cls.__module__ for p in self._job.plan.udfs]
+        modules = [m for m in modules_for(answer.module, wanted) if m not in have]
+        assert self._payload is not None
+        if modules:
+            have.extend(modules)
+            self._payload = None
+            self._send_plan()
+        elif self._payload.key.endswith(f"/{len(have)}") and not any(m in have for m in modules_for(answer.module, wanted)):
+            raise ExecutorError(f"workers cannot load the UDF: {answer.text}. Install that module there.")
+
+    def _clean_up(self) -> None:
+        """Leave nothing on the workers."""
+        for worker in self._workers.values():
+            for attempt in worker.attempts:
+                if attempt.fetch is not None:
+                    attempt.fetch.cancel()
+                attempt.future.release()
+        if self._payload is not None and self._workers and not self._cluster.lost():
+            self._cluster.on_workers(dask_worker.forget, self._payload.key, workers=list(self._workers))
+
+
+def raise_failure(failure: Failure, worker: str) -> None:
+    """Raise what user code raised on a worker, with its own type."""
+    exc = dask_worker.rebuild(failure)
+    if exc is None:
+        raise UDFError(f"an exception on worker {worker} cannot be rebuilt here; it was:\n{failure.text}")
+    raise exc

@@ -1,0 +1,260 @@
+"""What runs on a dask worker: folds of one task each, with plans and folders kept between them."""
+
+from __future__ import annotations
+
+import mmap
+import pickle
+import sys
+import threading
+import traceback
+from collections import OrderedDict
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from framefold.errors import UDFRunCancelled
+from framefold.executor.local import blas_threads
+from framefold.udfcore.fold import Folder
+from framefold.udfcore.plan import Plan
+from framefold.udfcore.task import Partial, Task
+
+MAX_RUNS = 4  # a head that vanished leaves its plans behind
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Memory of the head process on this machine: an open file of its, and a range in it."""
+
+    pid: int
+    fd: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """A pickled plan; `shared` are its large arrays where they are in shared memory."""
+
+    key: str
+    header: bytes
+    threads: int
+    shared: tuple[Shared, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Answer: this process does not know the plan, for instance because it is new."""
+
+
+@dataclass(frozen=True, slots=True)
+class CannotLoad:
+    """Answer: a module of the plan cannot be imported here."""
+
+    module: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Answer: an exception. It travels as a value, so that its type, notes and traceback arrive unchanged.
+
+    Attributes
+    ----------
+    pickled
+        The exception, or None if it cannot be pickled.
+    frames
+        Its traceback as plain values.
+    text
+        Everything as text.
+    """
+
+    pickled: bytes | None
+    frames: Any
+    text: str
+
+
+@dataclass
+class _Run:
+    """One plan on this worker."""
+
+    payload: Payload
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    folders: dict[Any, tuple[Folder, threading.Lock]] = field(default_factory=dict)
+    plan: Plan | None = None
+    limits: ExitStack = field(default_factory=ExitStack)
+
+
+_runs: OrderedDict[str, _Run] = OrderedDict()
+_lock = threading.Lock()
+
+
+def register(payload: Payload) -> None:
+    """Know a plan from now on."""
+    with _lock:
+        if payload.key not in _runs:
+            _runs[payload.key] = _Run(payload)
+        while len(_runs) > MAX_RUNS:
+            _end(_runs.popitem(last=False)[1])
+
+
+def cancel(key: str) -> None:
+    """Stop the folds of a plan at their next block."""
+    run = _runs.get(key)
+    if run is not None:
+        run.cancelled.set()
+
+
+def forget(key: str) -> None:
+    """Drop a plan with its folders; folds that still run stop."""
+    with _lock:
+        run = _runs.pop(key, None)
+    if run is not None:
+        _end(run)
+
+
+def _end(run: _Run) -> None:
+    run.cancelled.set()
+    run.limits.close()
+
+
+def known() -> list[str]:
+    """Return the keys of the plans that are kept here."""
+    return list(_runs)
+
+
+def fold_task(key: str, worker: str, task: Task, alone: bool, arrays: Any) -> Any:
+    """Fold one partition.
+
+    Parameters
+    ----------
+    key
+        Of the plan.
+    worker
+        Name of this worker, for messages.
+    task
+        What to fold.
+    alone
+        Use a folder of its own: large buffers of this partition are at the head already.
+    arrays
+        Large arrays of the plan, where they did not come by shared memory.
+
+    Returns
+    -------
+    `Partial`, `Missing`, `CannotLoad`, `Failure`, or None if the run was cancelled.
+    """
+    run = _runs.get(key)
+    if run is None:
+        return Missing()
+    try:
+        plan = _plan(run, arrays)
+    except ImportError as exc:
+        return CannotLoad(exc.name or "", str(exc))
+    except AttributeError as exc:  # a name of __main__ or of a module that is not the same here
+        return _failure(exc)
+    except BaseException as exc:  # noqa: BLE001  # travels
+        return _failure(exc)
+    try:
+        if alone:
+            return Folder(plan, worker, run.payload.threads).fold(task, run.cancelled)
+        folder, lock = _folder(run, plan, worker)
+        with lock:
+            return folder.fold(task, run.cancelled)
+    except UDFRunCancelled:
+        return None
+    except BaseException as exc:  # noqa: BLE001  # travels to the head, which raises it
+        return _failure(exc)
+
+
+def flush_task(key: str) -> Any:
+    """Return the deltas of the large buffers of all folders of a plan, or `Missing`."""
+    run = _runs.get(key)
+    if run is None:
+        return Missing()
+    deltas: list[Partial] = []
+    for folder, lock in list(run.folders.values()):
+        with lock:
+            delta = folder.flush()
+        if delta is not None:
+            deltas.append(delta)
+    return deltas
+
+
+def call_pickled(function: bytes, item: bytes) -> Any:
+    """Return ``("ok", function(item))``, `CannotLoad` or `Failure`."""
+    try:
+        fn, arg = pickle.loads(function), pickle.loads(item)  # noqa: S301  # from the head that started this task
+    except ImportError as exc:
+        return CannotLoad(exc.name or "", str(exc))
+    except BaseException as exc:  # noqa: BLE001  # travels
+        return _failure(exc)
+    try:
+        return "ok", fn(arg)
+    except BaseException as exc:  # noqa: BLE001  # travels to the head, which raises it
+        return _failure(exc)
+
+
+def _plan(run: _Run, arrays: Any) -> Plan:
+    with run.lock:
+        if run.plan is None:
+            payload = run.payload
+            buffers = [_attach(s) for s in payload.shared] if payload.shared is not None else list(arrays)
+            run.plan = pickle.loads(payload.header, buffers=buffers)  # noqa: S301  # from the head of this run
+            run.limits.enter_context(blas_threads(payload.threads))
+        return run.plan
+
+
+def _attach(shared: Shared) -> Any:
+    """Map memory of the head; private, so that arrays are writable as they are on the head."""
+    with open(f"/proc/{shared.pid}/fd/{shared.fd}", "rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), shared.nbytes, access=mmap.ACCESS_COPY))
+
+
+def _folder(run: _Run, plan: Plan, worker: str) -> tuple[Folder, threading.Lock]:
+    # UDFs that thread inside get one lane per process
+    key = None if plan.max_lanes == 1 else threading.get_ident()
+    with run.lock:
+        found = run.folders.get(key)
+        if found is None:
+            found = run.folders[key] = (Folder(plan, worker, run.payload.threads), threading.Lock())
+            _limit_numba(run.payload.threads)
+        return found
+
+
+def _limit_numba(threads: int) -> None:
+    """Limit parallel numba kernels called from this thread."""
+    numba = sys.modules.get("numba")
+    if numba is not None:
+        numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
+
+
+def _failure(exc: BaseException) -> Failure:
+    import cloudpickle  # noqa: PLC0415  # comes with dask
+    import tblib  # noqa: PLC0415  # comes with dask
+
+    text = "".join(traceback.format_exception(exc))
+    # without the frames of this file
+    inner = exc.__traceback__.tb_next if exc.__traceback__ is not None else None
+    frames = tblib.Traceback(inner).to_dict() if inner is not None else None
+    try:
+        pickled = cloudpickle.dumps(exc)
+        pickle.loads(pickled)  # noqa: S301  # our own: classes with odd constructors fail here, not on the head
+    except Exception:  # noqa: BLE001  # whatever user classes raise
+        pickled = None
+    return Failure(pickled, frames, text)
+
+
+def rebuild(failure: Failure) -> BaseException | None:
+    """Return the exception of a worker with its traceback, or None if only its text is left."""
+    import tblib  # noqa: PLC0415  # comes with dask
+
+    if failure.pickled is None:
+        return None
+    try:
+        exc = pickle.loads(failure.pickled)  # noqa: S301  # from our own worker
+    except Exception:  # noqa: BLE001  # a class that only the worker knows
+        return None
+    if not isinstance(exc, BaseException):
+        return None
+    if failure.frames is not None:
+        exc = exc.with_traceback(tblib.Traceback.from_dict(failure.frames).as_traceback())
+    return exc
