@@ -67,7 +67,9 @@ class CompatError(FramefoldError):
 
 
 class ExecutorError(FramefoldError):
-    """The machinery that runs folds failed."""
+    """The machinery that runs folds failed; `partial` holds the last snapshot of the run, or None."""
+
+    partial: Any = None
 
 
 class WorkerLost(ExecutorError):

@@ -42,10 +42,12 @@ class DaskExecutor:
     name = "dask"
     processes = True
 
-    def __init__(self, where: Any = None, *, workers: int | None = None, threads_per_worker: int | None = None) -> None:
+    def __init__(
+        self, where: Any = None, *, workers: int | None = None, threads_per_worker: int | None = None
+    ) -> None:
         if where is not None and (workers is not None or threads_per_worker is not None):
             raise ExecutorError(
-                f"workers and threads_per_worker start a local cluster; they cannot be combined with {where!r}, "
+                f"workers= and threads_per_worker= start a local cluster: leave them out with {where!r}, "
                 "whose workers exist already"
             )
         for what, n in (("workers", workers), ("threads_per_worker", threads_per_worker)):
@@ -60,7 +62,7 @@ class DaskExecutor:
         self._n_workers = workers or (physical_cores() if where is None else 0)
         self._threads = threads_per_worker or 1
         self._lock = threading.RLock()
-        self._cluster: _Connected | None = None
+        self._cluster: Connected | None = None
         self._jobs: list[Job] = []
         self._closed = False
 
@@ -87,7 +89,7 @@ class DaskExecutor:
             self._jobs.remove(job)
 
     def map(self, fn: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        """Return ``fn(item)`` for all items, in order; `fn` may come from a module that workers do not have."""
+        """Return ``fn(item)`` for all items, in order."""
         return self._connected().map(fn, list(items))
 
     def open_session(self, factory: Callable[[int], Any], n: int | None = None) -> list[Session]:
@@ -110,7 +112,7 @@ class DaskExecutor:
                 self._cluster.close()
                 self._cluster = None
 
-    def _connected(self) -> _Connected:
+    def _connected(self) -> Connected:
         with self._lock:
             if self._closed:
                 raise ExecutorError("this context is closed: make a new Context()")
@@ -125,7 +127,7 @@ class DaskExecutor:
             return self._cluster
 
 
-def _connect(where: Any, workers: int, threads: int) -> _Connected:
+def _connect(where: Any, workers: int, threads: int) -> Connected:
     from distributed import Client  # noqa: PLC0415  # heavy
 
     # what goes wrong is raised; the log lines of the library would only repeat it
@@ -135,25 +137,28 @@ def _connect(where: Any, workers: int, threads: int) -> _Connected:
 
         local = LocalProcesses(workers, threads)
         try:
-            client = Client(local.address, set_as_default=False, direct_to_workers=True, timeout=CONNECT_TIMEOUT)
-            connected = _Connected(client, True, local)
+            client: Any = Client(  # type: ignore[no-untyped-call]
+                local.address, set_as_default=False, direct_to_workers=True, timeout=CONNECT_TIMEOUT
+            )
+            connected = Connected(client, True, local)
             local.wait(client)
         except BaseException:
             local.close()
             raise
         return connected
     if isinstance(where, Client):
-        return _Connected(where, False, None)
+        return Connected(where, False, None)
     try:
-        return _Connected(Client(where, set_as_default=False, timeout=CONNECT_TIMEOUT), True, None)
+        client = Client(where, set_as_default=False, timeout=CONNECT_TIMEOUT)  # type: ignore[no-untyped-call]
+        return Connected(client, True, None)
     except (OSError, TimeoutError, ValueError) as exc:
         raise ExecutorError(
             f"no dask scheduler answers at {where!r}: {exc}. Expected an address such as 'tcp://host:8786'."
         ) from exc
 
 
-class _Connected:
-    """A client with the calls that runs and sessions need (see `dask_run.Cluster`)."""
+class Connected:
+    """A client with the calls that runs (see `dask_run.Cluster`) and sessions need."""
 
     def __init__(self, client: Any, ours: bool, local: Any) -> None:
         self.client = client
@@ -171,18 +176,28 @@ class _Connected:
         except (OSError, TimeoutError, AttributeError, concurrent.futures.CancelledError) as exc:
             if not self.lost():
                 time.sleep(0.05)  # the client notices the broken connection a moment later
-            raise ExecutorError(self.lost() or f"the dask scheduler at {self._address} does not answer: {exc}") from exc
+            text = self.lost() or f"the dask scheduler at {self._address} does not answer: {exc}"
+            raise ExecutorError(text) from exc
         return dict(found)
 
     def on_workers(self, fn: Callable[..., Any], *args: Any, workers: list[str]) -> None:
         """Call ``fn(*args)`` in the processes of `workers`; those that just died are passed over."""
         self._call(self.client._run, fn, *args, workers=workers, on_error="ignore")
 
-    def call_on(self, worker: str, fn: Callable[..., Any], *args: Any, timeout: float = CALL_TIMEOUT) -> Any:
+    def call_on(
+        self, worker: str, fn: Callable[..., Any], *args: Any, timeout: float | None = CALL_TIMEOUT
+    ) -> Any:
         """Return ``fn(*args)`` from the process of one worker."""
         return self._call(self.client._run, fn, *args, timeout=timeout, workers=[worker])[worker]
 
-    def _call(self, coroutine: Callable[..., Any], *args: Any, timeout: float = CALL_TIMEOUT, **kwargs: Any) -> Any:
+    @property
+    def local_workers(self) -> int | None:
+        """How many workers there will ever be; None where that is up to others."""
+        return None if self._local is None else len(self._local.pids())
+
+    def _call(
+        self, coroutine: Callable[..., Any], *args: Any, timeout: float | None = CALL_TIMEOUT, **kwargs: Any
+    ) -> Any:
         return self.client.sync(coroutine, *args, callback_timeout=timeout, **kwargs)
 
     def submit(self, fn: Callable[..., Any], *args: Any, worker: str, key: Any) -> Any:
@@ -193,6 +208,7 @@ class _Connected:
         """Return a future of the result in this process."""
 
         async def result() -> Any:
+            await future._state.wait()  # gather alone leaves tasks behind when it is cancelled while it waits
             return await self.client.gather(future, asynchronous=True)
 
         return asyncio.run_coroutine_threadsafe(result(), self.client.loop.asyncio_loop)
@@ -257,8 +273,7 @@ class _Connected:
             missing = next((a for a in answers if isinstance(a, CannotLoad)), None)
             if missing is None:
                 break
-            wanted = [getattr(fn, "__module__", "") or "", *(type(i).__module__ for i in items)]
-            modules = [m for m in modules_for(missing.module, wanted) if m not in self.by_value]
+            modules = [m for m in modules_for(missing.module) if m not in self.by_value]
             if not modules:
                 raise ExecutorError(f"workers cannot load {fn!r}: {missing.text}. Install that module there.")
             self.by_value.extend(modules)

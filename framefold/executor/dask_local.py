@@ -45,7 +45,7 @@ class LocalProcesses:
         self._children: dict[int, _Child] = {}
         self._thread: threading.Thread | None = None
         self._threads = threads
-        self._cluster = LocalCluster(
+        self._cluster = LocalCluster(  # type: ignore[no-untyped-call]
             n_workers=0, host="127.0.0.1", dashboard_address=None, silence_logs=logging.CRITICAL,
             protocol="tcp", worker_dashboard_address=None,
         )  # fmt: skip
@@ -64,7 +64,7 @@ class LocalProcesses:
             "PYTHONUNBUFFERED": "1",
             "DASK_LOGGING__DISTRIBUTED": "critical",  # what matters is raised on the head
             "DASK_TEMPORARY_DIRECTORY": self._folder,
-            **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), n),
+            **{f"{pool}_NUM_THREADS": n for pool in ("OMP", "OPENBLAS", "MKL", "NUMBA")},
         }
         process = subprocess.Popen(
             [sys.executable, "-m", "framefold.executor.dask_main", self.address, str(index), n],
@@ -155,7 +155,8 @@ class _Child:
         self.fast_deaths = fast_deaths
         self.lines: deque[str] = deque(maxlen=20)
         self.before: deque[str] = deque(maxlen=20)
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         self.streams: list[tuple[IO[bytes], str]] = [(process.stdout, "stdout"), (process.stderr, "stderr")]
         for stream, _ in self.streams:
             os.set_blocking(stream.fileno(), False)

@@ -7,15 +7,22 @@ import contextlib
 import logging
 import os
 import sys
+from typing import Any
 
 
 async def serve(address: str, name: str, threads: int) -> None:
     """Be a worker until its scheduler goes."""
     from distributed import Worker  # noqa: PLC0415  # heavy
 
-    worker = Worker(
-        address, nthreads=threads, name=name, memory_limit=0, dashboard=False, host="127.0.0.1", death_timeout=10
-    )  # fmt: skip
+    worker: Any = Worker(
+        address,
+        nthreads=threads,
+        name=name,
+        memory_limit=0,  # counts mapped files, which cost nothing
+        dashboard=False,
+        host="127.0.0.1",
+        death_timeout=10,
+    )
     await worker
     # while the head starts: the first fold needs it
     import framefold.executor.dask_worker  # noqa: F401, PLC0415

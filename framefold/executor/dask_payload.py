@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from collections.abc import Iterable
 from contextlib import ExitStack
 from types import ModuleType
@@ -48,14 +49,28 @@ def dumps(obj: Any, by_value: Iterable[ModuleType] = (), buffers: list[Bytes] | 
                 cloudpickle.register_pickle_by_value(module)
                 stack.callback(cloudpickle.unregister_pickle_by_value, module)
         if buffers is None:
-            return cloudpickle.dumps(obj)  # type: ignore[no-any-return]
-        return cloudpickle.dumps(obj, protocol=5, buffer_callback=large)  # type: ignore[no-any-return]
+            return cloudpickle.dumps(obj)
+        return cloudpickle.dumps(obj, protocol=5, buffer_callback=large)
 
 
-def modules_for(missing: str, wanted: Iterable[str]) -> list[ModuleType]:
-    """Return the loaded modules among `wanted` that lie in the module called `missing`, and itself."""
-    names = {missing, *(n for n in wanted if n == missing or n.startswith(missing + "."))}
-    return [sys.modules[n] for n in sorted(names) if n in sys.modules]
+def modules_for(missing: str) -> list[ModuleType]:
+    """Return the modules of the user's own that lie in the module or package called `missing`.
+
+    Installed packages are left out: workers must have them.
+    """
+    if not missing:
+        return []
+    inside = [m for name, m in list(sys.modules.items()) if name == missing or name.startswith(missing + ".")]
+    return [m for m in inside if isinstance(m, ModuleType) and not _installed(m)]
+
+
+def _installed(module: ModuleType) -> bool:
+    paths = sysconfig.get_paths()
+    file = getattr(module, "__file__", None)
+    if file is None:  # built in, or a namespace package
+        return not hasattr(module, "__path__")
+    installed = (paths[kind] + os.sep for kind in ("stdlib", "purelib", "platlib"))
+    return os.path.abspath(file).startswith(tuple(installed))
 
 
 class SharedMemory:

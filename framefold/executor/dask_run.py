@@ -31,7 +31,6 @@ LOOK_SECONDS = 0.25  # how often the list of workers is asked for
 SHORT_TASK = 0.1  # below this the way to the head and back is worth two more in flight
 SLOW_FACTOR = 4.0
 SLOW_SECONDS = 1.0  # no second run of anything that is younger
-DELTA_BYTES_PER_SECOND = 0.7e9
 WORKER_TIMEOUT = 30.0
 _DONE = object()
 
@@ -109,7 +108,6 @@ class _Worker:
     attempts: list[_Attempt] = field(default_factory=list)
     unshipped: dict[int, Task] = field(default_factory=dict)
     since: float = 0.0
-    flushed: float = field(default_factory=time.monotonic)
     gone: bool = False
 
 
@@ -128,9 +126,7 @@ class DaskRun:
         self._done: set[int] = set()
         self._shipped: set[int] = set()
         self._seconds: deque[float] = deque(maxlen=50)
-        self._resident = any(p.resident for p in job.plan.udfs)
-        size = sum(p.decls[name].nbytes(0, p.sig) for p in job.plan.udfs for name in p.resident)
-        self._flush_every = max(1.0, 5 * size / DELTA_BYTES_PER_SECOND)
+        self._resident = any(p.lags for p in job.plan.udfs)
         self._exhausted = False
         self._empty_since: float | None = None
         self._looked = 0.0
@@ -183,12 +179,14 @@ class DaskRun:
             return False
         rest = [w for w in self._workers.values() if w.unshipped]
         for worker in rest:
-            self._flush(worker)
+            self._start(None, worker)
         return not rest
 
     def _open(self, worker: _Worker) -> list[_Attempt]:
         """Return attempts whose result is still wanted."""
-        return [a for a in worker.attempts if a.task is None or a.task.index not in self._done or self._resident]
+        if self._resident:
+            return worker.attempts
+        return [a for a in worker.attempts if a.task is not None and a.task.index not in self._done]
 
     def _send_plan(self, addresses: list[str] | None = None) -> None:
         """Make the plan known to the workers, all of them unless given."""
@@ -226,7 +224,9 @@ class DaskRun:
             self._empty_since = now
             self._cluster.wanted()
         elif now - self._empty_since > WORKER_TIMEOUT:
-            raise ExecutorError(f"the cluster has had no worker for {WORKER_TIMEOUT:.0f} s: start workers, then run again")
+            raise ExecutorError(
+                f"the cluster has had no worker for {WORKER_TIMEOUT:.0f} s: start workers, then run again"
+            )
 
     # --- handing out -------------------------------------------------------------------------
 
@@ -260,7 +260,9 @@ class DaskRun:
         self._n += 1
         key = f"framefold-{self._payload.key}-{'flush' if task is None else task.index}-{self._n}"
         if task is None:
-            future = self._cluster.submit(dask_worker.flush_task, self._payload.key, worker=worker.address, key=key)
+            future = self._cluster.submit(
+                dask_worker.flush_task, self._payload.key, worker=worker.address, key=key
+            )
         else:
             alone = self._resident and task.index in self._shipped
             future = self._cluster.submit(
@@ -275,12 +277,8 @@ class DaskRun:
         attempt.fetch = self._cluster.fetch(future)
         attempt.fetch.add_done_callback(lambda f: self._events.put((attempt, f)))
 
-    def _flush(self, worker: _Worker) -> None:
-        worker.flushed = time.monotonic()
-        self._start(None, worker)
-
     def _run_slow_ones_again(self) -> None:
-        """At the end, give what waits behind or in a slow lane to an idle worker, too; the first result counts."""
+        """At the end, give what a slow worker holds to an idle one, too; the first result counts."""
         if self._resident or self._again or not self._seconds:
             return  # a second run would count twice in large buffers
         idle = [w for w in self._workers.values() if not w.attempts]
@@ -330,11 +328,12 @@ class DaskRun:
         except Exception as exc:  # noqa: BLE001  # what dask raises of its own: UDF errors come as values
             self._dask_error(attempt, exc)
             return
-        if isinstance(answer, Partial):
-            self._folded(attempt, answer)
-        elif isinstance(answer, list):
-            for delta in answer:
-                self._collected(worker, delta)
+        if isinstance(answer, list):
+            for partial in answer:
+                if partial.delta:
+                    self._collected(worker, partial)
+                else:
+                    self._folded(attempt, partial)
         elif isinstance(answer, Missing):
             # another process at the same address, or one with too many runs
             worker.attempts.insert(0, attempt)
@@ -355,8 +354,6 @@ class DaskRun:
         if task.index not in self._done:
             self._done.add(task.index)
             self._out.put(partial)
-        if worker.unshipped and time.monotonic() - worker.flushed > self._flush_every:
-            self._flush(worker)
 
     def _collected(self, worker: _Worker, delta: Partial) -> None:
         for index, _, _ in delta.tasks:
@@ -397,7 +394,9 @@ class DaskRun:
         hint = ""
         if isinstance(exc, ImportError):
             hint = ": install framefold with the same version on the workers"
-        raise ExecutorError(f"dask could not run a task on worker {attempt.worker.name}: {exc!r}{hint}") from exc
+        raise ExecutorError(
+            f"dask could not run a task on worker {attempt.worker.name}: {exc!r}{hint}"
+        ) from exc
 
     def _bury(self, worker: _Worker, *, blame: bool = True) -> None:
         """Fold again, elsewhere, all that is lost with a worker."""
@@ -416,7 +415,7 @@ class DaskRun:
             job.note("worker lost")
         for position, attempt in enumerate(attempts):
             task = attempt.task
-            if task is None or task.index in self._done and task.index not in worker.unshipped:
+            if task is None or (task.index in self._done and task.index not in worker.unshipped):
                 continue
             if position < worker.threads and blame:
                 n = self._deaths[task.index] = self._deaths.get(task.index, 0) + 1
@@ -435,9 +434,9 @@ class DaskRun:
         names = ", ".join(p.name for p in self._job.plan.udfs)
         times = "once" if n == 1 else f"{n} times"
         text = (
-            f"partition {task.index} (frames {ids[0]}..{ids[-1]}) of {names} ended its worker process {times}; "
-            f"retries={self._job.retries} is used up. Out of memory or a crash in compiled code are the usual "
-            f"causes: run it with Context(executor='inline') to see."
+            f"partition {task.index} (frames {ids[0]}..{ids[-1]}) of {names} ended its worker {times}, "
+            f"retries={self._job.retries}. Usual causes are too little memory and crashes in compiled code: "
+            f"run these frames with Context(executor='inline') to see."
         )
         lines = self._cluster.last_lines(worker.address)
         return f"{text}\nThe last lines of worker {worker.name}:\n{lines}" if lines else text
@@ -445,14 +444,14 @@ class DaskRun:
     def _send_by_value(self, answer: CannotLoad) -> None:
         """Pack the plan again, with the code of a module that workers cannot import."""
         have = self._cluster.by_value
-        wanted = [p.cls.__module__ for p in self._job.plan.udfs]
-        modules = [m for m in modules_for(answer.module, wanted) if m not in have]
+        candidates = modules_for(answer.module)
+        modules = [m for m in candidates if m not in have]
         assert self._payload is not None
         if modules:
             have.extend(modules)
             self._payload = None
             self._send_plan()
-        elif self._payload.key.endswith(f"/{len(have)}") and not any(m in have for m in modules_for(answer.module, wanted)):
+        elif not candidates:
             raise ExecutorError(f"workers cannot load the UDF: {answer.text}. Install that module there.")
 
     def _clean_up(self) -> None:

@@ -140,7 +140,8 @@ def fold_task(key: str, worker: str, task: Task, alone: bool, arrays: Any) -> An
 
     Returns
     -------
-    `Partial`, `Missing`, `CannotLoad`, `Failure`, or None if the run was cancelled.
+    A list of the `Partial` and perhaps the delta of the large buffers so far, or `Missing`, `CannotLoad`,
+    `Failure`, or None if the run was cancelled.
     """
     run = _runs.get(key)
     if run is None:
@@ -150,19 +151,20 @@ def fold_task(key: str, worker: str, task: Task, alone: bool, arrays: Any) -> An
     except ImportError as exc:
         return CannotLoad(exc.name or "", str(exc))
     except AttributeError as exc:  # a name of __main__ or of a module that is not the same here
-        return _failure(exc)
+        return as_failure(exc)
     except BaseException as exc:  # noqa: BLE001  # travels
-        return _failure(exc)
+        return as_failure(exc)
     try:
         if alone:
-            return Folder(plan, worker, run.payload.threads).fold(task, run.cancelled)
+            return [Folder(plan, worker, run.payload.threads).fold(task, run.cancelled)]
         folder, lock = _folder(run, plan, worker)
         with lock:
-            return folder.fold(task, run.cancelled)
+            partial = folder.fold(task, run.cancelled)
+            return [partial, folder.flush()] if folder.flush_due else [partial]
     except UDFRunCancelled:
         return None
     except BaseException as exc:  # noqa: BLE001  # travels to the head, which raises it
-        return _failure(exc)
+        return as_failure(exc)
 
 
 def flush_task(key: str) -> Any:
@@ -186,11 +188,11 @@ def call_pickled(function: bytes, item: bytes) -> Any:
     except ImportError as exc:
         return CannotLoad(exc.name or "", str(exc))
     except BaseException as exc:  # noqa: BLE001  # travels
-        return _failure(exc)
+        return as_failure(exc)
     try:
         return "ok", fn(arg)
     except BaseException as exc:  # noqa: BLE001  # travels to the head, which raises it
-        return _failure(exc)
+        return as_failure(exc)
 
 
 def _plan(run: _Run, arrays: Any) -> Plan:
@@ -227,7 +229,8 @@ def _limit_numba(threads: int) -> None:
         numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
 
 
-def _failure(exc: BaseException) -> Failure:
+def as_failure(exc: BaseException) -> Failure:
+    """Pack an exception so that the head can raise it as it was."""
     import cloudpickle  # noqa: PLC0415  # comes with dask
     import tblib  # noqa: PLC0415  # comes with dask
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from framefold.errors import ParameterError, UDFError, UDFRunCancelled, did_you_mean
+from framefold.errors import ExecutorError, ParameterError, UDFError, UDFRunCancelled, did_you_mean
 from framefold.executor.base import Executor, Job
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.dataset import Dataset
@@ -129,6 +129,8 @@ class Run:
             raise exc from None
         except BaseException as exc:
             error = exc
+            if isinstance(exc, ExecutorError):
+                exc.partial = self.snapshot(final=False)
             raise
         finally:
             if error is not None:

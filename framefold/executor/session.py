@@ -6,7 +6,10 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
+
+from framefold.errors import ExecutorError
 
 
 class LocalSession:
@@ -29,27 +32,42 @@ class LocalSession:
             self._stop_loop()
             raise
 
+    def submit(self, method: str, *args: Any) -> Future[Any]:
+        """Start a method of the object on its loop; the future holds what it returns."""
+        if self._closed:
+            raise ExecutorError(f"session.call({method!r}): the session is closed")
+        return self._start(method, *args)
+
     def call(self, method: str, *args: Any) -> Any:
         """Run a method of the object on its loop and wait for what it returns."""
+        return self.submit(method, *args).result()
 
+    def _start(self, method: str, *args: Any) -> Future[Any]:
         async def run() -> Any:
             result = getattr(self._object, method)(*args)
             return await result if inspect.isawaitable(result) else result
 
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(run(), self._loop)
 
     def close(self) -> None:
-        """Close the object and stop its thread."""
+        """Close the object and stop its thread; calls that still wait are cancelled."""
         if self._closed:
             return
         self._closed = True
         try:
             if hasattr(self._object, "close"):
-                self.call("close")
+                self._start("close").result()
         finally:
             self._stop_loop()
 
     def _stop_loop(self) -> None:
+        async def cancel_rest() -> None:
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in rest:
+                task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(cancel_rest(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
