@@ -38,10 +38,11 @@ def locate_frames(
     else:
         dataset = file[candidate.key]
         # the same object by its own name in its own file, if a link led there
-        return (Segment(dataset.file.filename, dataset.name, 0, frames),), None, notes
+        segments = (Segment(dataset.file.filename, dataset.name, 0, frames),)
+        missing, valid = (), _stated_valid(dataset, candidate)
     require_present(path, missing, allow_missing)
     if not valid.any():
-        raise DataError(f"{path}: none of the files that hold the frames of {candidate.key} is there")
+        raise DataError(f"{path}: none of the frames of {candidate.key} is there")
     if valid.all():
         return segments, None, notes
     lost = int((~valid).sum())
@@ -49,6 +50,15 @@ def locate_frames(
         f"{lost} of {frames} frames are missing" + (f" ({', '.join(missing[:3])})" if missing else "")
     )
     return segments, valid, notes
+
+
+def _stated_valid(dataset: h5py.Dataset, candidate: Candidate) -> npt.NDArray[np.bool_]:
+    """Return the flags that framefold's export writes as ``frame_valid``; without them all True."""
+    nav = candidate.shape[: candidate.nav_dims]
+    flags = dataset.parent.get("frame_valid")
+    if candidate.transpose is None and isinstance(flags, h5py.Dataset) and flags.shape == nav:
+        return np.asarray(flags[()] != 0).reshape(-1)
+    return np.ones(math.prod(nav), bool)
 
 
 def override_axes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -157,7 +158,7 @@ def metadata(
     names: tuple[str, ...],
 ) -> Metadata:
     """Return the axes of an NXdata group, and geometry from the entry it lies in."""
-    axes = [_axis(group, name, shape[i]) for i, name in enumerate(names)]
+    axes = _own_axes(group, len(shape)) or [_axis(group, n, shape[i]) for i, n in enumerate(names)]
     sig = tuple(shape[a] for a in order[nav_dims:])
     found = _geometry(file, group, sig)
     return Metadata(axes=tuple(axes[a] for a in order) if any(a != Axis() for a in axes) else (), **found)
@@ -175,6 +176,18 @@ def _axis(group: h5py.Group, name: str, n: int) -> Axis:
     return axis_from_values(name, dataset[()], n, text(dataset.attrs.get("units", "")))
 
 
+def _own_axes(group: h5py.Group, n: int) -> list[Axis]:
+    """Return the axes that framefold's own export states in full, empty without them."""
+    try:
+        stated = json.loads(text(group.attrs.get("framefold_axes", "[]")))
+        axes = [
+            Axis(str(name), float(scale), float(offset), str(unit)) for name, scale, offset, unit in stated
+        ]
+    except (ValueError, TypeError):
+        return []
+    return axes if len(axes) == n else []
+
+
 def _geometry(file: h5py.File, group: h5py.Group, sig: tuple[int, ...]) -> dict[str, Any]:
     """Return Metadata fields from NXdetector, NXbeam and NXmonochromator of the same entry."""
     found: dict[str, Any] = {}
@@ -190,6 +203,9 @@ def _geometry(file: h5py.File, group: h5py.Group, sig: tuple[int, ...]) -> dict[
             y, x = (quantity(detector, f"{a}_pixel_size", _LENGTH) for a in "yx")
             if y and x and len(sig) == 2:
                 found.setdefault("pixel_size", (y, x))
+            places = detector.get("translation")
+            if is_numeric(places) and len(places.shape) == 2 and places.shape[1] in (2, 3):
+                found.setdefault("positions", places[()].astype(np.float64))
             mask = detector.get("pixel_mask")
             if is_numeric(mask) and mask.shape == sig:
                 found.setdefault("mask", mask[()] != 0)
@@ -202,10 +218,11 @@ def _geometry(file: h5py.File, group: h5py.Group, sig: tuple[int, ...]) -> dict[
         if energy:
             found.setdefault("energy", energy)
             probes = {text(s["probe"][()]).lower() for s in _children(instrument, "NXsource") if "probe" in s}
-            found.setdefault(
-                "wavelength",
-                electron_wavelength(energy / EV) if "electron" in probes else photon_wavelength(energy),
+            waves = [quantity(b, "incident_wavelength", _LENGTH) for b in beams]
+            by_energy = (
+                electron_wavelength(energy / EV) if "electron" in probes else photon_wavelength(energy)
             )
+            found.setdefault("wavelength", next((w for w in waves if w), by_energy))
     return {k: v for k, v in found.items() if v is not None}
 
 
@@ -233,3 +250,32 @@ def _children(group: h5py.Group, nx_class: str) -> list[h5py.Group]:
         if isinstance(child, h5py.Group) and _class(child) == nx_class:
             found.append(child)
     return found
+
+
+def write_geometry(entry: h5py.Group, metadata: Metadata) -> None:
+    """Write what `metadata` states about beam and detector, as `metadata` of this module reads it."""
+    instrument = _new(entry, "instrument", "NXinstrument")
+    detector, beam = _new(instrument, "detector", "NXdetector"), _new(instrument, "beam", "NXbeam")
+    sizes = metadata.pixel_size or ()
+    stated = [
+        (detector, "distance", metadata.camera_length, "m"),
+        (detector, "count_time", metadata.dwell_time, "s"),
+        *((detector, f"{n}_pixel_size", s, "m") for n, s in zip("yx", sizes, strict=False)),
+        (beam, "incident_energy", metadata.energy, "J"),
+        (beam, "incident_wavelength", metadata.wavelength, "m"),
+    ]
+    for group, name, value, units in stated:
+        if value is not None:
+            group[name] = float(value)
+            group[name].attrs["units"] = units
+    if metadata.mask is not None:
+        detector["pixel_mask"] = metadata.mask.astype(np.uint32)
+    if metadata.positions is not None:
+        detector["translation"] = metadata.positions
+        detector["translation"].attrs["units"] = "m"
+
+
+def _new(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:
+    group = parent.create_group(name)
+    group.attrs["NX_class"] = nx_class
+    return group
