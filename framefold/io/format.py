@@ -22,8 +22,8 @@ class Format:
     description
         One line for lists of formats.
     sniff
-        ``sniff(path, head)`` looks at the first bytes of a file (8 KiB, less if it is shorter) and returns None
-        if they are of this format, else why not, in a few words. It may look further into the file. For
+        ``sniff(path, head)`` looks at the first bytes of a file (8 KiB, or all of a shorter one) and returns
+        None if they are of this format, else why not, in a few words. It may look further into the file. For
         a directory `head` is empty. It must work without optional libraries and never raises on bad content.
     open
         ``open(path, **options)`` returns the source. Its keyword parameters are the options of the format:

@@ -1,4 +1,4 @@
-"""The text that identifies a file in results and caches: path, size, modification time, format, parameters."""
+"""The text that identifies a file in results and caches: path, size, time, format, parameters."""
 
 from __future__ import annotations
 

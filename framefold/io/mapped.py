@@ -43,7 +43,8 @@ class MappedFile:
             raise DataError(f"{self.path} can no longer be read: {exc}") from exc
         if size < end:
             raise DataError(
-                f"{self.path}: {what} ends at byte {end}, the file has {size} bytes: it shrank after it was opened"
+                f"{self.path}: {what} ends at byte {end}, the file has {size} bytes: "
+                "it shrank after it was opened"
             )
 
 

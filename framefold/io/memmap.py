@@ -206,7 +206,8 @@ def frames_present(
         declared = present + (1 if rest - present * stride > stride - frame_bytes else 0)
     if present == 0:
         raise DataError(
-            f"{path} has {size} bytes: no whole frame of {frame_bytes} bytes behind a header of {offset} bytes"
+            f"{path} has {size} bytes: no whole frame of {frame_bytes} bytes "
+            f"behind a header of {offset} bytes"
         )
     present = min(present, declared)
     if present < declared:

@@ -75,9 +75,7 @@ class ArraySource:
         return f"<ArraySource {self.shape} {self.dtype}>"
 
 
-def _rebuild_array(
-    data: npt.NDArray[Any], sig_dims: int, metadata: Metadata, identity: str
-) -> ArraySource:
+def _rebuild_array(data: npt.NDArray[Any], sig_dims: int, metadata: Metadata, identity: str) -> ArraySource:
     return ArraySource(data, sig_dims, metadata=metadata, identity=identity)
 
 
@@ -182,7 +180,8 @@ def _as_rows(data: Any, sig_dims: int | None, sig_shape: tuple[int, ...] | None)
     import scipy.sparse  # noqa: PLC0415  # only sparse data need it
 
     require_numbers(data.dtype, "the sparse array")
-    if scipy.sparse.issparse(data):
+    is_matrix: bool = scipy.sparse.issparse(data)
+    if is_matrix:
         if data.ndim != 2:
             raise DataError(f"a scipy sparse array must be (frames, pixels), got the shape {data.shape}")
         frames, pixels = data.shape
@@ -201,6 +200,8 @@ def _as_rows(data: Any, sig_dims: int | None, sig_shape: tuple[int, ...] | None)
         sig_dims = len(sig_shape)
     shape = _nav_sig(data.shape, 2 if sig_dims is None else sig_dims)
     if sig_shape is not None and tuple(shape.sig) != tuple(sig_shape):
-        raise DataError(f"the array has frames of shape {tuple(shape.sig)}, sig_shape={sig_shape} was asked for")
+        raise DataError(
+            f"the array has frames of shape {tuple(shape.sig)}, sig_shape={sig_shape} was asked for"
+        )
     flat = data.reshape((shape.nav.size, shape.sig.size))
     return shape, flat.tocsr() if hasattr(flat, "tocsr") else flat.asformat("coo").tocsr()

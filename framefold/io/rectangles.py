@@ -11,8 +11,8 @@ def rectangles(start: int, stop: int, nav_shape: tuple[int, ...]) -> Iterator[tu
 
     Libraries that index arrays by axis (dask, zarr) get whole rows at once that way.
 
-    >>> list(rectangles(1, 7, (3, 3)))
-    [(slice(0, 1, None), slice(1, 3, None)), (slice(1, 2, None), slice(0, 3, None)), (slice(2, 3, None), slice(0, 1, None))]
+    >>> [[(s.start, s.stop) for s in rect] for rect in rectangles(1, 7, (3, 3))]
+    [[(0, 1), (1, 3)], [(1, 2), (0, 3)], [(2, 3), (0, 1)]]
     """
     if start >= stop:
         return

@@ -44,6 +44,7 @@ def check_source(source: Source, truth: npt.NDArray[Any], *, reads: int = 20, se
     n = source.shape.nav.size
     truth = np.asarray(truth).reshape(-1, *sig)
     assert len(truth) == n, f"source has {n} frames, truth {len(truth)}"
+    assert source.dtype == truth.dtype.newbyteorder("="), f"dtype {source.dtype}, truth has {truth.dtype}"
     assert isinstance(source, Source), "a member of the protocol is missing"
     _check_facts(source, n, sig)
     spans = _valid_spans(source, n)

@@ -1,0 +1,375 @@
+"""Knows all file formats, and opens whatever it is given with the one that fits."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.metadata
+import inspect
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import DataError, did_you_mean
+from framefold.io.format import Format
+from framefold.udfcore.source import Source
+
+HEAD_BYTES = 8192
+
+# each has a FORMAT; imported on first use
+_MODULES = ("npy", "hdf5", "zarr", "raw")
+_registered: dict[str, Format] = {}
+
+
+def register_format(fmt: Format, *, replace: bool = False) -> None:
+    """Add a format for this process. Packages use the entry point group ``framefold.formats`` instead.
+
+    Parameters
+    ----------
+    fmt
+        The format.
+    replace
+        Take the place of a format of the same name.
+
+    Raises
+    ------
+    DataError
+        If the name is taken.
+    """
+    if not replace and fmt.name in formats():
+        raise DataError(f"a format named {fmt.name!r} exists: choose another name, or replace=True")
+    _registered[fmt.name] = fmt
+
+
+def formats() -> Mapping[str, Format]:
+    """Return all formats by name: built in, of plug-ins, registered."""
+    return {**_built_in(), **_plug_ins(), **_registered}
+
+
+def get_format(name: str) -> Format:
+    """Return a format by its name.
+
+    Raises
+    ------
+    DataError
+        Listing the names.
+    """
+    known = formats()
+    if name not in known:
+        raise DataError(
+            f"unknown format {name!r}.{did_you_mean(name, known)} Formats: {', '.join(sorted(known))}"
+        )
+    return known[name]
+
+
+@functools.cache
+def _built_in() -> Mapping[str, Format]:
+    loaded = (importlib.import_module(f"framefold.io.{m}").FORMAT for m in _MODULES)
+    return {f.name: f for f in loaded}
+
+
+@functools.cache
+def _plug_ins() -> Mapping[str, Format]:
+    """Load the entry points once; a broken plug-in is reported and skipped."""
+    found: dict[str, Format] = {}
+    for point in importlib.metadata.entry_points(group="framefold.formats"):
+        try:
+            fmt = point.load()
+        except Exception as exc:  # noqa: BLE001  # a broken plug-in must not break the others
+            warnings.warn(f"format plug-in {point.name} ({point.value}) does not load: {exc!r}", stacklevel=2)
+            continue
+        if isinstance(fmt, Format):
+            found[fmt.name] = fmt
+        else:
+            warnings.warn(f"format plug-in {point.name} ({point.value}) is not a Format", stacklevel=2)
+    return found
+
+
+def detect(path: str) -> Format:
+    """Return the format of a file or directory by its content.
+
+    Raises
+    ------
+    DataError
+        If none or several fit: lists every format that was tried, and why it does not.
+    """
+    directory = os.path.isdir(path)
+    head = b"" if directory else read_head(path)
+    asked = {f.name: f.sniff(path, head) for f in formats().values() if f.directory == directory}
+    fits = [get_format(name) for name, reason in asked.items() if reason is None]
+    if len(fits) > 1:
+        ending = os.path.splitext(path)[1].lower()
+        fits = [f for f in fits if ending in f.extensions] or fits
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        names = ", ".join(repr(f.name) for f in fits)
+        raise DataError(f"{path} fits several formats: {names}. Choose one with format=")
+    tried = "\n".join(f"  {name}: {reason}" for name, reason in asked.items())
+    what = "directory" if directory else "file"
+    raise DataError(
+        f"{path}: no format fits this {what}. Tried\n{tried}\n"
+        "Name one with format=, or describe a raw file with nav_shape=, sig_shape= and dtype="
+    )
+
+
+def read_head(path: str) -> bytes:
+    """Return the first bytes of a file.
+
+    Raises
+    ------
+    DataError
+        If it cannot be opened.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError as exc:
+        raise DataError(f"cannot open {path}: {exc.strerror or exc}") from exc
+
+
+def open_source(
+    source: Any,
+    *,
+    format: str | None = None,  # noqa: A002  # the word of the field
+    nav_shape: tuple[int, ...] | None = None,
+    sig_shape: tuple[int, ...] | None = None,
+    dtype: npt.DTypeLike | None = None,
+    key: str | None = None,
+    strict: bool = False,
+    **options: Any,
+) -> Source:
+    """Open a file, directory, glob, list of files, or array.
+
+    Parameters
+    ----------
+    source
+        Path; list or glob of the files of a series; directory; numpy, scipy or pydata sparse, dask, zarr
+        or h5py array; URL of a live source; or a `Source`, which is returned.
+    format
+        Name of a format; None: by content.
+    nav_shape
+        Handed to formats that need it (raw); the scan shape itself is the business of `Dataset`.
+    sig_shape, dtype
+        Describe raw files; elsewhere they must agree with what the file states.
+    key
+        Which array inside the file.
+    strict
+        Damage that would be survived with a warning, such as a truncated last frame, is an error.
+    **options
+        Options of the format; ``sig_dims=`` for arrays (default: the last two axes are signal).
+
+    Raises
+    ------
+    DataError
+        If nothing fits, a name of an option is wrong, or the data are damaged.
+    """
+    given = {"nav_shape": nav_shape, "sig_shape": sig_shape, "dtype": dtype, "key": key, "strict": strict}
+    if isinstance(source, (str, os.PathLike)):
+        return _open_path(os.fspath(source), format, given, options)
+    if (
+        isinstance(source, (list, tuple))
+        and source
+        and all(isinstance(s, (str, os.PathLike)) for s in source)
+    ):
+        return _open_series([os.fspath(s) for s in source], format, given, options, listed=True)
+    if format is not None:
+        raise DataError(f"format={format!r} applies to files, the source is a {type(source).__name__}")
+    opener = _array_opener(source)
+    if opener is not None:
+        return _call("array", opener, source, given, options)
+    if isinstance(source, Source):
+        return _call("source", _as_it_is, source, given, options)
+    raise DataError(
+        f"cannot load a {type(source).__name__}: give a path, "
+        "a numpy, sparse, dask, zarr or h5py array, or a Source"
+    )
+
+
+def _open_path(path: str, name: str | None, given: Mapping[str, Any], options: Mapping[str, Any]) -> Source:
+    if "://" in path and not os.path.exists(path):
+        return _open_url(path, given, options)
+    path = os.path.expanduser(path)
+    if not os.path.exists(path):
+        from framefold.io.series import find_files  # noqa: PLC0415  # needs this module
+
+        return _open_series(find_files(path), name, given, options)
+    if name is None and os.path.isdir(path) and not _is_dataset(path):
+        from framefold.io.series import find_files  # noqa: PLC0415  # needs this module
+
+        return _open_series(find_files(path), name, given, options)
+    fmt = _format_of(path, name, given)
+    if os.path.isdir(path) and not fmt.directory:
+        from framefold.io.series import find_files  # noqa: PLC0415  # needs this module
+
+        return _open_series(find_files(path), name, given, options)
+    return _call(f"format {fmt.name!r}", fmt.open, path, given, options)
+
+
+def _format_of(path: str, name: str | None, given: Mapping[str, Any]) -> Format:
+    if name is not None:
+        return get_format(name)
+    if given["sig_shape"] is None or given["dtype"] is None:
+        return detect(path)
+    try:
+        return detect(path)
+    except DataError:
+        # sig_shape and dtype describe a file without a signature
+        return get_format("raw")
+
+
+def _is_dataset(path: str) -> bool:
+    return any(f.directory and f.sniff(path, b"") is None for f in formats().values())
+
+
+def _open_series(
+    paths: list[str],
+    name: str | None,
+    given: Mapping[str, Any],
+    options: Mapping[str, Any],
+    *,
+    listed: bool = False,
+) -> Source:
+    from framefold.io.series import open_series  # noqa: PLC0415  # needs this module
+
+    fmt = _format_of(paths[0], name, given)
+    # a shape of the scan says nothing about a single file
+    one = {**given, "nav_shape": None}
+    call = _arguments(f"format {fmt.name!r}", fmt.open, one, options)
+    source = open_series(paths, functools.partial(fmt.open, **call), fmt.name, listed=listed)
+    _check_stated(f"format {fmt.name!r}", fmt.open, source, one)
+    return source
+
+
+def _open_url(url: str, given: Mapping[str, Any], options: Mapping[str, Any]) -> Source:
+    scheme, _, rest = url.partition("://")
+    if scheme == "file":
+        return _open_path(rest, None, given, options)
+    try:
+        live = importlib.import_module("framefold.io.live")
+        open_url = live.open_url
+    except (ImportError, AttributeError) as exc:
+        raise DataError(f"cannot open {url}: live sources are not installed ({exc})") from exc
+    taken = {k: v for k, v in given.items() if v is not None and k != "strict"}
+    return open_url(url, **taken, **options)  # checks its options itself
+
+
+def _array_opener(source: Any) -> Callable[..., Source] | None:
+    """Return what opens an array object, without importing its library."""
+    root, name = type(source).__module__.split(".")[0], type(source).__name__
+    if isinstance(source, np.ndarray):
+        return _open_numpy
+    if root in ("scipy", "sparse"):
+        return _open_sparse
+    if root == "dask" and hasattr(source, "chunks"):
+        return _open_dask
+    if root == "zarr":
+        return _open_zarr
+    if root == "h5py" and name == "Dataset":
+        from framefold.io.hdf5 import from_h5py, open_hdf5  # noqa: PLC0415  # loads h5py
+
+        taken = [p for p in inspect.signature(open_hdf5).parameters.values() if p.name not in ("path", "key")]
+        return _with_signature(from_h5py, taken)
+    return None
+
+
+def _with_signature(
+    function: Callable[..., Any], parameters: Iterable[inspect.Parameter]
+) -> Callable[..., Any]:
+    """Return `function` with the signature whose options are allowed."""
+
+    def call(source: Any, **options: Any) -> Any:
+        return function(source, **options)
+
+    first = inspect.Parameter("source", inspect.Parameter.POSITIONAL_ONLY)
+    call.__signature__ = inspect.Signature([first, *parameters])  # type: ignore[attr-defined]
+    return call
+
+
+def _open_numpy(array: npt.NDArray[Any], *, sig_dims: int | None = None, sig_shape: Any = None) -> Source:
+    from framefold.io.memory import ArraySource  # noqa: PLC0415  # each kind of array loads its own
+
+    return ArraySource(array, _sig_dims(sig_dims, sig_shape))
+
+
+def _open_sparse(array: Any, *, sig_dims: int | None = None, sig_shape: Any = None) -> Source:
+    from framefold.io.memory import SparseSource  # noqa: PLC0415
+
+    return SparseSource(array, sig_dims=sig_dims, sig_shape=sig_shape)
+
+
+def _open_dask(array: Any, *, sig_dims: int | None = None, sig_shape: Any = None) -> Source:
+    from framefold.io.dask_array import open_dask  # noqa: PLC0415
+
+    return open_dask(array, _sig_dims(sig_dims, sig_shape))
+
+
+def _open_zarr(
+    array: Any, *, key: str | None = None, sig_dims: int | None = None, sig_shape: Any = None
+) -> Source:
+    from framefold.io.zarr import from_zarr  # noqa: PLC0415
+
+    return from_zarr(
+        array, key=key, sig_dims=None if sig_dims is sig_shape is None else _sig_dims(sig_dims, sig_shape)
+    )
+
+
+def _as_it_is(source: Source) -> Source:
+    return source
+
+
+def _sig_dims(sig_dims: int | None, sig_shape: tuple[int, ...] | None) -> int:
+    if sig_shape is None:
+        return 2 if sig_dims is None else sig_dims
+    if sig_dims not in (None, len(sig_shape)):
+        raise DataError(f"sig_dims={sig_dims} contradicts sig_shape={tuple(sig_shape)}")
+    return len(sig_shape)
+
+
+def _call(
+    what: str,
+    opener: Callable[..., Source],
+    source: Any,
+    given: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> Source:
+    opened = opener(source, **_arguments(what, opener, given, options))
+    _check_stated(what, opener, opened, given)
+    return opened
+
+
+def _arguments(
+    what: str, opener: Callable[..., Any], given: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the keyword arguments for `opener`: the options, and what it takes of `given`."""
+    parameters = list(inspect.signature(opener).parameters.values())[1:]
+    taken = {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+        for name in options:
+            if name not in taken:
+                own = ", ".join(sorted(taken - set(given))) or "none"
+                raise DataError(
+                    f"{what} has no option {name!r}.{did_you_mean(name, taken)} Its options: {own}"
+                )
+    return {**{k: v for k, v in given.items() if k in taken and v is not None}, **options}
+
+
+def _check_stated(what: str, opener: Callable[..., Any], source: Source, given: Mapping[str, Any]) -> None:
+    """Refuse descriptions that contradict the file, as they would be ignored."""
+    taken = set(inspect.signature(opener).parameters)
+    sig, sig_shape = tuple(source.shape.sig), given["sig_shape"]
+    if sig_shape is not None and tuple(sig_shape) != sig:
+        raise DataError(
+            f"{what}: the frames have the shape {sig}, sig_shape={tuple(sig_shape)} was asked for"
+        )
+    if given["dtype"] is not None and "dtype" not in taken and np.dtype(given["dtype"]) != source.dtype:
+        raise DataError(
+            f"{what}: the frames have dtype {source.dtype}, dtype={np.dtype(given['dtype'])} was asked for; "
+            "a UDF states the dtype it wants by get_preferred_input_dtype"
+        )
+    if given["key"] is not None and "key" not in taken:
+        raise DataError(f"{what} holds a single array: key={given['key']!r} names nothing in it")
