@@ -463,8 +463,8 @@ class Context:
         validate: bool,
     ) -> Run:
         return Run(
-            self.executor, ds, udfs, options, observers=self._observers(progress), retries=retries, validate=validate,
-            provenance=lambda: provenance_of(ds, options), saver=save_result,
+            self.executor, ds, udfs, options, observers=self._observers(progress), retries=retries,
+            validate=validate, provenance=lambda: provenance_of(ds, options), saver=save_result,
         )  # fmt: skip
 
 

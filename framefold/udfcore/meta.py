@@ -57,10 +57,10 @@ class UDFMeta:
     # --- the current unit --------------------------------------------------------------------
 
     @property
-    def slice(self) -> Slice | None:
+    def slice(self) -> Slice:
         """The current unit in flat, ROI-compressed navigation and signal coordinates; None on the head."""
         if self._start < 0:
-            return None
+            return None  # type: ignore[return-value]  # on the head only: process_* need not check
         sig = self.sig_slice
         return Slice((self._start, *sig.origin), Shape((self._count, *sig.shape), sig.shape.dims))
 

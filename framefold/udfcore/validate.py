@@ -111,8 +111,10 @@ def total_memory() -> int:
 def warn_undeclared(udf: UDF, plan: UDFPlan) -> None:
     """Warn about ``self.results.NAME`` in the source of the class where NAME is not declared."""
     cls = type(udf)
-    if cls.__dict__.get("_framefold_checked") == frozenset(plan.decls):
+    # finding the source of a class parses its whole file: once per class, and not for our own
+    if cls.__module__.startswith("framefold.") or cls.__dict__.get("_framefold_checked") == set(plan.decls):
         return
+    cls._framefold_checked = set(plan.decls)  # type: ignore[attr-defined]
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     except (OSError, TypeError, SyntaxError):
@@ -132,4 +134,3 @@ def warn_undeclared(udf: UDF, plan: UDFPlan) -> None:
                 f"declared: {', '.join(plan.decls)}.{did_you_mean(node.attr, plan.decls)}",
                 stacklevel=2,
             )
-    cls._framefold_checked = frozenset(plan.decls)  # type: ignore[attr-defined]  # source parsing costs 1 ms
