@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
+from framefold.io.counter import ReadCounter
+from framefold.io.output import check_tile, output_for
 from framefold.sim import kernels_disk as kd
 from framefold.sim.deformation import Deformation
 from framefold.sim.noise import Detector, poisson
@@ -83,6 +86,7 @@ class Cbed:
     strength: float
     phase: Float
     slope: Float
+    counter: ReadCounter = field(default_factory=lambda: ReadCounter("synthetic"))
 
     @property
     def shape(self) -> Shape:
@@ -162,19 +166,19 @@ class Cbed:
 
     def read(self, tile: TileSlice, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Return a tile."""
-        whole = tile.shape[1:] == self.sig
-        frames = self.frames(tile.start, tile.stop, out=out if whole else None)
-        if whole:
-            return frames
-        part = frames[(slice(None), *tile.sig)]
-        if out is None:
-            return np.ascontiguousarray(part)
-        out[...] = part
+        check_tile(tile, math.prod(self.scan), self.sig, "the synthetic scan")
+        out = output_for(tile, self.dtype, out, "the synthetic scan")
+        began = time.perf_counter()
+        if tile.shape[1:] == self.sig:
+            self.frames(tile.start, tile.stop, out=out)
+        else:
+            out[...] = self.frames(tile.start, tile.stop)[(slice(None), *tile.sig)]
+        self.counter.add(out.nbytes, time.perf_counter() - began)
         return out
 
     def stats(self) -> ReadStats:
-        """Nothing is read from anywhere."""
-        return ReadStats(path="synthetic")
+        """Return what was made so far in this process."""
+        return self.counter.stats()
 
     def _check(self, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= math.prod(self.scan):
