@@ -38,7 +38,7 @@ def sum_frames_reference(tile: npt.NDArray[Any], acc: npt.NDArray[Any]) -> None:
 def sum_frames(tile: npt.NDArray[Any], acc: npt.NDArray[Any]) -> None:
     """Add the frames of `tile`, shape ``(depth, *part)``, to `acc`, shape ``part``, C-contiguous.
 
-    `acc` has the dtype `wide_dtype`: integer sums are exact, floats accumulate in double precision.
+    `acc` has the dtype `wide_dtype`, so that integer sums are exact; float64 is accepted for integers, too.
     """
     rows, out = _prepare(tile, acc)
     if out.size != rows.shape[1]:
@@ -74,7 +74,7 @@ def sum_sig(tile: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
 def _prepare(tile: npt.NDArray[Any], acc: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return tile and accumulator as rows and flat view of the types that the loops know."""
     wide = wide_dtype(tile.dtype)
-    if acc.dtype != wide:
+    if acc.dtype != wide and not (acc.dtype == np.float64 and wide.kind != "c"):
         raise DataError(f"sums of {tile.dtype} accumulate in {wide}, the accumulator is {acc.dtype}")
     if not acc.flags.c_contiguous:
         raise DataError("the accumulator must be C-contiguous")

@@ -1,0 +1,110 @@
+"""Frames written to a .npy file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import DataError
+from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.options import EngineOptions
+from framefold.udfcore.udf import UDF
+
+
+class RecordUDF(UDF):
+    """Write the frames to a .npy file, in the dtype in which they arrive (raw, or corrected).
+
+    The head node makes the file; every worker writes its frames to their places, so that `path` must name the
+    same file on all of them. What is written of a partition is on disk before its result is merged.
+    Result ``recorded``: how many frames were written; frames that the dataset lacks stay 0 in the file.
+
+    Parameters
+    ----------
+    path
+        Of the file. Its shape is that of the dataset, or ``(frames, *sig)`` with a ROI.
+    overwrite
+        Replace an existing file.
+
+    Raises
+    ------
+    DataError
+        If the file exists, before anything is read.
+    """
+
+    engine = EngineOptions(whole_frames=True, gil="free")
+
+    def __init__(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        super().__init__(path=os.fspath(path), overwrite=overwrite)
+
+    def get_preferred_input_dtype(self) -> npt.DTypeLike:
+        """Ask for raw data."""
+        return self.USE_NATIVE_DTYPE
+
+    def get_result_buffers(self) -> Mapping[str, BufferDecl]:
+        """Declare the number of frames."""
+        return {"recorded": self.buffer("single", dtype="int64", reduce="sum")}
+
+    def preprocess(self) -> None:
+        """Make the file, on the head node only."""
+        if self.meta.partition_index is not None:
+            return
+        meta = self.meta
+        nav = tuple(meta.dataset_shape.nav) if meta.roi is None else (int(np.count_nonzero(meta.roi)),)
+        create_npy(Path(self.params.path), (*nav, *meta.dataset_shape.sig), meta.input_dtype, self.params.overwrite)
+
+    def get_task_data(self) -> Mapping[str, Any]:
+        """Open the file for one partition."""
+        file = FileIO(self.params.path, "r+")
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read(file)
+        return {"file": file, "header": file.tell()}
+
+    def process_tile(self, tile: npt.NDArray[Any]) -> None:
+        """Write the frames of the tile."""
+        data = memoryview(np.ascontiguousarray(tile).reshape(-1).view(np.uint8))
+        frame = data.nbytes // max(1, tile.shape[0])
+        offset = self.task_data.header + self.meta.slice.origin[0] * frame
+        while data.nbytes:  # the system writes at most 2 GiB at a time
+            done = os.pwrite(self.task_data.file.fileno(), data, offset)
+            data, offset = data[done:], offset + done
+        self.results.recorded += tile.shape[0]
+
+    def postprocess(self) -> None:
+        """Wait until the frames are on disk."""
+        os.fsync(self.task_data.file.fileno())
+
+    def cleanup(self) -> None:
+        """Close the file."""
+        self.task_data.file.close()
+        super().cleanup()
+
+
+def create_npy(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], overwrite: bool) -> None:
+    """Make a .npy file of zeros at its full size.
+
+    Raises
+    ------
+    DataError
+        If the file exists and `overwrite` is False, or the disk has no room for it.
+    """
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    try:
+        with path.open("wb" if overwrite else "xb") as file:
+            header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_2_0(file, header)
+            start = file.tell()
+            file.truncate(start + size)
+            if size and hasattr(os, "posix_fallocate"):
+                # a full disk is an error now, not in the middle of a run
+                os.posix_fallocate(file.fileno(), start, size)
+    except FileExistsError:
+        raise DataError(f"{path} exists: choose another name, or pass overwrite=True to replace it") from None
+    except OSError as exc:
+        raise DataError(f"cannot make {path} with {size} bytes for frames {shape} {dtype}: {exc}") from exc

@@ -1,0 +1,79 @@
+"""Sum of all frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import UDFError
+from framefold.kernels.reduce import sum_frames
+from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.options import EngineOptions
+from framefold.udfcore.udf import UDF
+
+
+class SumUDF(UDF):
+    """Sum the frames: result ``intensity``, signal shape.
+
+    Integers are summed exactly in 64 bits, floats in double precision.
+
+    Parameters
+    ----------
+    dtype
+        Of the result; None: uint64, int64, float64 or complex128, as the data.
+
+    Examples
+    --------
+    >>> import numpy as np, framefold as ff
+    >>> ctx = ff.Context(executor="inline")
+    >>> ds = ctx.load(np.ones((4, 2, 3), "uint8"), sig_shape=(2, 3))
+    >>> ctx.run_udf(ds, SumUDF())["intensity"].data
+    array([[4, 4, 4],
+           [4, 4, 4]], dtype=uint64)
+    """
+
+    engine = EngineOptions(partial_frames=True, gil="free")
+
+    def __init__(self, dtype: npt.DTypeLike | None = None) -> None:
+        super().__init__(dtype=None if dtype is None else np.dtype(dtype))
+
+    def get_preferred_input_dtype(self) -> npt.DTypeLike:
+        """Ask for raw data: a pass that converts them costs more than the sum."""
+        return self.USE_NATIVE_DTYPE
+
+    def get_result_buffers(self) -> Mapping[str, BufferDecl]:
+        """Declare ``intensity``, and an exact sum beside it where another dtype was asked for."""
+        if self.params.dtype is None:
+            return {"intensity": self.buffer("sig", dtype="wide", reduce="sum")}
+        check_cast(self, "intensity", self.params.dtype)
+        return {
+            "intensity": self.buffer("sig", dtype=self.params.dtype, use="result_only"),
+            "total": self.buffer("sig", dtype="wide", use="private", reduce="sum"),
+        }
+
+    def process_tile(self, tile: npt.NDArray[Any]) -> None:
+        """Add the frames of the tile."""
+        views = self.results
+        sum_frames(tile, views.intensity if self.params.dtype is None else views.total)
+
+    def get_results(self) -> Mapping[str, Any]:
+        """Return the sum in the dtype that was asked for."""
+        if self.params.dtype is None:
+            return {"intensity": self.results.intensity}
+        return {"intensity": self.results.total.astype(self.params.dtype)}
+
+
+def check_cast(udf: UDF, name: str, dtype: npt.DTypeLike, source: npt.DTypeLike | None = None) -> None:
+    """Refuse a result dtype that would lose the kind of the data (complex to real, float to integer).
+
+    `source` is what is computed; None: the accumulator of the input dtype.
+    """
+    have = np.dtype(source) if source is not None else udf.buffer("sig", dtype="wide").resolve(udf.meta.input_dtype).dtype
+    if not np.can_cast(have, np.dtype(dtype), casting="same_kind"):
+        raise UDFError(
+            f"{type(udf).__name__}: {name!r} is computed as {have} from data of dtype {udf.meta.input_dtype}; "
+            f"dtype={np.dtype(dtype)!s} would lose it: leave dtype out or give a wider one"
+        )
