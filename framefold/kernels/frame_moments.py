@@ -33,9 +33,9 @@ def add_frame_moments(
     mean: npt.NDArray[np.float64],
     m2: npt.NDArray[np.float64],
 ) -> None:
-    """Merge the pixels of each frame of `tile`, ``(depth, *part)``, into count, mean and sum of squared deviations.
+    """Merge the pixels of each frame of `tile`, ``(depth, *part)``, into count, mean and M2.
 
-    In double precision, in two passes over the row (it is in cache), merged pairwise as in
+    M2 is the sum of squared deviations. In double precision, in two passes over the row (it is in cache), merged pairwise as in
     `framefold.kernels.stddev`. All outputs have shape ``(depth,)``.
     """
     if tile.dtype.kind not in "buif":

@@ -37,8 +37,8 @@ class AutoUDF(UDF):
     """Apply a function to each frame: result ``result``, navigation shape and the shape of what `f` returns.
 
     `f` is called on a frame of ones first, to learn shape and dtype; dicts, strings and everything else that
-    is no numeric array are kept as objects. ``numpy.sum, mean, std, var, max, min`` run as built-in kernels on
-    the raw data, with the dtype of the plain call.
+    is no numeric array are kept as objects. ``numpy.sum, mean, std, var, max, min`` run as built-in kernels
+    on the raw data, with the dtype of the plain call.
 
     Parameters
     ----------
@@ -68,8 +68,8 @@ class AutoUDF(UDF):
         """Declare ``result`` from what the function returns for a frame of ones."""
         one = self._example()
         kernel = self._kernel()
-        computed = {"use": "result_only"} if kernel else {}
-        buffers = {"result": self.buffer("nav", one.shape, dtype=one.dtype, **computed)}
+        use = "result_only" if kernel else None
+        buffers = {"result": self.buffer("nav", one.shape, dtype=one.dtype, use=use)}
         if self.params.monitor:
             buffers["monitor"] = self.buffer("single", one.shape, dtype=one.dtype, use="result_only")
         if kernel in ("sum", "mean"):
@@ -84,10 +84,11 @@ class AutoUDF(UDF):
 
     def process_frame(self, frame: npt.NDArray[Any]) -> None:
         """Keep what the function returns for the frame."""
-        value, buffer = as_value(self.params.f(frame)), self.results.result
+        returned, buffer = self.params.f(frame), self.results.result
         if buffer.dtype == object:
-            buffer.reshape(-1)[0] = value[()] if value.dtype == object and value.ndim == 0 else value
+            buffer[0] = returned
             return
+        value = as_value(returned)
         expected = () if buffer.shape == (1,) and value.shape == () else buffer.shape
         if value.shape != expected:
             raise UDFError(
@@ -103,13 +104,11 @@ class AutoUDF(UDF):
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Reduce the frames of the tile with a kernel."""
-        kernel, r = self._kernel(), self.results
-        if kernel in ("sum", "mean"):
+        r = self.results
+        if "total" in r:
             sum_sig(tile, r.total)
-        elif kernel == "max":
-            max_sig(tile, r.extreme)
-        elif kernel == "min":
-            min_sig(tile, r.extreme)
+        elif "extreme" in r:
+            (max_sig if known_reduction(self.params.f) == "max" else min_sig)(tile, r.extreme)
         else:
             add_frame_moments(tile, r.pixels, r.mean, r.m2)
 
@@ -129,18 +128,18 @@ class AutoUDF(UDF):
     def _finished(self) -> npt.NDArray[Any]:
         kernel, r = self._kernel(), self.results
         if kernel is None:
-            return r.result  # type: ignore[no-any-return]
+            return r.result
         dtype = self._example().dtype
         size = self.meta.dataset_shape.sig.size
         if kernel in ("max", "min"):
-            return r.extreme  # type: ignore[no-any-return]
+            return r.extreme
         with np.errstate(over="ignore"):
             if kernel == "sum":
-                return r.total.astype(dtype)  # type: ignore[no-any-return]
+                return r.total.astype(dtype)
             if kernel == "mean":
-                return (r.total / size).astype(dtype)  # type: ignore[no-any-return]
+                return (r.total / size).astype(dtype)
             variance = r.m2 / size
-            return (np.sqrt(variance) if kernel == "std" else variance).astype(dtype)  # type: ignore[no-any-return]
+            return (np.sqrt(variance) if kernel == "std" else variance).astype(dtype)
 
     def _kernel(self) -> str | None:
         """Return the name of the kernel that does what the function does, or None."""

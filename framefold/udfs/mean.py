@@ -48,10 +48,12 @@ class MeanUDF(UDF):
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Add the frames of the tile."""
-        sum_frames(tile, self.results.mean if self.params.dtype is None else self.results.average)
+        views = self.results
+        sum_frames(tile, views.mean if self.params.dtype is None else views.average)
 
     def get_results(self) -> Mapping[str, Any]:
         """Return the mean in the dtype that was asked for."""
-        average = self.results.mean if self.params.dtype is None else self.results.average
+        views = self.results
+        average = views.mean if self.params.dtype is None else views.average
         mask = np.asarray(self.meta.get_valid_nav_mask()).any()
         return {"mean": self.with_mask(average.astype(self.params.dtype or average.dtype, copy=False), mask)}

@@ -56,21 +56,27 @@ class RecordUDF(UDF):
             return
         meta = self.meta
         nav = tuple(meta.dataset_shape.nav) if meta.roi is None else (int(np.count_nonzero(meta.roi)),)
-        create_npy(Path(self.params.path), (*nav, *meta.dataset_shape.sig), meta.input_dtype, self.params.overwrite)
+        create_npy(
+            Path(self.params.path), (*nav, *meta.dataset_shape.sig), meta.input_dtype, self.params.overwrite
+        )
 
     def get_task_data(self) -> Mapping[str, Any]:
         """Open the file for one partition."""
         file = FileIO(self.params.path, "r+")
         version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
         read(file)
         return {"file": file, "header": file.tell()}
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Write the frames of the tile."""
-        data = memoryview(np.ascontiguousarray(tile).reshape(-1).view(np.uint8))
+        where = self.meta.slice
+        assert where is not None  # known for every tile
+        data = memoryview(np.ascontiguousarray(tile).reshape(-1).view(np.uint8).data)
         frame = data.nbytes // max(1, tile.shape[0])
-        offset = self.task_data.header + self.meta.slice.origin[0] * frame
+        offset = self.task_data.header + where.origin[0] * frame
         while data.nbytes:  # the system writes at most 2 GiB at a time
             done = os.pwrite(self.task_data.file.fileno(), data, offset)
             data, offset = data[done:], offset + done

@@ -53,8 +53,8 @@ class StdDevUDF(UDF):
             "std": self.buffer("sig", dtype="float64", use="result_only"),
         }
         if kernel.is_short(self.meta.input_dtype):
-            exact = {"dtype": "int64", "use": "private", "reduce": "sum"}
-            return {**results, **{k: self.buffer("sig", **exact) for k in ("count", "s1", "s2")}}
+            exact = self.buffer("sig", dtype="int64", use="private", reduce="sum")
+            return {**results, "count": exact, "s1": exact, "s2": exact}
         return {
             **results,
             "count": self.buffer("sig", dtype="int64", use="private"),
@@ -69,9 +69,9 @@ class StdDevUDF(UDF):
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Add the tile to the sums of its part."""
         part = self.meta.tiling_scheme_idx
-        frames = self.task_data.frames
-        if "s1" in self.results:
-            kernel.power_sums(tile, self.results.s1, self.results.s2)
+        frames, views = self.task_data.frames, self.results
+        if "s1" in views:
+            kernel.power_sums(tile, views.s1, views.s2)
         else:
             sums = self.task_data.sums
             if part not in sums:
@@ -83,6 +83,7 @@ class StdDevUDF(UDF):
     def postprocess(self) -> None:
         """Write counts and moments of the partition."""
         results, scheme = self.results, self.meta.tiling_scheme
+        assert scheme is not None  # process_tile has one
         for part, n in self.task_data.frames.items():
             where = scheme[part].get()
             results.count[where] = n

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from framefold.errors import UDFError
 from framefold.kernels.reduce import sum_frames
-from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.buffers import BufferDecl, wide
 from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.udf import UDF
 
@@ -61,9 +61,10 @@ class SumUDF(UDF):
 
     def get_results(self) -> Mapping[str, Any]:
         """Return the sum in the dtype that was asked for."""
+        views = self.results
         if self.params.dtype is None:
-            return {"intensity": self.results.intensity}
-        return {"intensity": self.results.total.astype(self.params.dtype)}
+            return {"intensity": views.intensity}
+        return {"intensity": views.total.astype(self.params.dtype)}
 
 
 def check_cast(udf: UDF, name: str, dtype: npt.DTypeLike, source: npt.DTypeLike | None = None) -> None:
@@ -71,9 +72,10 @@ def check_cast(udf: UDF, name: str, dtype: npt.DTypeLike, source: npt.DTypeLike 
 
     `source` is what is computed; None: the accumulator of the input dtype.
     """
-    have = np.dtype(source) if source is not None else udf.buffer("sig", dtype="wide").resolve(udf.meta.input_dtype).dtype
+    have = np.dtype(source) if source is not None else wide(udf.meta.input_dtype)
     if not np.can_cast(have, np.dtype(dtype), casting="same_kind"):
         raise UDFError(
-            f"{type(udf).__name__}: {name!r} is computed as {have} from data of dtype {udf.meta.input_dtype}; "
-            f"dtype={np.dtype(dtype)!s} would lose it: leave dtype out or give a wider one"
+            f"{type(udf).__name__}: {name!r} is computed as {have} from data of dtype "
+            f"{udf.meta.input_dtype}; dtype={np.dtype(dtype)!s} would lose it: "
+            "leave dtype out or give a wider one"
         )

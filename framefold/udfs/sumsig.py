@@ -61,6 +61,7 @@ class SumSigUDF(UDF):
 
     def get_results(self) -> Mapping[str, Any]:
         """Return the sums in the dtype that was asked for."""
+        views = self.results
         if self.params.dtype is None:
-            return {"intensity": self.results.intensity}
-        return {"intensity": self.results.total.astype(self.params.dtype)}
+            return {"intensity": views.intensity}
+        return {"intensity": views.total.astype(self.params.dtype)}
