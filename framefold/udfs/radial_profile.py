@@ -20,7 +20,7 @@ from framefold.udfs.field_results import check_real_2d
 class RadialProfileUDF(UDF):
     """Mean and variance of the pixels in rings of equal width.
 
-    Results, float64: ``profile`` and ``variance`` of navigation kind, ``(n_bins,)``; ``counts`` ``(n_bins,)``,
+    Results, float64: ``profile`` and ``variance`` of navigation kind ``(n_bins,)``; ``counts`` ``(n_bins,)``,
     the pixels (or area) of each ring. Rings without pixels are NaN and invalid.
 
     Parameters
