@@ -26,7 +26,6 @@ from framefold.udfcore.provenance import provenance_of
 from framefold.udfcore.results import ResultBuffer, Snapshot, UDFResult
 from framefold.udfcore.roi import as_roi
 from framefold.udfcore.udf import UDF
-from framefold.udfs.auto import auto_udf
 
 Roi = Any
 Plots = Any
@@ -329,6 +328,8 @@ class Context:
             if self._last is None:
                 raise UDFError("no dataset was loaded yet: use ctx.map(dataset, fn)")
             dataset, f = self._last, dataset
+        from framefold.udfs.auto import auto_udf  # noqa: PLC0415  # loads numba
+
         ds = self._as_dataset(dataset)
         udf = auto_udf(f, ds, corrections, tuple(pre))
         result = self.run_udf(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from framefold.udfcore.task import Partial, Task
 
 TARGET_SECONDS = 0.2
-FIRST_SECONDS = 0.02
+MIN_SECONDS = 0.005  # a partition costs about 0.2 ms beside its frames
 MAX_PARTITION_BYTES = 256 * 1024**2
 
 
@@ -26,6 +26,8 @@ class PartitionLimits:
         Upper limit, for instance by memory.
     first_rows
         Rows of the first partitions, before anything is measured.
+    min_rows
+        Rows that are not worth cutting further, before anything is measured.
     lanes
         Folds that run at the same time.
     fixed
@@ -39,6 +41,7 @@ class PartitionLimits:
     max_rows: int
     first_rows: int
     lanes: int
+    min_rows: int = 1
     fixed: int | None = None
     borders: tuple[int, ...] | None = None
 
@@ -75,7 +78,8 @@ class PartitionPlanner:
         if lim.fixed is not None:
             return min(lim.n_rows, start + lim.fixed)
         left = lim.n_rows - start
-        rows = min(int(self._rows), max(1, left // (2 * lim.lanes)), lim.max_rows)
+        least = lim.min_rows if self._per_row is None else int(MIN_SECONDS / max(self._per_row, 1e-9))
+        rows = min(int(self._rows), max(1, least, left // (2 * lim.lanes)), lim.max_rows)
         # aligned to the chunks of the file, so that no chunk is decoded twice
         stop = (start + max(rows, 1)) // lim.chunk * lim.chunk
         if stop <= start:

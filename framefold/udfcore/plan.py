@@ -21,6 +21,7 @@ from framefold.udfcore.tiling import TilingScheme
 from framefold.udfcore.udf import UDF, UDFMethod
 
 FIRST_BYTES = 16 * 1024**2  # about 20 ms of a light reduction with a first, unwarmed pass over the data
+MIN_BYTES = 2 * 1024**2
 DETERMINISTIC_BYTES = 128 * 1024**2
 
 
@@ -112,4 +113,7 @@ class Plan:
             # from the dataset only: never from times, cores or free memory
             fixed = max(1, min(self.max_rows, -(-self.n_rows // 64), DETERMINISTIC_BYTES // frame or 1))
             fixed = max(self.chunk, fixed // self.chunk * self.chunk)
-        return PartitionLimits(self.n_rows, self.chunk, self.max_rows, first, lanes, fixed, opts.borders)
+        least = max(1, int(MIN_BYTES // frame))
+        return PartitionLimits(
+            self.n_rows, self.chunk, self.max_rows, first, lanes, least, fixed, opts.borders
+        )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from framefold.io.memory import MemorySource
+from framefold.io.memory import ArraySource
 
 from framefold.executor.drive import Run, to_end
 from framefold.executor.inline import InlineExecutor
@@ -33,7 +33,7 @@ def run_udf(request):
 @pytest.mark.parametrize("roi", ROIS)
 def test_roi_corrections_dtype_method(conform, run_udf, roi, corrections, dtype, method):
     for offset in (-3, 0, 5):
-        ds = Dataset(MemorySource(DATA, sig_dims=2), sync_offset=offset)
+        ds = Dataset(ArraySource(DATA, sig_dims=2), sync_offset=offset)
         conform(
             run_udf,
             ds,
@@ -50,7 +50,7 @@ def test_four_cases_that_a_peer_gets_wrong_live(run_udf):
     """16 x 16 scan of 64 x 64, frame i = i mod 200: the sums of one pixel, worked out by hand."""
     values = (np.arange(256) % 200).astype("uint16")
     data = np.broadcast_to(values[:, None, None], (256, 64, 64)).reshape(16, 16, 64, 64).copy()
-    ds = Dataset(MemorySource(data, sig_dims=2))
+    ds = Dataset(ArraySource(data, sig_dims=2))
     from framefold.udfcore.corrections import Corrections
     from framefold.udfcore.udf import UDF
 

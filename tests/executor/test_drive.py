@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from framefold.io.memory import MemorySource
+from framefold.io.memory import ArraySource
 
 from framefold.errors import ParameterError, UDFRunCancelled
 from framefold.executor.drive import Run, by_merge, latest, to_end
@@ -35,7 +35,7 @@ class SumFrames(UDF):
 
 
 def start(udf=None, executor=None, **options):
-    ds = Dataset(MemorySource(DATA, sig_dims=2))
+    ds = Dataset(ArraySource(DATA, sig_dims=2))
     return Run(executor or InlineExecutor(), ds, [udf or SumFrames()], RunOptions(**options))
 
 
@@ -176,7 +176,7 @@ def test_deterministic_runs_merge_in_order_and_repeat_bitwise():
             dest.total += src.total
 
     def result(executor, **options):
-        ds = Dataset(MemorySource(data, sig_dims=2))
+        ds = Dataset(ArraySource(data, sig_dims=2))
         return to_end(Run(executor, ds, [Order()], RunOptions(**options))).buffers[0]["total"].data
 
     want = result(InlineExecutor(), deterministic=True)
@@ -186,7 +186,7 @@ def test_deterministic_runs_merge_in_order_and_repeat_bitwise():
 
 def test_observers_hear_everything_once():
     events = []
-    ds = Dataset(MemorySource(DATA, sig_dims=2))
+    ds = Dataset(ArraySource(DATA, sig_dims=2))
     run = Run(LocalExecutor(2), ds, [SumFrames()], RunOptions(partition_frames=7), observers=[events.append])
     to_end(run)
     assert isinstance(events[0], RunStarted)

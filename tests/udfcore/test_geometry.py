@@ -129,7 +129,7 @@ def test_rows_runs_and_segments_describe_exactly_the_wanted_frames(n, data):
     st.one_of(st.none(), st.integers(1, 300)), st.lists(st.floats(1e-6, 2), max_size=20),
 )  # fmt: skip
 def test_planner_hands_out_every_row_once(n, chunk, max_rows, first, lanes, fixed, times):
-    planner = PartitionPlanner(PartitionLimits(n, chunk, max(max_rows, chunk), first, lanes, fixed))
+    planner = PartitionPlanner(PartitionLimits(n, chunk, max(max_rows, chunk), first, lanes, fixed=fixed))
     at, index = 0, 0
     durations = iter(times)
     while (found := planner.next()) is not None:
@@ -160,7 +160,7 @@ def test_partitions_grow_to_the_time_they_should_take():
 
 
 def test_feed_stops_when_cancelled_and_stamps_parameters():
-    feed = TaskFeed(PartitionPlanner(PartitionLimits(10, 1, 10, 2, 1, 2)))
+    feed = TaskFeed(PartitionPlanner(PartitionLimits(10, 1, 10, 2, 1, fixed=2)))
     assert feed.next().params_version == 0
     feed.update(3, ({"a": 1},))
     task = feed.next()

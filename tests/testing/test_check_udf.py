@@ -1,0 +1,91 @@
+"""`check_udf` finds what is wrong with a UDF, and nothing where nothing is wrong."""
+
+import numpy as np
+import pytest
+
+from framefold.errors import MissingMergeError, UDFError
+from framefold.testing import check_udf
+from framefold.udfcore.udf import UDF
+
+
+class Sum(UDF):
+    def get_result_buffers(self):
+        return {"total": self.buffer("sig", dtype="float64", reduce="sum")}
+
+    def process_tile(self, tile):
+        self.results.total += tile.sum(axis=0)
+
+
+class TileMean(Sum):
+    """Depends on the depth of tiles."""
+
+    def process_tile(self, tile):
+        self.results.total += tile.mean(axis=0)
+
+
+class WritesInput(Sum):
+    def process_tile(self, tile):
+        tile += 1
+
+
+class LastWins(Sum):
+    """Its merge is not commutative."""
+
+    def get_result_buffers(self):
+        return {"total": self.buffer("sig", dtype="float64")}
+
+    def merge(self, dest, src):
+        dest.total = src.total
+
+
+class Impure(Sum):
+    def get_results(self):
+        self.results.total[...] += 1
+        return {"total": self.results.total}
+
+
+class Forgets(Sum):
+    def get_result_buffers(self):
+        return {"total": self.buffer("sig")}
+
+
+class Frames(UDF):
+    def __init__(self, weight):
+        super().__init__(weight=weight)
+
+    def get_result_buffers(self):
+        return {"w": self.buffer("nav", dtype="float64")}
+
+    def process_frame(self, frame):
+        self.results.w[:] = frame.sum(dtype="float64") * self.params.weight
+
+
+def test_good_udfs_pass():
+    check_udf(Sum(), n=30)
+    check_udf(Frames(weight=UDF.aux_data(np.arange(12.0), "nav")), shape=(3, 4, 2, 5), n=20)
+    check_udf(Sum(), data=np.random.default_rng(0).normal(size=(3, 2, 4, 4)), n=20)
+    check_udf(Sum(), n=10, seed=5)
+
+
+@pytest.mark.parametrize(
+    "udf, text",
+    [
+        (TileMean(), r"TileMean: result 'total' depends on partitions, tiles or order: Case\("),
+        (WritesInput(), "WritesInput writes to its input tile"),
+        (LastWins(), r"LastWins: result 'total' depends on partitions, tiles or order"),
+        (Impure(), "Impure.get_results is not pure: 'total' differs|a snapshot of 'total' changed"),
+    ],
+)
+def test_bad_udfs_are_found_out(udf, text):
+    with pytest.raises(AssertionError, match=text):
+        check_udf(udf)
+
+
+def test_a_missing_merge_is_said_at_once():
+    with pytest.raises(MissingMergeError, match="Forgets: buffer 'total'"):
+        check_udf(Forgets())
+
+
+def test_aux_data_need_the_shape_they_belong_to():
+    with pytest.raises(UDFError, match="the UDF has auxiliary data: pass shape="):
+        check_udf(Frames(weight=UDF.aux_data(np.arange(12.0), "nav")))
