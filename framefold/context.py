@@ -474,7 +474,11 @@ def _viewers(plots: Plots, plot_class: Any, run: Run, udfs: Sequence[Any]) -> An
         return None
     from framefold.plot.live import make_viewers  # noqa: PLC0415  # matplotlib only where wanted
 
-    return make_viewers(plots, plot_class, run.snapshot(final=False), udfs)
+    try:
+        return make_viewers(plots, plot_class, run.snapshot(final=False), udfs)
+    except BaseException:
+        run.release()  # wrong names are found before anything runs: the UDF objects stay usable
+        raise
 
 
 def _viewed(steps: Iterator[Snapshot], viewers: Any) -> Iterator[Snapshot]:

@@ -61,6 +61,8 @@ class Panel:
     def fields(self, results: Sequence[Mapping[str, ResultBuffer]]) -> list[Field]:
         """Return what to draw, from the results of all UDFs."""
         result = results[self.udf]
+        if self.spec.kind == "line" and self.function is None and not self.channel:
+            return [curve_of(result[name]) for name in self.spec.results]
         return [field_of(result[name], self.channel, self.function) for name in self.spec.results]
 
 
@@ -85,6 +87,18 @@ def field_of(buf: ResultBuffer, channel: tuple[int, ...] = (), function: Functio
         axes = axes[: values.ndim]
     axes = (*axes, *(Axis() for _ in range(values.ndim - len(axes))))
     return _squeeze(Field(buf.name, values, valid, axes))
+
+
+def curve_of(buf: ResultBuffer) -> Field:
+    """Return the values of a result as curves; many entries per frame become their mean over the frames."""
+    field = field_of(buf)
+    extra = len(buf.extra_shape)
+    if buf.kind != "nav" or extra != 1 or (field.values.ndim <= 2 and buf.extra_shape[0] <= MAX_CHANNELS):
+        return field
+    flat = buf.raw_masked_data.astype(np.result_type(buf.dtype, np.float32))
+    mean = np.ma.masked_invalid(flat).mean(axis=0)
+    valid = ~np.ma.getmaskarray(mean)
+    return Field(f"mean {buf.name}", np.ma.filled(mean, np.nan), valid, (Axis(),))
 
 
 def _squeeze(field: Field) -> Field:
@@ -120,7 +134,9 @@ def panels_of(plots: Any, results: Sequence[UDFResult], udfs: Sequence[Any]) -> 
         panels = []
         for i, result in enumerate(results):
             specs = _recommended(udfs[i]) if udfs else ()
-            panels += [_checked(Panel(i, s), result) for s in specs] if specs else default_panels(i, result)
+            panels += (
+                [p for s in specs for p in _of_spec(i, s, result)] if specs else default_panels(i, result)
+            )
         return panels
     items = [plots] if isinstance(plots, (str, PlotSpec)) or _is_pair(plots) else list(plots)
     if items and all(isinstance(x, list) or (isinstance(x, tuple) and not _is_pair(x)) for x in items):
@@ -147,7 +163,7 @@ def _recommended(udf: Any) -> tuple[PlotSpec, ...]:
 def _panels(item: Any, where: Sequence[int], results: Sequence[UDFResult]) -> list[Panel]:
     if isinstance(item, PlotSpec):
         i = _find(item.results[0] if item.results else "", where, results)
-        return [_checked(Panel(i, item), results[i])]
+        return _of_spec(i, item, results[i])
     name, function = item if _is_pair(item) else (item, None)
     if not isinstance(name, str):
         raise UDFError(f"plots= cannot draw {item!r}: use a name, (name, function), a PlotSpec or True")
@@ -176,8 +192,8 @@ def _find(name: str, where: Sequence[int], results: Sequence[UDFResult]) -> int:
     raise UDFError(f"plots=: no result {name!r}; there are: {', '.join(known)}.{did_you_mean(name, known)}")
 
 
-def _checked(panel: Panel, result: UDFResult) -> Panel:
-    spec = panel.spec
+def _of_spec(index: int, spec: PlotSpec, result: UDFResult) -> list[Panel]:
+    """Return the panels of a recommendation: one, or one per channel of a result with a short extra axis."""
     if spec.kind not in KINDS:
         raise UDFError(f"PlotSpec kind {spec.kind!r} is not one of {', '.join(map(repr, KINDS))}")
     for name in spec.results:
@@ -188,7 +204,12 @@ def _checked(panel: Panel, result: UDFResult) -> Panel:
             f"PlotSpec kind {spec.kind!r} takes {' or '.join(map(str, allowed))} results, "
             f"got {', '.join(spec.results)}"
         )
-    return panel
+    if spec.kind not in ("image", "hue-phase", "vectors"):
+        return [Panel(index, spec)]
+    extra = result[spec.results[0]].extra_shape
+    channels = list(itertools.product(*map(range, extra))) if math.prod(extra) > 1 else [()]
+    # of many channels (a spectrum per frame, many masks) the first stands for all
+    return [Panel(index, spec, c) for c in (channels if len(channels) <= MAX_CHANNELS else channels[:1])]
 
 
 def default_panels(index: int, result: UDFResult) -> list[Panel]:

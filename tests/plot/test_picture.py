@@ -227,6 +227,23 @@ def test_recommended_pictures(result):
         panels_of(True, [result], [Wrong()])
 
 
+def test_a_profile_per_frame_is_drawn_as_its_mean(dataset, data, udf, snapshots):
+    roi = np.zeros((6, 5), bool)
+    roi[2, 1:4] = True
+    result = snapshots(dataset(data), udf, roi=roi)[-1].buffers[0]
+    ax = Figure().add_subplot()
+    draw(ax, result, PlotSpec("line", ("many",)))
+    assert np.allclose(ax.lines[0].get_ydata(), np.arange(9))
+
+
+def test_recommended_images_with_channels(result):
+    class Wise(UDF):
+        def get_plots(self):
+            return [PlotSpec("image", ("pair",), title="pair"), PlotSpec("image", ("many",))]
+
+    assert [p.title for p in panels_of(True, [result], [Wise()])] == ["pair 0", "pair 1", "many 0"]
+
+
 def test_draw_needs_a_choice(result):
     with pytest.raises(UDFError, match="needs a PlotSpec to choose among the results image, scan"):
         draw(Figure().add_subplot(), result)
