@@ -10,7 +10,8 @@ from typing import Any
 
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.dataset import Dataset
-from framefold.udfcore.plan import LanePlan, Plan, RunOptions, UDFPlan, make_plan
+from framefold.udfcore.plan import LanePlan, Plan, RunOptions, UDFPlan
+from framefold.udfcore.planning import make_plan
 from framefold.udfcore.udf import UDF, UDFMethod
 
 
