@@ -243,6 +243,15 @@ def _nowhere(figure: Any, final: bool) -> None:
     """Show nothing: the artists hold the data, and ``figure.savefig`` renders them."""
 
 
+def has_windows() -> bool:
+    """Tell whether matplotlib can open a window here."""
+    require_matplotlib()
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    backend = plt.get_backend()  # finds the first that works, Agg where there is no window system
+    return backend.lower() not in ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")
+
+
 def _window_writer() -> Callable[[Any, bool], None]:
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
