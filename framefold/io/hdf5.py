@@ -6,7 +6,6 @@ import functools
 import os
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,15 @@ import numpy.typing as npt
 
 from framefold.errors import DataError
 from framefold.io.format import Format
-from framefold.io.hdf5_frames import locate_frames, natural_chunks, open_reader, override_axes
-from framefold.io.hdf5_layouts import Candidate, Segment, choose, find_candidates
+from framefold.io.hdf5_frames import ReaderCache, locate_frames, natural_chunks, override_axes
+from framefold.io.hdf5_layouts import Candidate, choose, find_candidates
 from framefold.io.hdf5_mapped import MappedReader
-from framefold.io.hdf5_read import FrameReader, open_file
+from framefold.io.hdf5_read import open_file
 from framefold.udfcore.metadata import Metadata
 from framefold.udfcore.shapes import Shape
 from framefold.udfcore.source import ReadStats
 from framefold.udfcore.tile import TileSlice
 
-_OPEN_READERS = 64  # a series of a thousand data files must not exhaust file descriptors
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -120,7 +118,6 @@ class Hdf5Source:
             "allow_missing": allow_missing,
             "direct": direct,
         }
-        self._direct = direct
         with open_file(path) as file:
             candidate = choose(file, key)
             self._metadata = candidate.read_metadata(file)
@@ -137,12 +134,11 @@ class Hdf5Source:
             self._dtype = candidate.dtype.newbyteorder("=")
             self._segments, self._valid, self._notes = locate_frames(file, path, candidate, allow_missing)
         self._starts = np.cumsum([0, *(s.frames for s in self._segments)])
-        self._readers: OrderedDict[tuple[str, str], FrameReader] = OrderedDict()
+        self._readers = ReaderCache(direct)
         self._lock = threading.Lock()
-        self._scratch = threading.local()
         self._bytes, self._seconds = 0, 0.0
         first = next(s for s in self._segments if s.present)
-        reader = self._reader(first)
+        reader = self._readers.get(first, candidate)
         self._natural = natural_chunks(first, candidate, reader)
         self._read_path, self._reason = reader.path, "; ".join(filter(None, [reader.reason, *self._notes]))
         self._view = len(self._segments) == 1 and isinstance(reader, MappedReader) and reader.native
@@ -197,7 +193,7 @@ class Hdf5Source:
             raise DataError(f"{self._path}: the signal part {tile.sig} leaves {tuple(self._shape.sig)}")
         began = time.perf_counter()
         if self._view:
-            reader = self._reader(self._segments[0])
+            reader = self._readers.get(self._segments[0], self.candidate)
             assert isinstance(reader, MappedReader)  # what is_view means
             first = self._segments[0].first
             view = reader.view(first + tile.start, first + tile.stop, tile.sig)
@@ -217,7 +213,7 @@ class Hdf5Source:
             if not segment.present:
                 raise DataError(f"{self._path}: frames {at}:{stop} are missing: {segment.file}")
             offset = segment.first - begin
-            self._reader(segment).read(
+            self._readers.get(segment, self.candidate).read(
                 at + offset, stop + offset, tile.sig, out[at - tile.start : stop - tile.start]
             )
             at, index = stop, index + 1
@@ -238,20 +234,6 @@ class Hdf5Source:
         with self._lock:
             self._bytes += nbytes
             self._seconds += seconds
-
-    def _reader(self, segment: Segment) -> FrameReader:
-        where = (segment.file, segment.key)
-        with self._lock:
-            reader = self._readers.get(where)
-            if reader is not None:
-                self._readers.move_to_end(where)
-                return reader
-            reader = open_reader(segment, self.candidate, direct=self._direct, scratch=self._scratch)
-            self._readers[where] = reader
-            # closed by the last thread that still reads from it
-            while len(self._readers) > _OPEN_READERS:
-                self._readers.popitem(last=False)
-            return reader
 
 
 @functools.lru_cache(maxsize=8)

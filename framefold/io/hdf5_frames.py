@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import OrderedDict
 from dataclasses import replace
 
 import h5py
@@ -17,6 +18,8 @@ from framefold.io.hdf5_mapped import MappedReader
 from framefold.io.hdf5_read import FrameReader, H5Reader, missing_filter, open_file
 from framefold.io.hdf5_virtual import require_present, resolve
 from framefold.udfcore.metadata import Metadata
+
+OPEN_READERS = 64  # a series of a thousand data files must not exhaust file descriptors
 
 
 def locate_frames(
@@ -89,6 +92,33 @@ def override_axes(
         raise DataError(f"nav_dims={nav_dims} does not fit the shape {shape} of {candidate.key}")
     changed = replace(candidate, shape=shape, nav_dims=dims, transpose=order)
     return changed, replace(metadata, axes=axes)
+
+
+class ReaderCache:
+    """Open readers of one source, the most recent ones; shared by its threads."""
+
+    def __init__(self, direct: bool = True) -> None:
+        self._direct = direct
+        self._scratch = threading.local()
+        self._readers: OrderedDict[tuple[str, str], FrameReader] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, segment: Segment, candidate: Candidate) -> FrameReader:
+        """Return the reader of the segment's dataset; opens it if need be."""
+        where = (segment.file, segment.key)
+        with self._lock:
+            reader = self._readers.get(where)
+            if reader is None:
+                reader = open_reader(segment, candidate, direct=self._direct, scratch=self._scratch)
+                self._readers[where] = reader
+            self._readers.move_to_end(where)
+            # one that is dropped here is closed by the last thread that still reads from it
+            while len(self._readers) > OPEN_READERS:
+                self._readers.popitem(last=False)
+            return reader
+
+    def __len__(self) -> int:
+        return len(self._readers)
 
 
 def natural_chunks(segment: Segment, candidate: Candidate, reader: FrameReader) -> tuple[int, ...]:

@@ -174,7 +174,7 @@ def test_rule_4_without_the_library(tmp_path, monkeypatch) -> None:
     present = hdf5_filters._installed
     monkeypatch.setattr(hdf5_filters, "_installed", lambda m: m != "dectris.compression" and present(m))
     source = require_equal(path, "direct")
-    assert "bitshuffle" in source._reader(source._segments[0])._decoder.name
+    assert "bitshuffle" in source._readers.get(source._segments[0], source.candidate)._decoder.name
     monkeypatch.setattr(hdf5_filters, "_installed", lambda m: False)
     require_equal(path, "h5py", "pip install 'framefold")
 
@@ -291,7 +291,7 @@ def test_block_sizes_kernel_equals_its_reference() -> None:
 
 def test_chunks_deeper_than_tiles_are_decoded_once(tmp_path) -> None:
     source = open_hdf5(write(tmp_path / "a.h5", chunks=(5, 24, 20), **BITSHUFFLE), "d")
-    reader = source._reader(source._segments[0])
+    reader = source._readers.get(source._segments[0], source.candidate)
     calls, decode = [], reader._decoder.decode
     reader._decoder = hdf5_filters.Decoder("counted", lambda *a: (calls.append(1), decode(*a))[1])
     for i in range(10):

@@ -115,9 +115,9 @@ def test_short_data_file_is_noticed_when_read(tmp_path) -> None:
 
 
 def test_more_files_than_readers_stay_open(tmp_path, monkeypatch) -> None:
-    from framefold.io import hdf5
+    from framefold.io import hdf5_frames
 
-    monkeypatch.setattr(hdf5, "_OPEN_READERS", 2)
+    monkeypatch.setattr(hdf5_frames, "OPEN_READERS", 2)
     source = open_hdf5(master(tmp_path))
     for _ in range(2):
         assert np.array_equal(all_frames(source), FRAMES)
