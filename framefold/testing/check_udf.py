@@ -223,7 +223,7 @@ def _run(
     udf: UDF, dataset: Dataset, options: RunOptions, order: Any, method: UDFMethod
 ) -> tuple[dict[str, ResultBuffer], np.dtype[Any]]:
     twin = udf.copy()
-    if method is not UDFMethod.TILE:
+    if method is not UDFMethod.TILE or twin.engine.whole_frames:
         options = RunOptions(roi=options.roi, corrections=options.corrections, borders=options.borders)
     plan = make_plan(dataset, [twin], options)
     merger = Merger(plan, [twin])

@@ -220,7 +220,7 @@ def _scheme(
         return TilingScheme(2**62, (tuple(slice(0, n) for n in sig),), sig)
     zero_copy = dataset.source.is_view and dtype == dataset.dtype and not correct and chain is None
     if options.tile_shape is not None:
-        return _forced(method, sig, options.tile_shape)
+        return _forced(method, sig, options.tile_shape, whole)
     if method is UDFMethod.FRAME:
         return frame_scheme(sig, dtype.itemsize)
     prefs = [u.get_tiling_preferences() for u in udfs]
@@ -244,13 +244,15 @@ def _scheme(
     )
 
 
-def _forced(method: UDFMethod, sig: tuple[int, ...], tile_shape: tuple[int, ...]) -> TilingScheme:
+def _forced(
+    method: UDFMethod, sig: tuple[int, ...], tile_shape: tuple[int, ...], whole: bool
+) -> TilingScheme:
     depth, *part = tile_shape
     if len(part) != len(sig):
         raise UDFError(f"tile shape {tile_shape} does not have the axes (depth, {', '.join(map(str, sig))})")
-    if method is UDFMethod.FRAME and tuple(part) != sig:
+    if (method is UDFMethod.FRAME or whole) and tuple(part) != sig:
         raise UDFError(
-            f"process_frame needs whole frames: tile shape {tile_shape} cuts frames of shape {sig}"
+            f"process_{method.value} needs whole frames: tile shape {tile_shape} cuts frames of shape {sig}"
         )
     from framefold.udfcore.shapes import Slice  # noqa: PLC0415
 

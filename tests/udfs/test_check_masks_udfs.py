@@ -25,7 +25,7 @@ UDFS = [
     ApplyMasksUDF([RNG.integers(-4, 4, (7, 8))], shifts=ApplyMasksUDF.aux_data(SHIFTS, "nav", (2,), "i8")),
     ApplyMasksUDF([DISK * 1j]),
     CoMUDF(),
-    CoMUDF(cy=3.2, r=3, ri=1, scan_rotation=12, flip_y=True, regression=1),
+    CoMUDF(cy=3.2, r=3, ri=1, scan_rotation=12, flip_y=True),
     DPCUDF(r=3),
     RadialProfileUDF(),
     RadialProfileUDF(split=True, ellipse=(1.1, 20)),
