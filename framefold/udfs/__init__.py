@@ -1,23 +1,64 @@
-"""Built-in reductions, one file each."""
+"""Built-in reductions, one file each; a file is loaded when its class is first used."""
 
 from __future__ import annotations
-from framefold.udfs.apply_masks import ApplyMasksUDF as ApplyMasksUDF
-from framefold.udfs.auto import AutoUDF as AutoUDF
-from framefold.udfs.com import CoMUDF as CoMUDF
-from framefold.udfs.crystallinity import CrystallinityUDF as CrystallinityUDF
-from framefold.udfs.dpc import DPCUDF as DPCUDF
-from framefold.udfs.fem import FEMUDF as FEMUDF
-from framefold.udfs.logsum import LogSumUDF as LogSumUDF
-from framefold.udfs.mean import MeanUDF as MeanUDF
-from framefold.udfs.minmax import MaxUDF as MaxUDF
-from framefold.udfs.minmax import MinUDF as MinUDF
-from framefold.udfs.monitor import MonitorUDF as MonitorUDF
-from framefold.udfs.pick import PickUDF as PickUDF
-from framefold.udfs.radial_profile import RadialProfileUDF as RadialProfileUDF
-from framefold.udfs.record import RecordUDF as RecordUDF
-from framefold.udfs.spectral_peaks import SpectralPeaksUDF as SpectralPeaksUDF
-from framefold.udfs.stddev import StdDevUDF as StdDevUDF
-from framefold.udfs.sum import SumUDF as SumUDF
-from framefold.udfs.sumsig import SumSigUDF as SumSigUDF
-from framefold.udfs.virtual_detector import VirtualDetectorUDF as VirtualDetectorUDF
+
+import importlib
 from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from framefold.udfs.apply_masks import ApplyMasksUDF
+    from framefold.udfs.auto import AutoUDF
+    from framefold.udfs.com import CoMUDF
+    from framefold.udfs.crystallinity import CrystallinityUDF
+    from framefold.udfs.dpc import DPCUDF
+    from framefold.udfs.fem import FEMUDF
+    from framefold.udfs.logsum import LogSumUDF
+    from framefold.udfs.mean import MeanUDF
+    from framefold.udfs.minmax import MaxUDF, MinUDF
+    from framefold.udfs.monitor import MonitorUDF
+    from framefold.udfs.pick import PickUDF
+    from framefold.udfs.radial_profile import RadialProfileUDF
+    from framefold.udfs.record import RecordUDF
+    from framefold.udfs.spectral_peaks import SpectralPeaksUDF
+    from framefold.udfs.stddev import StdDevUDF
+    from framefold.udfs.sum import SumUDF
+    from framefold.udfs.sumsig import SumSigUDF
+    from framefold.udfs.virtual_detector import VirtualDetectorUDF
+
+_MODULES = {
+    "ApplyMasksUDF": "apply_masks",
+    "AutoUDF": "auto",
+    "CoMUDF": "com",
+    "CrystallinityUDF": "crystallinity",
+    "DPCUDF": "dpc",
+    "FEMUDF": "fem",
+    "LogSumUDF": "logsum",
+    "MaxUDF": "minmax",
+    "MeanUDF": "mean",
+    "MinUDF": "minmax",
+    "MonitorUDF": "monitor",
+    "PickUDF": "pick",
+    "RadialProfileUDF": "radial_profile",
+    "RecordUDF": "record",
+    "SpectralPeaksUDF": "spectral_peaks",
+    "StdDevUDF": "stddev",
+    "SumSigUDF": "sumsig",
+    "SumUDF": "sum",
+    "VirtualDetectorUDF": "virtual_detector",
+}
+
+__all__ = [
+    "ApplyMasksUDF", "AutoUDF", "CoMUDF", "CrystallinityUDF", "DPCUDF", "FEMUDF", "LogSumUDF", "MaxUDF", "MeanUDF",
+    "MinUDF", "MonitorUDF", "PickUDF", "RadialProfileUDF", "RecordUDF", "SpectralPeaksUDF", "StdDevUDF", "SumSigUDF",
+    "SumUDF", "VirtualDetectorUDF",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"framefold.udfs.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'framefold.udfs' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
