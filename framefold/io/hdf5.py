@@ -220,6 +220,11 @@ class Hdf5Source:
         self._count(out.nbytes, time.perf_counter() - began)
         return out
 
+    @property
+    def path(self) -> str:
+        """The file, as it was given."""
+        return self._path
+
     def stats(self) -> ReadStats:
         """Return what was read so far in this process, and by which path."""
         return ReadStats(self._bytes, self._seconds, self._read_path, self._reason)

@@ -75,7 +75,10 @@ class ImageArtist:
         """Replace values and colour limits."""
         values, valid = _real(fields[0].values), fields[0].valid
         low, high = limits(values, valid, symmetric=self._spec.symmetric, positive=self._spec.scale == "log")
-        self._image.norm.vmin, self._image.norm.vmax = low, high
+        norm = self._image.norm
+        # a colour bar that sees its limits crossed for a moment would swap them
+        for name in ("vmin", "vmax") if norm.vmax is None or low < norm.vmax else ("vmax", "vmin"):
+            setattr(norm, name, low if name == "vmin" else high)
         # below the lower limit of a log scale is black in the map, not missing
         shown = np.maximum(values, low) if self._spec.scale == "log" else values
         self._image.set_data(np.ma.MaskedArray(shown, mask=~(valid & np.isfinite(values))))

@@ -7,7 +7,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from framefold.errors import UDFError
-from framefold.plot.panels import field_of, panels_of
+from framefold.plot.artists import artist_for
+from framefold.plot.panels import Panel, field_of, panels_of
 from framefold.plot.picture import draw, figure_of, save_figure
 from framefold.udfcore.metadata import Axis
 from framefold.udfcore.plotspec import PlotSpec
@@ -127,6 +128,20 @@ def test_a_log_picture_of_zeros_and_negative_numbers(dataset, udf, snapshots, tm
     draw(ax, result, PlotSpec("image", ("image",), scale="log"))
     figure.savefig(tmp_path / "x.png")
     assert not np.ma.getmaskarray(ax.images[0].get_array()).any()
+
+
+@pytest.mark.parametrize("scale", ["linear", "log", "sqrt"])
+def test_limits_follow_data_that_leave_the_old_ones(dataset, udf, snapshots, scale):
+    """Up and down again, past the limits of the step before, with a colour bar that watches."""
+    steps = [
+        snapshots(dataset(np.full((1, 1, 8, 8), v) * np.linspace(1, 2, 64).reshape(8, 8)), udf)[-1]
+        for v in (1, 100, 1)
+    ]
+    spec = PlotSpec("image", ("image",), scale=scale)
+    artist = artist_for(Figure().add_subplot(), spec, Panel(0, spec).fields(steps[0].buffers))
+    for step, v in zip(steps, (1, 100, 1), strict=True):
+        artist.update(Panel(0, spec).fields(step.buffers))
+        assert artist._image.get_clim() == pytest.approx((v, 2 * v), rel=0.01)
 
 
 def test_symmetric_limits(result):

@@ -1,0 +1,139 @@
+"""``framefold demo``: a synthetic 4D-STEM scan, five reductions in one pass, a picture that grows."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from framefold.cli import summary
+from framefold.cli.command import Command
+
+if TYPE_CHECKING:
+    from framefold.sim.scan import Cbed
+    from framefold.udfcore.results import UDFResult
+    from framefold.udfcore.udf import UDF
+
+NAMES = ("sum", "std", "com", "adf", "df")
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out",
+        default="demo_output",
+        metavar="FOLDER",
+        help="for picture and results (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes; 0: threads (default: %(default)s)"
+    )
+
+
+def _run(args: argparse.Namespace) -> int:
+    from framefold.cli.demo_data import make_scan  # noqa: PLC0415  # numba loads only for the demo itself
+
+    return demo(make_scan(), Path(args.out), workers=args.workers)
+
+
+def demo(source: Cbed, out: Path, *, workers: int) -> int:
+    """Write the scan to a temporary file, reduce it, and leave ``demo.png`` and ``demo.nxs`` in `out`."""
+    from framefold.cli.demo_data import write_scan  # noqa: PLC0415
+    from framefold.context import Context  # noqa: PLC0415
+    from framefold.plot.live import LiveFigure  # noqa: PLC0415
+
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="framefold-demo-") as folder:
+        path = Path(folder) / "scan.nxs"
+        t0 = time.perf_counter()
+        print(
+            "1. A synthetic 4D-STEM scan: bent crystal, charged precipitates, counting noise ...", flush=True
+        )
+        write_scan(source, path)
+        print(f"   written to {path} in {time.perf_counter() - t0:.1f} s")
+        with Context(workers=workers) if workers else Context(executor="threads") as ctx:
+            ds = ctx.load(path)
+            print(f"2. Loaded, format found by content:\n   {ds}")
+            where = f"{workers} processes of a local dask cluster" if workers else "threads of this process"
+            print(f"3. Five reductions in one pass over the data, on {where}:", flush=True)
+            view = LiveFigure(pictures(), title="framefold demo", path=out / "demo.png")
+            results = ctx.run_udf(ds, reductions(source), plots=view, progress=True)
+        print("   " + summary.speed(results[0]))
+    everything = summary.combined(NAMES, results)
+    everything.save(out / "demo.nxs", overwrite=True)
+    print("4. Results, valid values only:\n")
+    print(summary.table(NAMES, results))
+    print(f"\n5. The field found agrees with the one put in to {_error(source, results):.2f} px (rms).")
+    print(f"\nPicture: {out / 'demo.png'}   Results: {out / 'demo.nxs'} (NeXus: any HDF5 viewer opens it)")
+    return 0
+
+
+def reductions(source: Cbed) -> Sequence[UDF]:
+    """Return the UDFs of the demo, in the order of `NAMES`."""
+    from framefold.udfs.com import CoMUDF  # noqa: PLC0415
+    from framefold.udfs.stddev import StdDevUDF  # noqa: PLC0415
+    from framefold.udfs.sum import SumUDF  # noqa: PLC0415
+    from framefold.udfs.virtual_detector import VirtualDetectorUDF  # noqa: PLC0415
+
+    truth, r = source.truth, source.radius
+    cy, cx = (float(v) for v in truth.zero)
+    gap = float(np.hypot(*truth.a))
+    by, bx = (float(v) for v in truth.zero + truth.b)
+    outer = min(source.shape.sig) / 2
+    return (
+        SumUDF(),
+        StdDevUDF(),
+        # half-way to the next disks: only the direct beam, wherever it is deflected to
+        CoMUDF(cy=cy, cx=cx, r=gap / 2, regression=0),
+        VirtualDetectorUDF("ring", cy=cy, cx=cx, r=outer, ri=gap / 2),
+        VirtualDetectorUDF("disk", cy=by, cx=bx, r=r),
+    )
+
+
+def pictures() -> list[Any]:
+    """Return what is drawn, one list per UDF."""
+    from framefold.udfcore.plotspec import PlotSpec  # noqa: PLC0415
+
+    return [
+        [
+            PlotSpec(
+                "image",
+                ("intensity",),
+                title="Sum of all patterns",
+                scale="log",
+                cmap="inferno",
+                units="counts",
+            )
+        ],
+        [
+            PlotSpec(
+                "image", ("std",), title="Standard deviation", scale="log", cmap="inferno", units="counts"
+            )
+        ],
+        [
+            PlotSpec("hue-phase", ("field_y", "field_x"), title="Deflection (centre of mass)", units="px"),
+            PlotSpec("image", ("divergence",), title="Divergence: charge", symmetric=True, units="px / step"),
+        ],
+        [PlotSpec("image", ("intensity",), title="Virtual annular dark field", cmap="gray", units="counts")],
+        [
+            PlotSpec(
+                "image", ("intensity",), title="Dark field of one reflection", cmap="gray", units="counts"
+            )
+        ],
+    ]
+
+
+def _error(source: Cbed, results: Sequence[UDFResult]) -> float:
+    """Return the rms difference to the deflection that the scan was made with, means removed."""
+    com = results[NAMES.index("com")]
+    found = np.stack([com["field_y"].data, com["field_x"].data], axis=-1).reshape(-1, 2)
+    put_in = source.truth.shift.reshape(-1, 2)
+    difference = (found - found.mean(axis=0)) - (put_in - put_in.mean(axis=0))
+    return float(np.sqrt((difference**2).sum(axis=1).mean()))
+
+
+COMMAND = Command("demo", "a synthetic scan, five reductions, a picture, in half a minute", _arguments, _run)
