@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import threading
 import time
 import warnings
 from collections.abc import Sequence
@@ -16,10 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError, did_you_mean
+from framefold.io.counter import ReadCounter
 from framefold.io.format import Format
 from framefold.io.hdf5_frames import ReaderCache
 from framefold.io.hdf5_layouts import Candidate, Segment
 from framefold.io.hdf5_read import open_file
+from framefold.io.output import check_tile, output_for
 from framefold.udfcore.metadata import Axis, Metadata
 from framefold.udfcore.shapes import Shape
 from framefold.udfcore.source import ReadStats
@@ -118,9 +119,7 @@ class EuxfelSource:
         self._dtype = self._candidate.dtype.newbyteorder("=")
         self._valid: npt.NDArray[np.bool_] | None = None if there.all() else np.asarray(there.all(axis=0))
         lost = [(n, int((~t).sum())) for n, t in zip(numbers, there, strict=True) if not t.all()]
-        self._reason = (
-            "" if not lost else "frames are missing: " + ", ".join(f"{k} of module {n}" for n, k in lost)
-        )
+        reason = "" if not lost else "frames are missing: " + ", ".join(f"{k} of module {n}" for n, k in lost)
         names = ("train", "pulse") if len(nav) == 2 else ("frame",)
         self._metadata = Metadata(
             axes=tuple(Axis(n) for n in (*names, "module", "ss", "fs")),
@@ -128,10 +127,9 @@ class EuxfelSource:
         )
         self.train_ids, self.pulse_ids = frames >> 16, frames & 0xFFFF
         self._readers = ReaderCache()
-        self._lock = threading.Lock()
-        self._bytes, self._seconds = 0, 0.0
         first = self._modules[0].segments[0]
-        self._path_taken = self._readers.get(first, self._candidate).path
+        self._counter = ReadCounter(self._readers.get(first, self._candidate).path, reason)
+        self._identity = _identity(path, self._options)
         self._depth = _chunk_depth(first)
 
     @property
@@ -157,7 +155,7 @@ class EuxfelSource:
     @property
     def identity(self) -> str:
         """Directory, files with size and modification time, and options."""
-        return _identity(self._path, self._options)
+        return self._identity
 
     @property
     def is_view(self) -> bool:
@@ -171,26 +169,18 @@ class EuxfelSource:
 
     def read(self, tile: TileSlice, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Return the raw values of `tile`; see `Source.read`."""
-        if not 0 <= tile.start <= tile.stop <= self._shape.nav.size:
-            raise DataError(
-                f"{self._path} has {self._shape.nav.size} frames, asked for {tile.start}:{tile.stop}"
-            )
-        if out is None:
-            out = np.empty(tile.shape, self._dtype)
-        elif out.shape != tile.shape or out.dtype != self._dtype:
-            raise DataError(f"out must be {tile.shape} {self._dtype}; got {out.shape} {out.dtype}")
+        check_tile(tile, self._shape.nav.size, tuple(self._shape.sig), self._path)
+        out = output_for(tile, self._dtype, out, self._path)
         began = time.perf_counter()
         which, rows, columns = tile.sig
         for i, module in enumerate(self._modules[which]):
             self._read_module(module, tile.start, tile.stop, (*self._plane, rows, columns), out[:, i])
-        with self._lock:
-            self._bytes += out.nbytes
-            self._seconds += time.perf_counter() - began
+        self._counter.add(out.nbytes, time.perf_counter() - began)
         return out
 
     def stats(self) -> ReadStats:
         """Return what was read so far in this process, and by which path."""
-        return ReadStats(self._bytes, self._seconds, self._path_taken, self._reason)
+        return self._counter.stats()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self._path, self._options, self.identity)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
-from framefold.io.hdf5_read import boxes
+from framefold.io.rectangles import rectangles
 from framefold.io.save import move_into_place, remove, temporary_name
 from framefold.udfcore.shapes import Shape
 
@@ -81,9 +81,9 @@ class FileSink:
                 raise DataError(f"{self._target} is closed")
             done = 0
             try:
-                for origin, extent in boxes(start, start + n, tuple(self._shape.nav)):
+                for where in rectangles(start, start + n, tuple(self._shape.nav)):
+                    extent = [s.stop - s.start for s in where]
                     count = math.prod(extent)
-                    where = tuple(slice(o, o + e) for o, e in zip(origin, extent, strict=True))
                     self._store.put(where, frames[done : done + count].reshape((*extent, *sig)))
                     done += count
             except (OSError, RuntimeError) as exc:

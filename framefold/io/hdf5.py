@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
+from framefold.io.counter import ReadCounter
 from framefold.io.format import Format
 from framefold.io.hdf5_frames import ReaderCache, locate_frames, natural_chunks, override_axes
 from framefold.io.hdf5_layouts import Candidate, choose, find_candidates
 from framefold.io.hdf5_mapped import MappedReader
 from framefold.io.hdf5_read import open_file
+from framefold.io.identity import file_identity
+from framefold.io.output import check_tile, output_for
 from framefold.udfcore.metadata import Metadata
 from framefold.udfcore.shapes import Shape
 from framefold.udfcore.source import ReadStats
@@ -132,15 +134,14 @@ class Hdf5Source:
                     f"{path}: {candidate.key} has the shape {candidate.shape}, which holds no frame"
                 )
             self._dtype = candidate.dtype.newbyteorder("=")
-            self._segments, self._valid, self._notes = locate_frames(file, path, candidate, allow_missing)
+            self._segments, self._valid, notes = locate_frames(file, path, candidate, allow_missing)
         self._starts = np.cumsum([0, *(s.frames for s in self._segments)])
         self._readers = ReaderCache(direct)
-        self._lock = threading.Lock()
-        self._bytes, self._seconds = 0, 0.0
         first = next(s for s in self._segments if s.present)
         reader = self._readers.get(first, candidate)
         self._natural = natural_chunks(first, candidate, reader)
-        self._read_path, self._reason = reader.path, "; ".join(filter(None, [reader.reason, *self._notes]))
+        self._counter = ReadCounter(reader.path, "; ".join(filter(None, [reader.reason, *notes])))
+        self._identity = file_identity(path, "hdf5", key=candidate.key, **self._options)
         self._view = len(self._segments) == 1 and isinstance(reader, MappedReader) and reader.native
 
     @property
@@ -166,7 +167,7 @@ class Hdf5Source:
     @property
     def identity(self) -> str:
         """Path, size, modification time, dataset and options."""
-        return _identity(self._path, self.candidate.key, tuple(self._options.items()))
+        return self._identity
 
     @property
     def is_view(self) -> bool:
@@ -186,25 +187,16 @@ class Hdf5Source:
 
     def read(self, tile: TileSlice, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Return the raw values of `tile`; see `Source.read`."""
-        frames = int(self._starts[-1])
-        if not 0 <= tile.start <= tile.stop <= frames:
-            raise DataError(f"{self._path} has {frames} frames, asked for {tile.start}:{tile.stop}")
-        if any(not 0 <= s.start <= s.stop <= n for s, n in zip(tile.sig, self._shape.sig, strict=True)):
-            raise DataError(f"{self._path}: the signal part {tile.sig} leaves {tuple(self._shape.sig)}")
+        check_tile(tile, int(self._starts[-1]), tuple(self._shape.sig), self._path)
         began = time.perf_counter()
         if self._view:
             reader = self._readers.get(self._segments[0], self.candidate)
             assert isinstance(reader, MappedReader)  # what is_view means
             first = self._segments[0].first
             view = reader.view(first + tile.start, first + tile.stop, tile.sig)
-            self._count(view.nbytes, 0.0)
+            self._counter.add(view.nbytes)
             return view
-        if out is None:
-            out = np.empty(tile.shape, self._dtype)
-        elif out.shape != tile.shape or out.dtype != self._dtype or not out.flags.c_contiguous:
-            raise DataError(
-                f"out must be C-contiguous, {tile.shape} {self._dtype}; got {out.shape} {out.dtype}"
-            )
+        out = output_for(tile, self._dtype, out, self._path)
         index = max(0, int(np.searchsorted(self._starts, tile.start, side="right")) - 1)
         at = tile.start
         while at < tile.stop:
@@ -217,7 +209,7 @@ class Hdf5Source:
                 at + offset, stop + offset, tile.sig, out[at - tile.start : stop - tile.start]
             )
             at, index = stop, index + 1
-        self._count(out.nbytes, time.perf_counter() - began)
+        self._counter.add(out.nbytes, time.perf_counter() - began)
         return out
 
     @property
@@ -227,18 +219,13 @@ class Hdf5Source:
 
     def stats(self) -> ReadStats:
         """Return what was read so far in this process, and by which path."""
-        return ReadStats(self._bytes, self._seconds, self._read_path, self._reason)
+        return self._counter.stats()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self._path, self.candidate.key, tuple(self._options.items()), self.identity)
 
     def __repr__(self) -> str:
         return f"<Hdf5Source {self._path} {self.candidate}>"
-
-    def _count(self, nbytes: int, seconds: float) -> None:
-        with self._lock:
-            self._bytes += nbytes
-            self._seconds += seconds
 
 
 @functools.lru_cache(maxsize=8)
@@ -248,11 +235,6 @@ def _reopen(path: str, key: str, options: tuple[tuple[str, Any], ...], identity:
     if source.identity != identity:
         raise DataError(f"{path} is not the file that was loaded: {identity} became {source.identity}")
     return source
-
-
-def _identity(path: str, key: str, options: tuple[tuple[str, Any], ...]) -> str:
-    status = os.stat(path)
-    return f"hdf5:{os.path.abspath(path)}:{status.st_size}:{status.st_mtime_ns}:{key}:{options}"
 
 
 def sniff(path: str, head: bytes) -> str | None:

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from framefold.errors import DataError
 from framefold.io.hdf5_filters import Decoder, find_decoder
-from framefold.io.hdf5_read import H5Reader, boxes, describe_filters, filters_of, open_file
+from framefold.io.hdf5_read import H5Reader, describe_filters, filters_of, open_file
+from framefold.io.rectangles import rectangles
 
 
 @dataclass(frozen=True)
@@ -142,17 +143,14 @@ class DirectReader:
     def read(self, start: int, stop: int, sig: tuple[slice, ...], out: npt.NDArray[Any]) -> None:
         """Fill `out` with the frames; see `FrameReader`."""
         done = 0
-        sig_range = [(s.start, s.stop) for s in sig]
-        sig_shape = [b - a for a, b in sig_range]
-        for origin, extent in boxes(start, stop, self._shape[: self._nav_dims]):
-            n = math.prod(extent)
-            part = out[done : done + n].reshape((*extent, *sig_shape))
-            ranges = [(o, o + e) for o, e in zip(origin, extent, strict=True)] + sig_range
+        for where in rectangles(start, stop, self._shape[: self._nav_dims]):
+            box = (*where, *sig)
+            n = math.prod(s.stop - s.start for s in where)
+            part = out[done : done + n].reshape([s.stop - s.start for s in box])
             # per axis: (chunk number, part of the chunk, part of the box)
-            axes = [_overlaps(a, b, c) for (a, b), c in zip(ranges, self._chunks, strict=True)]
+            axes = [_overlaps(s.start, s.stop, c) for s, c in zip(box, self._chunks, strict=True)]
             for combination in itertools.product(*axes):
-                where = tuple(c[0] for c in combination)
-                chunk = self._chunk(where)
+                chunk = self._chunk(tuple(c[0] for c in combination))
                 target = part[tuple(c[2] for c in combination)]
                 if chunk is None:
                     target[...] = self._fill
@@ -199,12 +197,14 @@ class DirectReader:
         with self._lock:
             if self._fallback is None:
                 self._fallback = H5Reader(self.file, self.key, len(self._chunks))
-        corner = tuple(w * c for w, c in zip(where, self._chunks, strict=True))
-        extent = tuple(min(c, n - o) for c, n, o in zip(self._chunks, self._shape, corner, strict=True))
+        box = tuple(
+            slice(w * c, min((w + 1) * c, n))
+            for w, c, n in zip(where, self._chunks, self._shape, strict=True)
+        )
         pixels = np.zeros(self._chunks, self._stored_dtype.newbyteorder("="))
-        inside = np.empty(extent, pixels.dtype)
-        self._fallback._read_box(corner, extent, inside)
-        pixels[tuple(slice(0, e) for e in extent)] = inside
+        inside = np.empty([s.stop - s.start for s in box], pixels.dtype)
+        self._fallback.read_box(box, inside)
+        pixels[tuple(slice(0, n) for n in inside.shape)] = inside
         return pixels
 
     def _corrupt(self, where: tuple[int, ...], cause: str) -> DataError:

@@ -17,6 +17,7 @@ from framefold.io.hdf5_layouts import Candidate, Segment
 from framefold.io.hdf5_mapped import MappedReader
 from framefold.io.hdf5_read import FrameReader, H5Reader, missing_filter, open_file
 from framefold.io.hdf5_virtual import require_present, resolve
+from framefold.io.rectangles import flat_depth
 from framefold.udfcore.metadata import Metadata
 
 OPEN_READERS = 64  # a series of a thousand data files must not exhaust file descriptors
@@ -134,9 +135,7 @@ def natural_chunks(segment: Segment, candidate: Candidate, reader: FrameReader) 
         chunks = tuple(chunks[a] for a in candidate.transpose)
         stored = tuple(stored[a] for a in candidate.transpose)
     n = len(stored) - len(sig)
-    # the fewest consecutive frames that hold whole chunks only
-    depth = next((chunks[i] * math.prod(stored[i + 1 : n]) for i in range(n) if chunks[i] > 1), 1)
-    return (min(depth, math.prod(stored[:n])), *(min(c, s) for c, s in zip(chunks[n:], sig, strict=True)))
+    return (flat_depth(chunks[:n], stored[:n]), *(min(c, s) for c, s in zip(chunks[n:], sig, strict=True)))
 
 
 def open_reader(

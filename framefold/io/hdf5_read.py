@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import h5py
@@ -13,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
+from framefold.io.rectangles import rectangles
 
 # HDF5 decodes a chunk again for every read that does not find it in its cache; the default of
 # 1 MiB is smaller than one chunk of a modern detector
 CHUNK_CACHE_BYTES = 32 * 1024**2
-
-Box = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class FrameReader(Protocol):
@@ -30,34 +28,6 @@ class FrameReader(Protocol):
     def read(self, start: int, stop: int, sig: tuple[slice, ...], out: npt.NDArray[Any]) -> None:
         """Fill `out`, C-contiguous, shape ``(stop - start, *sig part)``."""
         ...
-
-
-def boxes(start: int, stop: int, shape: Sequence[int]) -> Iterator[Box]:
-    """Yield the fewest (origin, extent) boxes of `shape` that cover the flat range in C order.
-
-    >>> list(boxes(3, 9, (3, 4)))
-    [((0, 3), (1, 1)), ((1, 0), (1, 4)), ((2, 0), (1, 1))]
-    """
-    if stop <= start:
-        return
-    if len(shape) <= 1:
-        yield (((start,), (stop - start,)) if shape else ((), ()))
-        return
-    inner = math.prod(shape[1:])
-    (row0, col0), (row1, col1) = divmod(start, inner), divmod(stop, inner)
-    if row0 == row1:
-        for origin, extent in boxes(col0, col1, shape[1:]):
-            yield (row0, *origin), (1, *extent)
-        return
-    if col0:
-        for origin, extent in boxes(col0, inner, shape[1:]):
-            yield (row0, *origin), (1, *extent)
-        row0 += 1
-    if row1 > row0:
-        yield (row0, *(0 for _ in shape[1:])), (row1 - row0, *shape[1:])
-    if col1:
-        for origin, extent in boxes(0, col1, shape[1:]):
-            yield (row1, *origin), (1, *extent)
 
 
 def open_file(path: str) -> h5py.File:
@@ -108,45 +78,43 @@ class H5Reader:
     def read(self, start: int, stop: int, sig: tuple[slice, ...], out: npt.NDArray[Any]) -> None:
         """Fill `out` with the frames; see `FrameReader`."""
         done = 0
-        for origin, extent in boxes(start, stop, self._nav):
-            n = math.prod(extent)
-            full_origin = (*origin, *(s.start for s in sig))
-            full_extent = (*extent, *(s.stop - s.start for s in sig))
-            part = out[done : done + n].reshape(full_extent)
+        for where in rectangles(start, stop, self._nav):
+            n = math.prod(s.stop - s.start for s in where)
+            box = (*where, *sig)
             try:
-                self._read_box(full_origin, full_extent, part)
+                self.read_box(box, out[done : done + n].reshape([s.stop - s.start for s in box]))
             except (OSError, RuntimeError) as exc:
                 raise self._blame(start + done, start + done + n, sig, exc) from exc
             done += n
 
-    def _read_box(self, origin: tuple[int, ...], extent: tuple[int, ...], out: npt.NDArray[Any]) -> None:
+    def read_box(self, box: tuple[slice, ...], out: npt.NDArray[Any]) -> None:
+        """Fill `out` with a box of the dataset in the order nav, sig."""
         if self._in_order:
-            self._hyperslab(origin, extent, out)
+            self._hyperslab(box, out)
             return
         back = np.argsort(self._order)
-        stored = tuple(extent[a] for a in back)
-        block = np.empty(stored, out.dtype)
-        self._hyperslab(tuple(origin[a] for a in back), stored, block)
+        stored = tuple(box[a] for a in back)
+        block = np.empty([s.stop - s.start for s in stored], out.dtype)
+        self._hyperslab(stored, block)
         out[...] = block.transpose(self._order)
 
-    def _hyperslab(self, origin: tuple[int, ...], extent: tuple[int, ...], out: npt.NDArray[Any]) -> None:
+    def _hyperslab(self, box: tuple[slice, ...], out: npt.NDArray[Any]) -> None:
+        extent = tuple(s.stop - s.start for s in box)
         file_space = self._dataset.id.get_space()
-        if extent:
-            file_space.select_hyperslab(origin, extent)
-        memory = h5py.h5s.create_simple(extent) if extent else h5py.h5s.create(h5py.h5s.SCALAR)
+        if box:
+            file_space.select_hyperslab(tuple(s.start for s in box), extent)
+        memory = h5py.h5s.create_simple(extent) if box else h5py.h5s.create(h5py.h5s.SCALAR)
         self._dataset.id.read(memory, file_space, out)
 
     def _blame(self, start: int, stop: int, sig: tuple[slice, ...], exc: Exception) -> DataError:
         """Return the error for the first frame of the range that cannot be read on its own."""
         frame = start
-        one = np.empty((1, *(s.stop - s.start for s in sig)), self._dataset.dtype.newbyteorder("="))
         for frame in range(start, stop):
-            (origin, extent), *_ = boxes(frame, frame + 1, self._nav)
+            (where,) = rectangles(frame, frame + 1, self._nav)
+            box = (*where, *sig)
             try:
-                self._read_box(
-                    (*origin, *(s.start for s in sig)),
-                    (*extent, *one.shape[1:]),
-                    one.reshape(*extent, *one.shape[1:]),
+                self.read_box(
+                    box, np.empty([s.stop - s.start for s in box], self._dataset.dtype.newbyteorder("="))
                 )
             except (OSError, RuntimeError):
                 break

@@ -13,6 +13,7 @@ import pytest
 from framefold.errors import DataError
 from framefold.io import hdf5_filters
 from framefold.io.hdf5 import Hdf5Source, open_hdf5
+from framefold.testing.check_source import check_source
 from framefold.udfcore.tile import TileSlice, full_sig
 
 hdf5plugin = pytest.importorskip("hdf5plugin")
@@ -42,6 +43,8 @@ def require_equal(path, expect_path: str, reason: str = "") -> Hdf5Source:
             assert np.array_equal(got, flat[tile.start : tile.stop])
     part = (slice(3, 17), slice(5, 6))
     assert np.array_equal(fast.read(TileSlice(1, n, part)), flat[(slice(1, n), *part)])
+    check_source(fast, truth, reads=8)
+    check_source(slow, truth, reads=8)
     assert fast.stats().path == expect_path
     assert reason in fast.stats().reason
     assert (fast.stats().reason == "") == (reason == "")
@@ -58,7 +61,8 @@ def test_rule_1_plain_numbers(tmp_path, dtype) -> None:
 
 def test_rule_1_violated_by_complex_and_bool(tmp_path) -> None:
     for dtype in ("c8", "?"):
-        require_equal(write(tmp_path / "a.h5", dtype=dtype, compression="gzip"), "h5py", "not plain integers")
+        path = write(tmp_path / f"{dtype.strip('?') or 'bool'}.h5", dtype=dtype, compression="gzip")
+        require_equal(path, "h5py", "not plain integers")
 
 
 def test_rule_1_violated_by_enum_and_odd_precision(tmp_path) -> None:
@@ -66,13 +70,13 @@ def test_rule_1_violated_by_enum_and_odd_precision(tmp_path) -> None:
         kind = h5py.enum_dtype({"no": 0, "yes": 1}, basetype="u1")
         file.create_dataset("d", data=(COUNTS > 2).astype("u1"), dtype=kind, chunks=(1, 24, 20))
     require_equal(tmp_path / "a.h5", "h5py", "layout that numpy does not know")
-    with h5py.File(tmp_path / "a.h5", "w") as file:
+    with h5py.File(tmp_path / "b.h5", "w") as file:
         twelve_bits = h5py.h5t.STD_U16LE.copy()
         twelve_bits.set_precision(12)
         file.create_dataset(
             "d", data=COUNTS.astype("u2"), dtype=h5py.Datatype(twelve_bits), chunks=(1, 24, 20)
         )
-    require_equal(tmp_path / "a.h5", "h5py", "layout that numpy does not know")
+    require_equal(tmp_path / "b.h5", "h5py", "layout that numpy does not know")
 
 
 @pytest.mark.parametrize(

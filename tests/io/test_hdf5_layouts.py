@@ -9,6 +9,7 @@ import pytest
 from framefold.errors import DataError
 from framefold.io import hdf5_layouts
 from framefold.io.hdf5 import open_hdf5
+from framefold.testing.check_source import check_source
 from framefold.udfcore.metadata import Axis
 from framefold.udfcore.tile import TileSlice, full_sig
 
@@ -71,9 +72,7 @@ def test_real_files(data_dir, name) -> None:
     with h5py.File(data_dir / name) as file:
         stored = file[key][()]
     truth = np.moveaxis(stored, -1, 0) if name.startswith("fei") else stored
-    sig = shape[nav_dims:]
-    got = source.read(TileSlice(0, source.shape.nav.size, full_sig(sig)))
-    assert np.array_equal(got, truth.reshape(-1, *sig))
+    check_source(source, truth)
 
 
 def test_real_cxi_takes_h5py_and_states_its_geometry(data_dir) -> None:

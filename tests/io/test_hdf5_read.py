@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from framefold.errors import DataError
 from framefold.io.hdf5 import FORMAT, from_h5py, open_hdf5
-from framefold.io.hdf5_read import boxes
 from framefold.udfcore.source import Source
 from framefold.udfcore.tile import TileSlice, full_sig
-
-
-@given(st.lists(st.integers(1, 4), max_size=4), st.data())
-def test_boxes_cover_the_range_in_order(shape: list[int], data: st.DataObject) -> None:
-    n = math.prod(shape)
-    start = data.draw(st.integers(0, n))
-    stop = data.draw(st.integers(start, n))
-    index = np.arange(n).reshape(shape)
-    got = [
-        index[tuple(slice(o, o + e) for o, e in zip(origin, extent, strict=True))].reshape(-1)
-        for origin, extent in boxes(start, stop, shape)
-    ]
-    flat = np.concatenate(got) if got else np.empty(0, int)
-    assert flat.tolist() == list(range(start, stop))
-    # first and last partial row per axis, and the full rows between
-    assert len(got) <= max(1, 2 * len(shape) - 1)
 
 
 @pytest.mark.parametrize(
@@ -124,9 +103,9 @@ def test_requests_that_do_not_fit_are_refused(tmp_path) -> None:
         file.create_dataset("d", data=np.zeros((4, 3, 3), "u1"), chunks=(1, 3, 3))
         file.create_dataset("empty", shape=(0, 3, 3), dtype="u1")
     source = open_hdf5(tmp_path / "a.h5", "d")
-    with pytest.raises(DataError, match="has 4 frames, asked for 2:5"):
+    with pytest.raises(DataError, match=r"has frames 0..3, asked for 2..4"):
         source.read(TileSlice(2, 5, full_sig((3, 3))))
-    with pytest.raises(DataError, match=r"leaves \(3, 3\)"):
+    with pytest.raises(DataError, match=r"has frames of shape \(3, 3\), asked for the part"):
         source.read(TileSlice(0, 1, (slice(0, 4), slice(0, 3))))
     with pytest.raises(DataError, match="out must be C-contiguous"):
         source.read(TileSlice(0, 2, full_sig((3, 3))), np.empty((2, 3, 3), "u2"))
