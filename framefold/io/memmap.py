@@ -153,19 +153,25 @@ class MemmapSource:
     def __repr__(self) -> str:
         return f"<MemmapSource {self.path} {self.shape} {self.dtype}>"
 
-    def _frames(self, tile: TileSlice) -> npt.NDArray[Any]:
-        """Return a view of the mapped file, in the byte order of the file."""
+    def mapped(self, tile: TileSlice) -> npt.NDArray[np.uint8]:
+        """Return all bytes of the file, of which those of the frames of `tile` may be read."""
         lay = self.layout
-        check_tile(tile, lay.present, lay.sig_shape, lay.path)
         mapped = self._map.get()
         if tile.stop > tile.start:
             end = lay.offset + (tile.stop - 1) * lay.stride + lay.frame_bytes
             mapped.require(end, f"frame {tile.stop - 1}")
+        return mapped.bytes
+
+    def _frames(self, tile: TileSlice) -> npt.NDArray[Any]:
+        """Return a view of the mapped file, in the byte order of the file."""
+        lay = self.layout
+        check_tile(tile, lay.present, lay.sig_shape, lay.path)
+        data = self.mapped(tile)
         strides = (lay.stride, *_c_strides(lay.sig_shape, lay.dtype.itemsize))
         n, first = tile.stop - tile.start, lay.offset + tile.start * lay.stride
         if n == 0:
             return np.empty(tile.shape, lay.dtype)
-        frames = np.ndarray((n, *lay.sig_shape), lay.dtype, mapped.bytes, first, strides)
+        frames = np.ndarray((n, *lay.sig_shape), lay.dtype, data, first, strides)
         if lay.flip_rows:
             frames = frames[:, ::-1]
         return frames[(slice(None), *tile.sig)]
@@ -176,7 +182,14 @@ def _c_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 
 
 def frames_present(
-    path: str, offset: int, stride: int, frame_bytes: int, declared: int | None, *, strict: bool
+    path: str,
+    offset: int,
+    stride: int,
+    frame_bytes: int,
+    declared: int | None,
+    *,
+    strict: bool,
+    footer: int = 0,
 ) -> tuple[int, int]:
     """Return how many frames a file should have and how many it has.
 
@@ -190,6 +203,8 @@ def frames_present(
         Number that the header states; None: as many as there are, one more if the last is cut.
     strict
         A truncated file is an error instead of a warning.
+    footer
+        Bytes behind the pixels of a frame that belong to it.
 
     Raises
     ------
@@ -202,8 +217,8 @@ def frames_present(
     rest = size - offset
     present = 0 if rest < frame_bytes else (rest - frame_bytes) // stride + 1
     if declared is None:
-        # a cut frame counts as one that is missing; a few bytes of padding behind the last frame do not
-        declared = present + (1 if rest - present * stride > stride - frame_bytes else 0)
+        # a cut frame counts as one that is missing
+        declared = present + (1 if rest - (present - 1) * stride - frame_bytes > footer else 0)
     if present == 0:
         raise DataError(
             f"{path} has {size} bytes: no whole frame of {frame_bytes} bytes "

@@ -87,7 +87,7 @@ def open_raw(
     if size < pixels + frame_header or (nav_shape is None and size % stride):
         raise DataError(_misfit(path, size, sig, kind, stride, nav_shape))
     first = offset + frame_header
-    frames, present = frames_present(path, first, stride, pixels, None, strict=strict)
+    frames, present = frames_present(path, first, stride, pixels, None, strict=strict, footer=frame_footer)
     return MemmapSource(FrameLayout(path, (frames,), sig, kind, first, stride, present), Metadata(), identity)
 
 
