@@ -35,8 +35,8 @@ def add_frame_moments(
 ) -> None:
     """Merge the pixels of each frame of `tile`, ``(depth, *part)``, into count, mean and M2.
 
-    M2 is the sum of squared deviations. In double precision, in two passes over the row (it is in cache), merged pairwise as in
-    `framefold.kernels.stddev`. All outputs have shape ``(depth,)``.
+    M2 is the sum of squared deviations. In double precision, in two passes over the row (it is in cache),
+    merged pairwise as in `framefold.kernels.stddev`. All outputs have shape ``(depth,)``.
     """
     if tile.dtype.kind not in "buif":
         raise DataError(f"moments of frames need bool, integer or float data, not {tile.dtype}")

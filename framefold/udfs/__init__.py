@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from framefold.udfs.crystallinity import CrystallinityUDF
     from framefold.udfs.dpc import DPCUDF
     from framefold.udfs.fem import FEMUDF
+    from framefold.udfs.frame_stats import FrameStatsUDF
+    from framefold.udfs.grouped_sum import GroupedSumUDF
+    from framefold.udfs.histogram import HistogramUDF
     from framefold.udfs.logsum import LogSumUDF
     from framefold.udfs.mean import MeanUDF
     from framefold.udfs.minmax import MaxUDF, MinUDF
     from framefold.udfs.monitor import MonitorUDF
+    from framefold.udfs.percentile import PercentileUDF
     from framefold.udfs.pick import PickUDF
     from framefold.udfs.radial_profile import RadialProfileUDF
     from framefold.udfs.record import RecordUDF
@@ -32,11 +36,15 @@ _MODULES = {
     "CrystallinityUDF": "crystallinity",
     "DPCUDF": "dpc",
     "FEMUDF": "fem",
+    "FrameStatsUDF": "frame_stats",
+    "GroupedSumUDF": "grouped_sum",
+    "HistogramUDF": "histogram",
     "LogSumUDF": "logsum",
     "MaxUDF": "minmax",
     "MeanUDF": "mean",
     "MinUDF": "minmax",
     "MonitorUDF": "monitor",
+    "PercentileUDF": "percentile",
     "PickUDF": "pick",
     "RadialProfileUDF": "radial_profile",
     "RecordUDF": "record",
@@ -48,9 +56,9 @@ _MODULES = {
 }
 
 __all__ = [
-    "ApplyMasksUDF", "AutoUDF", "CoMUDF", "CrystallinityUDF", "DPCUDF", "FEMUDF", "LogSumUDF", "MaxUDF", "MeanUDF",
-    "MinUDF", "MonitorUDF", "PickUDF", "RadialProfileUDF", "RecordUDF", "SpectralPeaksUDF", "StdDevUDF", "SumSigUDF",
-    "SumUDF", "VirtualDetectorUDF",
+    "ApplyMasksUDF", "AutoUDF", "CoMUDF", "CrystallinityUDF", "DPCUDF", "FEMUDF", "FrameStatsUDF", "GroupedSumUDF",
+    "HistogramUDF", "LogSumUDF", "MaxUDF", "MeanUDF", "MinUDF", "MonitorUDF", "PercentileUDF", "PickUDF",
+    "RadialProfileUDF", "RecordUDF", "SpectralPeaksUDF", "StdDevUDF", "SumSigUDF", "SumUDF", "VirtualDetectorUDF",
 ]  # fmt: skip
 
 
