@@ -56,9 +56,10 @@ _MODULES = {
 }
 
 __all__ = [
-    "ApplyMasksUDF", "AutoUDF", "CoMUDF", "CrystallinityUDF", "DPCUDF", "FEMUDF", "FrameStatsUDF", "GroupedSumUDF",
-    "HistogramUDF", "LogSumUDF", "MaxUDF", "MeanUDF", "MinUDF", "MonitorUDF", "PercentileUDF", "PickUDF",
-    "RadialProfileUDF", "RecordUDF", "SpectralPeaksUDF", "StdDevUDF", "SumSigUDF", "SumUDF", "VirtualDetectorUDF",
+    "ApplyMasksUDF", "AutoUDF", "CoMUDF", "CrystallinityUDF", "DPCUDF", "FEMUDF", "FrameStatsUDF",
+    "GroupedSumUDF", "HistogramUDF", "LogSumUDF", "MaxUDF", "MeanUDF", "MinUDF", "MonitorUDF",
+    "PercentileUDF", "PickUDF", "RadialProfileUDF", "RecordUDF", "SpectralPeaksUDF", "StdDevUDF",
+    "SumSigUDF", "SumUDF", "VirtualDetectorUDF",
 ]  # fmt: skip
 
 

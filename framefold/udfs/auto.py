@@ -144,6 +144,8 @@ class AutoUDF(UDF):
     def _kernel(self) -> str | None:
         """Return the name of the kernel that does what the function does, or None."""
         name = known_reduction(self.params.f)
+        if self.meta is None:  # asked before any run
+            return name
         dtype = self.meta.dataset_dtype
         if self.meta.input_dtype.kind == "c" or dtype.kind == "c":
             return name if name not in _REAL_ONLY else None

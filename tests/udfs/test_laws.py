@@ -31,14 +31,14 @@ from framefold.udfs import (
     ],
     ids=repr,
 )  # fmt: skip
-def test_exact_in_any_dtype(udf):
-    check_udf(udf, n=12, rtol=1e-6)
+def test_any_cut(udf):
+    check_udf(udf, dtype="uint16", n=10, rtol=1e-6)
 
 
 @pytest.mark.parametrize("udf", [StdDevUDF(), AutoUDF(np.std)], ids=repr)
 def test_variance(udf):
     # where a variance is 0, rounding decides: relative to the largest value of the result
-    check_udf(udf, n=12, rtol=1e-6)
+    check_udf(udf, dtype="uint16", n=10, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,17 @@ def test_variance(udf):
     ids=lambda u: type(u).__name__,
 )
 def test_counts(udf):
-    check_udf(udf, n=12)
+    check_udf(udf, dtype="uint16", n=10)
 
 
 def test_groups():
     labels = np.random.default_rng(0).integers(-1, 3, (3, 4))
-    check_udf(GroupedSumUDF(labels, 3), shape=(3, 4, 5, 6), n=12)
+    check_udf(GroupedSumUDF(labels, 3), shape=(3, 4, 5, 6), dtype="uint16", n=10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "udf", [SumUDF(), MaxUDF(), StdDevUDF(), FrameStatsUDF(), AutoUDF(np.mean)], ids=repr
+)
+def test_any_cut_and_dtype(udf):
+    check_udf(udf, n=60, rtol=1e-6)
