@@ -25,26 +25,21 @@ def python_sum(frame):
     return float(frame[0, 0]) + float(frame[-1, -1])
 
 
+def dense_mask(i, sig):
+    return np.random.default_rng(i).random(sig).astype("float32")
+
+
 def udfs_of(job, sig):
     from libertem.udf.masks import ApplyMasksUDF
     from libertem.udf.stddev import StdDevUDF
     from libertem.udf.sum import SumUDF
     from libertem.udf.sumsigudf import SumSigUDF
 
-    rng = np.random.default_rng(0)
-    dense = rng.random((16, *sig)).astype("float32")
     y, x = np.ogrid[: sig[0], : sig[1]]
     disk = (y - sig[0] / 2) ** 2 + (x - sig[1] / 2) ** 2 < (sig[0] / 8) ** 2
 
-    class FrameMax(SumSigUDF):
-        def get_method(self):
-            return self.UDF_METHOD.FRAME
-
-        def process_frame(self, frame):
-            self.results.intensity[:] = frame[0, 0]
-
     def masks(k):
-        return [ApplyMasksUDF(mask_factories=[functools.partial(dense.__getitem__, i) for i in range(k)])]
+        return [ApplyMasksUDF(mask_factories=[functools.partial(dense_mask, i, sig) for i in range(k)])]
 
     return {
         "sum": lambda: [SumUDF()],
@@ -63,7 +58,6 @@ def udfs_of(job, sig):
 
 def main():
     from libertem.api import Context
-    from libertem.common.executor import JobExecutor  # noqa: F401
     from libertem.io.corrections import CorrectionSet
 
     spec = json.loads(sys.stdin.readline())
