@@ -20,7 +20,16 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
 ]
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_signature": False,
+    "remove_config_comments": True,
+}
 exclude_patterns = ["_build", "auto_examples/*.ipynb", "auto_examples/*.py", "auto_examples/*.md5"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -35,6 +44,8 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 # attributes as a list: several are properties too, and those have entries of their own
 napoleon_use_ivar = True
+# short names such as nav and sig belong to several classes: a link to any of them would mislead
+suppress_warnings = ["ref.python"]
 # `name` in docstrings is a name in code, not a link that must resolve
 default_role = "code"
 
@@ -98,7 +109,9 @@ def _write_if_new(path: Path, text: str) -> None:
         path.write_text(text)
 
 
-def _bars_are_bars(_app: object, _what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
+def _bars_are_bars(
+    _app: object, _what: str, _name: str, _obj: object, _opts: object, lines: list[str]
+) -> None:
     """Escape ``|`` outside of literals: in our docstrings it is the absolute value, not a substitution."""
     for i, line in enumerate(lines):
         parts = re.split(r"(``.*?``)", line)
