@@ -66,7 +66,11 @@ class Peer:
     def __init__(self, python, script, executor):
         env = {**os.environ, "PYTHONPATH": str(HERE.parent), "NUMBA_NUM_THREADS": str(os.cpu_count() or 1)}
         self.process = subprocess.Popen(
-            [python, str(HERE / "peers" / script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+            [python, str(HERE / "peers" / script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
         )
         self._send({"executor": executor, "sig": SIG})
         while (line := self.process.stdout.readline()).strip() != "ready":
@@ -178,7 +182,10 @@ def table(seconds, data_bytes, limit, ours="framefold threads"):
 
 
 def per_frame(seconds, frames):
-    rows = ["| job | framefold, us per frame | LiberTEM, us per frame | ratio (goal) | |", "|---|---|---|---|---|"]
+    rows = [
+        "| job | framefold, us per frame | LiberTEM, us per frame | ratio (goal) | |",
+        "|---|---|---|---|---|",
+    ]
     for job, by_peer in seconds.items():
         mine, theirs = by_peer["framefold inline"], by_peer["LiberTEM inline"]
         goal = GOALS[job][0]
@@ -191,7 +198,10 @@ def per_frame(seconds, frames):
 
 
 def first_result(python, script_text, repeat):
-    return [_timed(lambda: subprocess.run([python, "-c", script_text], check=True, capture_output=True)) for _ in range(repeat)]
+    return [
+        _timed(lambda: subprocess.run([python, "-c", script_text], check=True, capture_output=True))
+        for _ in range(repeat)
+    ]
 
 
 FIRST_FRAMEFOLD = """
@@ -211,7 +221,9 @@ ctx.run_udf(ds, SumUDF())["intensity"].data
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--gib", type=float, default=1.0, help="size of the data file")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--jobs", nargs="*", default=[j for j in GOALS if not j.startswith("noop")])
@@ -276,7 +288,9 @@ def measure_pair(peer, plain, other, data, repeat):
     """Return the median ratio other / plain."""
     peer.run(plain, data)
     peer.run(other, data)
-    return statistics.median(1 / (peer.run(plain, data) / peer.run(other, data)) for _ in range(max(5, repeat)))
+    return statistics.median(
+        1 / (peer.run(plain, data) / peer.run(other, data)) for _ in range(max(5, repeat))
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from framefold import errors
 from framefold.context import Context
 from framefold.io.save import load_results
-from framefold.udfcore.provenance import version as _version
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.dataset import Dataset
@@ -19,6 +18,7 @@ from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.pipe import Pipe
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.pre import Apply, Bin, Crop, Flip, Gaussian, Log, Mask, Rot90, Threshold
+from framefold.udfcore.provenance import version as _version
 from framefold.udfcore.results import ResultBuffer, Snapshot, UDFResult
 from framefold.udfcore.shapes import Shape, Slice
 from framefold.udfcore.udf import UDF

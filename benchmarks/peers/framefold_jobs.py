@@ -70,7 +70,11 @@ def main():
         if command["job"] == "quit":
             break
         ds = ctx.load(
-            command["path"], nav_shape=command["nav"], sig_shape=command["sig"], dtype=command["dtype"], format="raw"
+            command["path"],
+            nav_shape=command["nav"],
+            sig_shape=command["sig"],
+            dtype=command["dtype"],
+            format="raw",
         )
         corrections = None
         if command["job"] == "sum_dark_gain":

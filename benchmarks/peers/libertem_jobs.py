@@ -49,7 +49,9 @@ def udfs_of(job, sig):
         "masks_1": lambda: masks(1),
         "masks_4": lambda: masks(4),
         "masks_16": lambda: masks(16),
-        "disk": lambda: [ApplyMasksUDF(mask_factories=[lambda: disk.astype("float32")], use_sparse="scipy.sparse")],
+        "disk": lambda: [
+            ApplyMasksUDF(mask_factories=[lambda: disk.astype("float32")], use_sparse="scipy.sparse")
+        ],
         "fused": lambda: [SumUDF(), SumSigUDF(), StdDevUDF()],
         "noop_1": lambda: [noop(1)],
         "noop_9": lambda: [noop(9)],
@@ -67,7 +69,9 @@ def main():
 
     def load(path, nav, sig, dtype):
         if path not in datasets:
-            datasets[path] = ctx.load("raw", path=path, nav_shape=tuple(nav), sig_shape=tuple(sig), dtype=dtype)
+            datasets[path] = ctx.load(
+                "raw", path=path, nav_shape=tuple(nav), sig_shape=tuple(sig), dtype=dtype
+            )
         return datasets[path]
 
     print("ready", flush=True)

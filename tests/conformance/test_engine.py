@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from framefold.io.memory import ArraySource
 
 from framefold.executor.drive import Run, to_end
 from framefold.executor.inline import InlineExecutor
 from framefold.executor.local import LocalExecutor
+from framefold.io.memory import ArraySource
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.plan import RunOptions
 

@@ -4,12 +4,12 @@ import threading
 
 import numpy as np
 import pytest
-from framefold.io.memory import ArraySource
 
 from framefold.errors import ParameterError, UDFRunCancelled
 from framefold.executor.drive import Run, by_merge, latest, to_end
 from framefold.executor.inline import InlineExecutor
 from framefold.executor.local import LocalExecutor
+from framefold.io.memory import ArraySource
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.events import PartitionDone, RunEnded, RunStarted
 from framefold.udfcore.options import EngineOptions
