@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
+from framefold.kernels.convert import convert
 from framefold.udfcore.backend import NUMPY, for_backend
 from framefold.udfcore.plan import LanePlan, Plan
 
@@ -51,7 +52,7 @@ class Tiles:
             tile = _sub(block, read_part, part)
             if tile.dtype != lane.dtype or (self._contiguous and not tile.flags.c_contiguous):
                 out = self._out(tile.shape, lane.dtype)
-                np.copyto(out, tile, casting="unsafe")
+                convert(tile, out)
                 tile = out
         if lane.backend != NUMPY:
             tile = for_backend(tile, lane.backend)
