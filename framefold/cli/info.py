@@ -13,6 +13,7 @@ import numpy as np
 
 from framefold.cli.command import Command
 from framefold.cli.source_arguments import add_dataset, open_dataset
+from framefold.errors import DataError
 from framefold.udfcore.inspection import size
 
 if TYPE_CHECKING:
@@ -28,9 +29,20 @@ def _run(args: argparse.Namespace) -> int:
     from framefold.context import Context  # noqa: PLC0415
 
     with Context(executor="inline") as ctx:
-        facts = describe(open_dataset(ctx, args))
+        facts = {"format": _format_of(args), **describe(open_dataset(ctx, args))}
     print(json.dumps(facts, indent=2, allow_nan=False) if args.json else "\n".join(_lines(facts)))
     return 0
+
+
+def _format_of(args: argparse.Namespace) -> str:
+    from framefold.io.registry import detect  # noqa: PLC0415
+
+    if args.format:
+        return str(args.format)
+    try:
+        return detect(args.file).name
+    except DataError:  # a raw file, a series of files, an address
+        return ""
 
 
 def describe(ds: Dataset) -> dict[str, Any]:
@@ -41,7 +53,6 @@ def describe(ds: Dataset) -> dict[str, Any]:
     return {
         "name": ds.name,
         "identity": ds.identity,
-        "format": getattr(ds.source, "format", "") or type(ds.source).__module__.rsplit(".", 1)[-1],
         "nav_shape": list(ds.shape.nav),
         "sig_shape": list(ds.shape.sig),
         "dtype": str(ds.dtype),
@@ -64,7 +75,7 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
     shape = f"({', '.join(map(str, facts['nav_shape']))} | {', '.join(map(str, facts['sig_shape']))})"
     rows = [
         ("file", facts["name"]),
-        ("format", facts["format"]),
+        *([("format", facts["format"])] if facts["format"] else []),
         ("shape", f"{shape}  scan | frame"),
         ("dtype", facts["dtype"]),
         ("size", size(facts["bytes"])),

@@ -107,7 +107,7 @@ def _corrections(args: argparse.Namespace) -> Corrections | None:
     from framefold.udfcore.corrections import Corrections  # noqa: PLC0415
 
     arrays = {"dark": args.dark, "gain": args.gain, "excluded_pixels": args.excluded}
-    given = {name: load_array(path) for name, path in arrays.items() if path is not None}
+    given: dict[str, Any] = {name: load_array(path) for name, path in arrays.items() if path is not None}
     return Corrections(**given) if given else None
 
 

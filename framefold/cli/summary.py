@@ -13,7 +13,7 @@ from framefold.udfcore.results import ResultBuffer, UDFResult
 def table(names: Sequence[str], results: Sequence[UDFResult]) -> str:
     """Return one row per result: shape, dtype, min, mean and max of the valid, finite values."""
     head = ("udf", "result", "kind", "shape", "dtype", "min", "mean", "max", "valid")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     for name, result in zip(names, results, strict=True):
         rows += [(name, key, *_row(buf)) for key, buf in result.items()]
     widths = [max(len(r[i]) for r in rows) for i in range(len(head))]

@@ -111,6 +111,6 @@ def load_array(path: str) -> npt.NDArray[Any]:
         If it cannot be read.
     """
     try:
-        return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]
+        return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as exc:
         raise FramefoldError(f"cannot read an array from {path}: {exc}") from exc
