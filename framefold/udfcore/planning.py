@@ -24,7 +24,7 @@ from framefold.udfcore.plan import LanePlan, Plan, RunOptions, UDFPlan
 from framefold.udfcore.pre import PreChain, Transform
 from framefold.udfcore.roi import RowMap, row_map
 from framefold.udfcore.shapes import Shape
-from framefold.udfcore.tiling import TilingScheme, cache_target, cut_rows, frame_scheme, tile_scheme
+from framefold.udfcore.tiling import TilingScheme, cache_target, frame_scheme, tile_scheme
 from framefold.udfcore.udf import UDF, UDFMethod
 
 LARGE_BYTES = 16 * 1024**2  # one partial per worker instead of per partition: 2.4x for 16 x 16 MiB
@@ -277,9 +277,7 @@ def _read_parts(dataset: Dataset, wanted: Sequence[TilingScheme | None]) -> tupl
     rows = source.natural_chunks[1] if len(source.natural_chunks) > 1 else 1
     if rows >= sig[0]:
         return whole  # a compressed frame would be decoded once per part
-    if all(len(p) and p[1:] == whole[0][1:] for p in first.parts):
-        return first.parts if rows <= 1 else cut_rows(sig, first.parts[0][0].stop, rows)
-    return whole
+    return first.parts  # multiples of the chunk rows, by `tile_scheme`
 
 
 def _nest(lane: LanePlan, read_parts: tuple[tuple[slice, ...], ...]) -> LanePlan:

@@ -74,7 +74,7 @@ def cases(draw):
         "offset": draw(st.sampled_from([0, 0, 3, -2, 100])),
         "valid": draw(st.one_of(st.none(), st.lists(st.booleans(), min_size=n, max_size=n))),
         "decode": draw(st.booleans()),
-        "chunk": draw(st.integers(1, 3)),
+        "chunk": (draw(st.integers(1, 3)), draw(st.integers(1, sig[0])), sig[1]),
         "frames": draw(st.integers(1, n)),
         "tile": draw(st.one_of(st.none(), st.tuples(st.integers(1, 9), st.integers(1, sig[0])))),
         "threads": draw(st.booleans()),
@@ -93,7 +93,7 @@ def test_any_cut_equals_numpy(array_source, case):
     valid = None if case["valid"] is None else np.array(case["valid"])
     roi = None if case["roi"] is None else np.array(case["roi"]).reshape(nav)
     source = array_source(
-        data, decode=case["decode"], chunk=(case["chunk"] if case["decode"] else 1, *sig), valid=valid
+        data, decode=case["decode"], chunk=case["chunk"] if case["decode"] else (1, *sig), valid=valid
     )
     ds = Dataset(source, sync_offset=case["offset"])
     executor = LocalExecutor(2) if case["threads"] else InlineExecutor()
@@ -271,3 +271,14 @@ def _seen(stream, into):
     for partial in stream:
         into.append(partial)
         yield partial
+
+
+@pytest.mark.parametrize("rows", [1, 13, 64, 100])
+def test_compressed_chunks_that_cut_frames_are_read_in_their_own_rows(dataset, rows):
+    data = np.random.default_rng(0).integers(0, 9, (40, 200, 256)).astype("uint16")
+    ds = dataset(data, decode=True, chunk=(5, rows, 64))
+    udfs = [Tiles()]
+    run = Run(InlineExecutor(), ds, udfs, RunOptions())
+    assert len(run.plan.read_parts) > 1
+    assert all(p[0].start % rows == 0 for p in run.plan.read_parts), "no chunk is decoded twice"
+    np.testing.assert_array_equal(to_end(run).buffers[0]["total"].data, data.sum(axis=0))
