@@ -25,11 +25,16 @@ from framefold.io.rectangles import rectangles
 
 @dataclass(frozen=True)
 class ChunkIndex:
-    """Where the chunks of a dataset lie: arrays in the shape of the chunk grid; offset -1: not allocated."""
+    """Where the chunks lie, one entry per chunk in C order of `grid`; offset -1: not allocated."""
 
+    grid: tuple[int, ...]
     offset: npt.NDArray[np.int64]
     size: npt.NDArray[np.int64]
     mask: npt.NDArray[np.uint32]
+
+    def where(self, number: int) -> tuple[int, ...]:
+        """Return the place of a chunk in the grid."""
+        return tuple(int(i) for i in np.unravel_index(number, self.grid))
 
 
 def plain_type_reason(dataset: h5py.Dataset) -> str:
@@ -93,7 +98,7 @@ def read_index(dataset: h5py.Dataset) -> ChunkIndex:
         offset[where], size[where], mask[where] = info.byte_offset, info.size, info.filter_mask
 
     dataset.id.chunk_iter(store)
-    return ChunkIndex(offset, size, mask)
+    return ChunkIndex(grid, offset.reshape(-1), size.reshape(-1), mask.reshape(-1))
 
 
 class DirectReader:
@@ -129,6 +134,9 @@ class DirectReader:
         self._decoder = decoder
         self._nav_dims = nav_dims
         self._nbytes = math.prod(self._chunks) * self._stored_dtype.itemsize
+        self._frame = self._chunks[nav_dims:]
+        # a chunk is a frame, so that chunks are numbered as frames are
+        self._single = self._frame == self._shape[nav_dims:] and math.prod(self._chunks[:nav_dims]) == 1
         self._largest = int(self._index.size.max(initial=0))
         self._fd = os.open(file, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         self._own = scratch
@@ -142,6 +150,13 @@ class DirectReader:
 
     def read(self, start: int, stop: int, sig: tuple[slice, ...], out: npt.NDArray[Any]) -> None:
         """Fill `out` with the frames; see `FrameReader`."""
+        if self._single and out.shape[1:] == self._frame:
+            # 10 us less per frame than cutting boxes along all axes
+            for number, target in zip(range(start, stop), out, strict=True):
+                if not self._straight(number, target):
+                    pixels = self._chunk(number)
+                    target[...] = self._fill if pixels is None else pixels.reshape(self._frame)
+            return
         done = 0
         for where in rectangles(start, stop, self._shape[: self._nav_dims]):
             box = (*where, *sig)
@@ -150,37 +165,48 @@ class DirectReader:
             # per axis: (chunk number, part of the chunk, part of the box)
             axes = [_overlaps(s.start, s.stop, c) for s, c in zip(box, self._chunks, strict=True)]
             for combination in itertools.product(*axes):
-                chunk = self._chunk(tuple(c[0] for c in combination))
+                number = int(np.ravel_multi_index([c[0] for c in combination], self._index.grid))
+                pixels = self._chunk(number)
                 target = part[tuple(c[2] for c in combination)]
-                if chunk is None:
-                    target[...] = self._fill
-                else:
-                    target[...] = chunk[tuple(c[1] for c in combination)]
+                target[...] = self._fill if pixels is None else pixels[tuple(c[1] for c in combination)]
             done += n
 
-    def _chunk(self, where: tuple[int, ...]) -> npt.NDArray[Any] | None:
+    def _straight(self, number: int, target: npt.NDArray[Any]) -> bool:
+        """Decode a chunk into `target`; False where that is not possible."""
+        into, offset = self._decoder.decode_into, int(self._index.offset[number])
+        if into is None or offset < 0 or self._index.mask[number] or not self._stored_dtype.isnative:
+            return False
+        self._own.holds = None
+        stored = self._stored(number, offset, int(self._index.size[number]))
+        try:
+            into(stored, target)
+        except ValueError as exc:
+            raise self._corrupt(number, str(exc)) from exc
+        return True
+
+    def _chunk(self, number: int) -> npt.NDArray[Any] | None:
         """Return the pixels of a chunk in its full shape, None where it was never written."""
-        own = self._own
-        if getattr(own, "where", None) == (id(self), where):
-            pixels: npt.NDArray[Any] = own.pixels
-            return pixels
-        offset = int(self._index.offset[where])
+        own, me = self._own, (id(self), number)
+        if getattr(own, "holds", None) == me:
+            kept: npt.NDArray[Any] = own.pixels
+            return kept
+        offset = int(self._index.offset[number])
         if offset < 0:
             return None
-        own.where = None
-        if self._index.mask[where]:
-            pixels = self._by_hdf5(where)
+        own.holds = None
+        if self._index.mask[number]:
+            own.pixels = self._by_hdf5(self._index.where(number))
         else:
-            stored = self._stored(where, offset, int(self._index.size[where]))
+            stored = self._stored(number, offset, int(self._index.size[number]))
             try:
                 buffer = self._decoder.decode(stored, self._nbytes)
             except ValueError as exc:
-                raise self._corrupt(where, str(exc)) from exc
-            pixels = np.frombuffer(buffer, self._stored_dtype).reshape(self._chunks)
-        own.pixels, own.where = pixels, (id(self), where)
-        return pixels
+                raise self._corrupt(number, str(exc)) from exc
+            own.pixels = np.frombuffer(buffer, self._stored_dtype).reshape(self._chunks)
+        own.holds = me
+        return own.pixels
 
-    def _stored(self, where: tuple[int, ...], offset: int, size: int) -> memoryview:
+    def _stored(self, number: int, offset: int, size: int) -> memoryview:
         own = self._own
         if len(getattr(own, "buffer", b"")) < size:
             own.buffer = memoryview(bytearray(max(size, self._largest)))
@@ -188,7 +214,7 @@ class DirectReader:
         got = os.preadv(self._fd, [stored], offset)
         if got != size:
             raise self._corrupt(
-                where, f"the file ends {size - got} bytes inside it (truncated after it was opened?)"
+                number, f"the file ends {size - got} bytes inside it (truncated after it was opened?)"
             )
         return stored
 
@@ -207,7 +233,8 @@ class DirectReader:
         pixels[tuple(slice(0, n) for n in inside.shape)] = inside
         return pixels
 
-    def _corrupt(self, where: tuple[int, ...], cause: str) -> DataError:
+    def _corrupt(self, number: int, cause: str) -> DataError:
+        where = self._index.where(number)
         corner = tuple(w * c for w, c in zip(where, self._chunks, strict=True))
         nav = self._nav_dims
         frame = int(np.ravel_multi_index(corner[:nav], self._shape[:nav])) if nav else 0

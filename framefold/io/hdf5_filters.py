@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import importlib.util
 import struct
 import zlib
@@ -15,8 +17,11 @@ import numpy.typing as npt
 
 DEFLATE, SHUFFLE, BLOSC, LZ4, BITSHUFFLE, ZSTD = 1, 2, 32001, 32004, 32008, 32015
 
+_DECTRIS_ALGORITHMS = ("bslz4", "lz4", "bszstd")  # the order of its C enumeration
+
 Filter = tuple[int, tuple[int, ...], str]
 Decode = Callable[[memoryview, int], Any]
+DecodeInto = Callable[[memoryview, npt.NDArray[Any]], None]
 
 
 @dataclass(frozen=True)
@@ -30,10 +35,14 @@ class Decoder:
     decode
         ``(stored bytes, decoded size) -> buffer`` of exactly that size; raises `ValueError` when the
         stored bytes do not give it.
+    decode_into
+        ``(stored bytes, array) -> None``: the same straight into a C-contiguous array of the decoded
+        size; None where the library cannot.
     """
 
     name: str
     decode: Decode
+    decode_into: DecodeInto | None = None
 
 
 def find_decoder(filters: Sequence[Filter], itemsize: int) -> tuple[Decoder | None, str]:
@@ -73,7 +82,7 @@ def _single(code: int, values: tuple[int, ...], itemsize: int) -> tuple[Decoder 
     if code == LZ4:
         if not _installed("dectris.compression"):
             return None, "LZ4 chunks need dectris-compression: pip install 'framefold[formats]'"
-        return Decoder("lz4 by dectris-compression", _dectris("lz4", itemsize)), ""
+        return _dectris("lz4", itemsize), ""
     if code in (ZSTD, BLOSC):
         name = "zstd" if code == ZSTD else "blosc"
         if not _installed("numcodecs"):
@@ -91,7 +100,7 @@ def _bitshuffle(values: tuple[int, ...], itemsize: int) -> tuple[Decoder | None,
         return None, f"bitshuffle with codec {codec}: only 2 (lz4) and 3 (zstd) are known"
     algorithm = "bslz4" if codec == 2 else "bszstd"
     if _installed("dectris.compression"):
-        return Decoder(f"{algorithm} by dectris-compression", _dectris(algorithm, itemsize)), ""
+        return _dectris(algorithm, itemsize), ""
     if codec == 2 and _installed("bitshuffle"):
         return Decoder("bslz4 by bitshuffle", _bitshuffle_library(itemsize)), ""
     return None, f"{algorithm} chunks need dectris-compression: pip install 'framefold[formats]'"
@@ -144,7 +153,7 @@ def _check_header(stored: memoryview, nbytes: int) -> int:
     return int(block)
 
 
-def _dectris(algorithm: str, itemsize: int) -> Decode:
+def _dectris(algorithm: str, itemsize: int) -> Decoder:
     from dectris.compression import decompress
 
     def run(stored: memoryview, nbytes: int) -> Any:
@@ -157,7 +166,40 @@ def _dectris(algorithm: str, itemsize: int) -> Decode:
         _expect(len(pixels), nbytes)
         return pixels
 
-    return run
+    name = f"{algorithm} by dectris-compression"
+    buffer_function = _dectris_c_function()
+    if buffer_function is None:
+        return Decoder(name, run)
+    number = _DECTRIS_ALGORITHMS.index(algorithm)
+
+    def into(stored: memoryview, target: npt.NDArray[Any]) -> None:
+        _check_header(stored, target.nbytes)
+        source = np.frombuffer(stored, np.uint8)
+        # plain integers for addresses: ctypes releases the GIL meanwhile
+        got = buffer_function(
+            number, target.ctypes.data, target.nbytes, source.ctypes.data, source.size, itemsize
+        )
+        if got != target.nbytes:
+            raise ValueError("dectris-compression cannot decode it")
+
+    return Decoder(name, run, into)
+
+
+@functools.cache
+def _dectris_c_function() -> Any:
+    """Return `compression_decompress_buffer` of the library, None where its build hides it.
+
+    Its Python function makes a bytes object, whose copy costs 12 % of the time of a 512 x 512 frame.
+    """
+    import dectris.compression
+
+    try:
+        function = ctypes.CDLL(dectris.compression.__file__).compression_decompress_buffer
+    except (OSError, AttributeError):
+        return None
+    size, address = ctypes.c_size_t, ctypes.c_void_p
+    function.argtypes, function.restype = (ctypes.c_int, address, size, address, size, size), size
+    return function
 
 
 def _bitshuffle_library(itemsize: int) -> Decode:

@@ -339,3 +339,13 @@ def test_pickle_reopens_and_notices_another_file(tmp_path) -> None:
     _reopen.cache_clear()
     with pytest.raises(DataError, match="is not the file that was loaded"):
         pickle.loads(sent)
+
+
+@pytest.mark.parametrize("name", ["bslz4", "lz4", "bszstd"])
+def test_decoding_into_an_array_equals_decoding_to_bytes(tmp_path, monkeypatch, name) -> None:
+    path = write(tmp_path / "a.h5", dtype="u2", **PIPELINES[name])
+    tile = TileSlice(0, 10, full_sig((24, 20)))
+    straight = open_hdf5(path, "d").read(tile)
+    monkeypatch.setattr(hdf5_filters, "_dectris_c_function", lambda: None)
+    by_bytes = open_hdf5(path, "d").read(tile)
+    assert straight.tobytes() == by_bytes.tobytes() == COUNTS.astype("u2").tobytes()
