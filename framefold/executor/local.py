@@ -94,6 +94,7 @@ class _Lanes:
         self._job = job
         self._queue: queue.Queue[Any] = queue.Queue(lanes + 2)
         self._stop = threading.Event()
+        self._complete = False
         self._active = lanes
         self._probe = _GilProbe(job, lanes)
         self._threads = [
@@ -147,11 +148,12 @@ class _Lanes:
                 raise item
             else:
                 yield item
+        self._complete = True
 
     def stop(self) -> None:
         """End all lanes at their next block and wait for them."""
         self._stop.set()
-        if any(t.is_alive() for t in self._threads):
+        if not self._complete:
             self._job.feed.cancelled.set()
         for thread in self._threads:
             thread.join()
