@@ -92,13 +92,36 @@ def sum_runs(
 ) -> None:  # pragma: no cover - compiled
     """Add the sum over the runs of each mask to `out`, shape ``(depth, k)``, in the type of `out`."""
     depth, k = out.shape
-    for f in range(depth):
+    t = out.dtype.type
+    depth4 = depth - depth % 4
+    # Four frames at a time, since short runs wait for memory and not for arithmetic: 2x for a disk of 5 % fill.
+    # Written out here: returning four sums from a function costs what is gained.
+    for f in range(0, depth4, 4):
         base = f * frame_stride
         for j in range(k):
-            total = out.dtype.type(0)
+            s0 = s1 = s2 = s3 = t(0)
             for i in range(ptr[j], ptr[j + 1]):
-                p = base + starts[i]
-                total += _sum(data[p : p + length[i]], total)
+                n = length[i]
+                p0 = base + starts[i]
+                p1 = p0 + frame_stride
+                p2 = p1 + frame_stride
+                p3 = p2 + frame_stride
+                d0, d1, d2, d3 = data[p0 : p0 + n], data[p1 : p1 + n], data[p2 : p2 + n], data[p3 : p3 + n]
+                for q in range(n):
+                    s0 += t(d0[q])
+                    s1 += t(d1[q])
+                    s2 += t(d2[q])
+                    s3 += t(d3[q])
+            out[f, j] += s0
+            out[f + 1, j] += s1
+            out[f + 2, j] += s2
+            out[f + 3, j] += s3
+    for f in range(depth4, depth):
+        for j in range(k):
+            total = t(0)
+            for i in range(ptr[j], ptr[j + 1]):
+                p = f * frame_stride + starts[i]
+                total += _sum(data[p : p + length[i]], t(0))
             out[f, j] += total
 
 
@@ -108,13 +131,43 @@ def dot_runs(
 ) -> None:  # pragma: no cover - compiled
     """As `sum_runs` with weights; products in the type of `weights`, sums over runs in the type of `out`."""
     depth, k = out.shape
-    for f in range(depth):
+    t = weights.dtype.type
+    depth4 = depth - depth % 4
+    for f in range(0, depth4, 4):
         base = f * frame_stride
+        for j in range(k):
+            for i in range(ptr[j], ptr[j + 1]):
+                for b in range(0, length[i], 4096):
+                    n = min(length[i] - b, 4096)
+                    at = offset[i] + b
+                    w = weights[at : at + n]
+                    p0 = base + starts[i] + b
+                    p1 = p0 + frame_stride
+                    p2 = p1 + frame_stride
+                    p3 = p2 + frame_stride
+                    d0, d1, d2, d3 = (
+                        data[p0 : p0 + n],
+                        data[p1 : p1 + n],
+                        data[p2 : p2 + n],
+                        data[p3 : p3 + n],
+                    )
+                    s0 = s1 = s2 = s3 = t(0)
+                    for q in range(n):
+                        v = w[q]
+                        s0 += t(d0[q]) * v
+                        s1 += t(d1[q]) * v
+                        s2 += t(d2[q]) * v
+                        s3 += t(d3[q]) * v
+                    out[f, j] += s0
+                    out[f + 1, j] += s1
+                    out[f + 2, j] += s2
+                    out[f + 3, j] += s3
+    for f in range(depth4, depth):
         for j in range(k):
             total = out.dtype.type(0)
             for i in range(ptr[j], ptr[j + 1]):
                 n = length[i]
-                p = base + starts[i]
+                p = f * frame_stride + starts[i]
                 total += _dot_run(data[p : p + n], weights[offset[i] : offset[i] + n], total)
             out[f, j] += total
 

@@ -53,17 +53,28 @@ def moments_runs(
     """Add moments to `out`, ``(depth, 3)``; `y`, `x`: float64 coordinates where each run starts."""
     depth = out.shape[0]
     depth4 = depth - depth % 4
-    # four frames at a time: short runs wait for memory, not for arithmetic (1.5x for a disk of 5 % fill)
+    # four frames at a time, written out: see `sum_runs`
     for f in range(0, depth4, 4):
         for i in range(starts.shape[0]):
             n = length[i]
-            p = f * frame_stride + starts[i]
-            q = p + frame_stride
-            r = q + frame_stride
-            s = r + frame_stride
-            a0, m0, a1, m1, a2, m2, a3, m3 = _run4(
-                data[p : p + n], data[q : q + n], data[r : r + n], data[s : s + n]
-            )
+            p0 = f * frame_stride + starts[i]
+            p1 = p0 + frame_stride
+            p2 = p1 + frame_stride
+            p3 = p2 + frame_stride
+            d0, d1, d2, d3 = data[p0 : p0 + n], data[p1 : p1 + n], data[p2 : p2 + n], data[p3 : p3 + n]
+            a0 = a1 = a2 = a3 = 0.0
+            m0 = m1 = m2 = m3 = 0.0
+            for q in range(n):
+                w = np.float64(q)
+                v0, v1, v2, v3 = np.float64(d0[q]), np.float64(d1[q]), np.float64(d2[q]), np.float64(d3[q])
+                a0 += v0
+                a1 += v1
+                a2 += v2
+                a3 += v3
+                m0 += v0 * w
+                m1 += v1 * w
+                m2 += v2 * w
+                m3 += v3 * w
             _add(out[f], a0, m0, y[i], x[i])
             _add(out[f + 1], a1, m1, y[i], x[i])
             _add(out[f + 2], a2, m2, y[i], x[i])
@@ -71,7 +82,11 @@ def moments_runs(
     for f in range(depth4, depth):
         for i in range(starts.shape[0]):
             p = f * frame_stride + starts[i]
-            total, moment = _run(data[p : p + length[i]])
+            total = moment = 0.0
+            for q in range(length[i]):
+                v = np.float64(data[p + q])
+                total += v
+                moment += v * np.float64(q)
             _add(out[f], total, moment, y[i], x[i])
 
 
@@ -80,34 +95,6 @@ def _add(out: Any, total: float, moment: float, y: float, x: float) -> None:  # 
     out[0] += total
     out[1] += y * total
     out[2] += moment + x * total
-
-
-@numba.njit(nogil=True, cache=True, fastmath=_FAST)
-def _run(d: Any) -> Any:  # pragma: no cover - compiled
-    total = moment = 0.0
-    for i in range(d.shape[0]):
-        v = np.float64(d[i])
-        total += v
-        moment += v * np.float64(i)
-    return total, moment
-
-
-@numba.njit(nogil=True, cache=True, fastmath=_FAST)
-def _run4(d0: Any, d1: Any, d2: Any, d3: Any) -> Any:  # pragma: no cover - compiled
-    a0 = a1 = a2 = a3 = 0.0
-    m0 = m1 = m2 = m3 = 0.0
-    for i in range(d0.shape[0]):
-        w = np.float64(i)
-        v0, v1, v2, v3 = np.float64(d0[i]), np.float64(d1[i]), np.float64(d2[i]), np.float64(d3[i])
-        a0 += v0
-        a1 += v1
-        a2 += v2
-        a3 += v3
-        m0 += v0 * w
-        m1 += v1 * w
-        m2 += v2 * w
-        m3 += v3 * w
-    return a0, m0, a1, m1, a2, m2, a3, m3
 
 
 def moments_reference(
