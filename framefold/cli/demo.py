@@ -30,46 +30,65 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="for picture and results (default: %(default)s)",
     )
     parser.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="processes; 0: threads (default: %(default)s)"
+        "--workers", type=int, default=2, metavar="N", help="processes; 0: threads (default: %(default)s)"
     )
 
 
 def _run(args: argparse.Namespace) -> int:
-    from framefold.cli.demo_data import make_scan  # noqa: PLC0415  # numba loads only for the demo itself
+    from framefold.cli.demo_data import make_scan  # noqa: PLC0415  # only for the demo itself
 
     return demo(make_scan(), Path(args.out), workers=args.workers)
 
 
-def demo(source: Cbed, out: Path, *, workers: int) -> int:
-    """Write the scan to a temporary file, reduce it, and leave ``demo.png`` and ``demo.nxs`` in `out`."""
-    from framefold.cli.demo_data import write_scan  # noqa: PLC0415
+def demo(scan: Cbed, out: Path, *, workers: int) -> int:
+    """Reduce the scan while it is made, and again from a file; leave picture and results in `out`."""
+    from framefold.cli.demo_data import Calibrated, write_scan  # noqa: PLC0415
     from framefold.context import Context  # noqa: PLC0415
     from framefold.plot.live import LiveFigure  # noqa: PLC0415
 
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="framefold-demo-") as folder:
-        path = Path(folder) / "scan.nxs"
-        t0 = time.perf_counter()
-        print(
-            "1. A synthetic 4D-STEM scan: bent crystal, charged precipitates, counting noise ...", flush=True
+    picture, saved = out / "demo.png", out / "demo.nxs"
+    source, udfs = Calibrated(scan), reductions(scan)
+    where = f"{workers} processes (a local dask cluster)" if workers else "threads of this process"
+    with (
+        tempfile.TemporaryDirectory(prefix="framefold-demo-") as folder,
+        Context(workers=workers) if workers else Context(executor="threads") as ctx,
+    ):
+        _say(
+            "1",
+            f"A synthetic 4D-STEM scan, {source.shape} {source.dtype}: bent crystal, charged precipitates,",
         )
+        _say("", "counting noise. Written to a file:")
+        t0 = time.perf_counter()
+        path = Path(folder) / "scan.nxs"
         write_scan(source, path)
-        print(f"   written to {path} in {time.perf_counter() - t0:.1f} s")
-        with Context(workers=workers) if workers else Context(executor="threads") as ctx:
-            ds = ctx.load(path)
-            print(f"2. Loaded, format found by content:\n   {ds}")
-            where = f"{workers} processes of a local dask cluster" if workers else "threads of this process"
-            print(f"3. Five reductions in one pass over the data, on {where}:", flush=True)
-            view = LiveFigure(pictures(), title="framefold demo", path=out / "demo.png")
-            results = ctx.run_udf(ds, reductions(source), plots=view, progress=True)
-        print("   " + summary.speed(results[0]))
-    everything = summary.combined(NAMES, results)
-    everything.save(out / "demo.nxs", overwrite=True)
-    print("4. Results, valid values only:\n")
-    print(summary.table(NAMES, results))
-    print(f"\n5. The field found agrees with the one put in to {_error(source, results):.2f} px (rms).")
-    print(f"\nPicture: {out / 'demo.png'}   Results: {out / 'demo.nxs'} (NeXus: any HDF5 viewer opens it)")
+        ds = ctx.load(path)
+        _say("", f"{ds} in {time.perf_counter() - t0:.1f} s")
+        _say("2", f"Five reductions in one pass, on {where}, while the frames are made, as from a detector.")
+        _say("", f"Look at {picture}: it grows.")
+        view = LiveFigure(pictures(), title="framefold demo", path=picture, share=0.2)
+        ctx.run_udf(ctx.load(source), udfs, plots=view, progress=True, publish_interval=0.3)
+        _say("3", "The same five reductions on the file:")
+        results = ctx.run_udf(ds, udfs)
+        _say("", summary.speed(results[0]))
+    summary.combined(NAMES, results).save(saved, overwrite=True)
+    print()
+    print(summary.table(NAMES, [{k: r[k] for k in shown} for r, shown in zip(results, _SHOWN, strict=True)]))
+    print()
+    _say(
+        "4",
+        f"The deflection that was found agrees with the one put in to {_error(scan, results):.2f} px rms.",
+    )
+    _say("5", f"Picture: {picture}")
+    _say("", f"Results: {saved} (NeXus: any HDF5 viewer opens it)")
     return 0
+
+
+_SHOWN = (("intensity",), ("std",), ("field_y", "field_x", "divergence"), ("intensity",), ("intensity",))
+
+
+def _say(number: str, text: str) -> None:
+    print(f"{number + '.' if number else '':<3}{text}", flush=True)
 
 
 def reductions(source: Cbed) -> Sequence[UDF]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,8 @@ from framefold.sim.deformation import smooth_random
 from framefold.sim.scan import Cbed
 from framefold.sim.stem import cbed
 from framefold.udfcore.metadata import Axis, Metadata
-from framefold.udfcore.shapes import Shape
+from framefold.udfcore.source import ReadStats
+from framefold.udfcore.tile import TileSlice
 
 SCAN, SIG = (64, 64), (128, 128)
 STEP = 1e-9  # m
@@ -61,22 +63,45 @@ def make_scan(scan: tuple[int, int] = SCAN, sig: tuple[int, int] = SIG) -> Cbed:
     )
 
 
-def write_scan(source: Cbed, path: Path) -> None:
-    """Make all frames in threads and write them to a NeXus file with calibrated axes."""
-    frames, (rows, cols) = source.shape.nav.size, tuple(source.shape.sig)
-    axes = (
-        Axis("y", STEP, 0.0, "m"),
-        Axis("x", STEP, 0.0, "m"),
-        Axis("ky", PIXEL, -PIXEL * (rows // 2), "1/m"),
-        Axis("kx", PIXEL, -PIXEL * (cols // 2), "1/m"),
-    )
-    shape = Shape(tuple(source.shape), 2)
+class Calibrated:
+    """A synthetic scan with axes in nm and 1/nm, as a source: frames are made when they are read."""
+
+    is_view = False
+    valid = None
+    path = "synthetic scan"
+
+    def __init__(self, scan: Cbed) -> None:
+        rows, cols = scan.sig
+        self.scan, self.shape, self.dtype = scan, scan.shape, scan.dtype
+        self.natural_chunks, self.identity = scan.natural_chunks, scan.identity
+        self.metadata = Metadata(
+            axes=(
+                Axis("y", STEP, 0.0, "m"),
+                Axis("x", STEP, 0.0, "m"),
+                Axis("ky", PIXEL, -PIXEL * (rows // 2), "1/m"),
+                Axis("kx", PIXEL, -PIXEL * (cols // 2), "1/m"),
+            )
+        )
+
+    def read(self, tile: TileSlice, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+        """Return a tile."""
+        return self.scan.read(tile, out)
+
+    def stats(self) -> ReadStats:
+        """Return how much was made."""
+        return self.scan.stats()
+
+
+def write_scan(source: Calibrated, path: Path) -> None:
+    """Make all frames in threads and write them to a NeXus file."""
+    frames = source.shape.nav.size
     starts = range(0, frames, _BLOCK)
+    blocks = (slice(start, min(start + _BLOCK, frames)) for start in starts)
     with (
-        open_sink(path, shape, source.dtype, metadata=Metadata(axes=axes), compression="none") as sink,
+        open_sink(path, source.shape, source.dtype, metadata=source.metadata, compression="none") as sink,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
         for start, block in zip(
-            starts, pool.map(lambda s: source.frames(s, min(s + _BLOCK, frames)), starts), strict=True
+            starts, pool.map(lambda b: source.scan.frames(b.start, b.stop), blocks), strict=True
         ):
             sink.write(start, block)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from framefold.udfcore.results import ResultBuffer, UDFResult
 
 
-def table(names: Sequence[str], results: Sequence[UDFResult]) -> str:
+def table(names: Sequence[str], results: Sequence[Mapping[str, ResultBuffer]]) -> str:
     """Return one row per result: shape, dtype, min, mean and max of the valid, finite values."""
     head = ("udf", "result", "kind", "shape", "dtype", "min", "mean", "max", "valid")
     rows: list[tuple[str, ...]] = [head]

@@ -36,8 +36,10 @@ class LiveFigure:
         In front of the progress.
     path
         Also write the picture to this file while it grows, at most once per second.
+    share
+        Of the time, at most, goes into drawing.
     clock, cpu_clock
-        Return seconds and CPU seconds of this thread; drawing takes at most 5 % of the former.
+        Return seconds, and CPU seconds of this thread.
 
     Attributes
     ----------
@@ -57,12 +59,14 @@ class LiveFigure:
         *,
         title: str = "",
         path: str | os.PathLike[str] | None = None,
+        share: float = SHARE,
         clock: Callable[[], float] = time.monotonic,
         cpu_clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self._plots = plots
         self._label = title
         self._path = None if path is None else Path(path)
+        self._share = share
         self._clock, self._cpu_clock = clock, cpu_clock
         self._board: Board | None = None
         self._show: Callable[[Any, bool], None] = _nowhere
@@ -135,7 +139,7 @@ class LiveFigure:
         self.draws += 1
         # CPU time, not wall time: waiting for the workers' threads costs them nothing
         spent = self._cpu_clock() - cpu
-        self._next = now + max(self._every, spent / SHARE)
+        self._next = now + max(self._every, spent / self._share)
 
     def _title(self, snapshot: Snapshot) -> str:
         label = f"{self._label}   " if self._label else ""
