@@ -187,6 +187,37 @@ class Corrections:
         self.prepare(frames.shape[1:], out.dtype).apply(frames, whole, whole, out)
         return out
 
+    def correct_sum(self, total: Array, count: npt.ArrayLike) -> Array:
+        """Return the sum of corrected frames from the sum of raw ones.
+
+        It is ``(total - count * dark) * gain``, then repaired: corrections without gain stages are linear,
+        so that nothing is lost by correcting once at the end.
+
+        Parameters
+        ----------
+        total
+            Signal shape.
+        count
+            Frames inside, per pixel or for all.
+
+        Returns
+        -------
+        float64, or complex128 for complex data.
+        """
+        if self.gain_stages is not None:
+            raise DataError("gain_stages is not linear: correct each frame")
+        p = self.prepare(total.shape, np.result_type(total.dtype, np.float64))
+        frames = np.broadcast_to(count, total.shape)
+        out = np.ascontiguousarray((total - frames * p.dark) * p.gain).astype(p.dtype, copy=False)
+        flat = out.reshape(-1)
+        if self.mask_value is not None:
+            flat[p.pixels] = self.mask_value * frames.reshape(-1)[p.pixels]
+        elif p.sources.size:
+            flat[p.pixels] = np.add.reduceat(flat[p.sources], p.starts[:-1]) / np.diff(p.starts)
+        else:
+            flat[p.pixels] = np.nan
+        return out
+
 
 def _frozen(value: Any, name: str) -> Array:
     a = np.array(value)

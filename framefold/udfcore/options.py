@@ -24,7 +24,8 @@ class EngineOptions:
         ``"bound"`` if the UDF holds the GIL most of the time, ``"free"`` if not, None: measure.
     corrections
         ``"engine"``: tiles arrive corrected. ``"self"``: tiles stay raw and ``meta.corrections`` holds
-        the corrections, for UDFs that fold them into weights or masks.
+        the corrections, for UDFs that fold them into weights or masks. The engine still corrects, and
+        ``meta.corrections`` is None, where they are not linear (gain stages) or transforms (``pre=``) follow.
     order
         ``"stream"``: merge in navigation order.
     lanes

@@ -100,9 +100,16 @@ def udf_chain(udf: UDF, options: RunOptions) -> tuple[Transform, ...]:
     return (*options.pre, *udf.pre_transforms)
 
 
+def hands_over(udf: UDF, options: RunOptions) -> bool:
+    """Tell whether `udf` takes the corrections over: it wants to, they are linear, nothing comes between."""
+    given = options.corrections
+    linear = given is not None and given.gain_stages is None
+    return linear and udf.engine.corrections == "self" and not udf_chain(udf, options)
+
+
 def _draft(udf: UDF, dataset: Dataset, rows: RowMap, options: RunOptions) -> _Draft:
     sig = tuple(dataset.shape.sig)
-    correct = options.corrections is not None and udf.engine.corrections == "engine"
+    correct = options.corrections is not None and not hands_over(udf, options)
     raw = dataset.dtype
     if correct:
         raw = np.result_type(raw, np.float32)
@@ -134,7 +141,7 @@ def _info(
     dtype: np.dtype[Any], scheme: TilingScheme | None, backend: str, run_id: str,
 ) -> RunInfo:  # fmt: skip
     shape = Shape((*dataset.shape.nav, *sig), sig_dims=len(sig))
-    handed = options.corrections if udf.engine.corrections == "self" else None
+    handed = options.corrections if hands_over(udf, options) else None
     axes = dataset.axes if shape == dataset.shape else dataset.axes[: dataset.shape.nav.dims]
     return RunInfo(
         shape, dataset.shape, dataset.dtype, dtype, rows, options.roi, scheme, handed, axes, backend, run_id

@@ -26,7 +26,7 @@ class MeanUDF(UDF):
         Of the result; None: float64 or complex128.
     """
 
-    engine = EngineOptions(partial_frames=True, gil="free")
+    engine = EngineOptions(partial_frames=True, gil="free", corrections="self")
 
     def __init__(self, dtype: npt.DTypeLike | None = None) -> None:
         super().__init__(dtype=None if dtype is None else np.dtype(dtype))
@@ -55,5 +55,7 @@ class MeanUDF(UDF):
         """Return the mean in the dtype that was asked for."""
         views = self.results
         average = views.mean if self.params.dtype is None else views.average
+        if self.meta.corrections is not None:  # linear: once for the mean instead of for every frame
+            average = self.meta.corrections.correct_sum(average, 1)
         mask = np.asarray(self.meta.get_valid_nav_mask()).any()
         return {"mean": self.with_mask(average.astype(self.params.dtype or average.dtype, copy=False), mask)}

@@ -18,12 +18,13 @@ from framefold.udfcore.udf import UDF
 class SumUDF(UDF):
     """Sum the frames: result ``intensity``, signal shape.
 
-    Integers are summed exactly in 64 bits, floats in double precision.
+    Integers are summed exactly in 64 bits, floats in double precision. Corrections are applied to the sum.
 
     Parameters
     ----------
     dtype
-        Of the result; None: uint64, int64, float64 or complex128, as the data.
+        Of the result; None: uint64, int64, float64 or complex128, as the data; with corrections float64 or
+        complex128.
 
     Examples
     --------
@@ -35,7 +36,7 @@ class SumUDF(UDF):
            [4, 4, 4]], dtype=uint64)
     """
 
-    engine = EngineOptions(partial_frames=True, gil="free")
+    engine = EngineOptions(partial_frames=True, gil="free", corrections="self")
 
     def __init__(self, dtype: npt.DTypeLike | None = None) -> None:
         super().__init__(dtype=None if dtype is None else np.dtype(dtype))
@@ -45,26 +46,36 @@ class SumUDF(UDF):
         return self.USE_NATIVE_DTYPE
 
     def get_result_buffers(self) -> Mapping[str, BufferDecl]:
-        """Declare ``intensity``, and an exact sum beside it where another dtype was asked for."""
-        if self.params.dtype is None:
+        """Declare the exact sum; beside it what follows, with another dtype or corrections."""
+        corrected = self.meta.corrections is not None
+        if self.params.dtype is None and not corrected:
             return {"intensity": self.buffer("sig", dtype="wide", reduce="sum")}
-        check_cast(self, "intensity", self.params.dtype)
-        return {
-            "intensity": self.buffer("sig", dtype=self.params.dtype, use="result_only"),
-            "total": self.buffer("sig", dtype="wide", use="private", reduce="sum"),
-        }
+        source = np.result_type(wide(self.meta.input_dtype), np.float64 if corrected else np.bool_)
+        dtype = source if self.params.dtype is None else self.params.dtype
+        check_cast(self, "intensity", dtype, source)
+        total = self.buffer("sig", dtype="wide", use="private", reduce="sum")
+        buffers = {"intensity": self.buffer("sig", dtype=dtype, use="result_only"), "total": total}
+        if corrected:
+            buffers["count"] = self.buffer("sig", dtype="int64", use="private", reduce="sum")
+        return buffers
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Add the frames of the tile."""
         views = self.results
-        sum_frames(tile, views.intensity if self.params.dtype is None else views.total)
+        sum_frames(tile, views.total if "total" in views else views.intensity)
+        if "count" in views:
+            # per pixel, since live parts can be lost; no postprocess, so that large sums stay on the worker
+            views.count += tile.shape[0]
 
     def get_results(self) -> Mapping[str, Any]:
-        """Return the sum in the dtype that was asked for."""
+        """Return the sum, corrected: corrections are linear, once is enough."""
         views = self.results
-        if self.params.dtype is None:
+        if "total" not in views:
             return {"intensity": views.intensity}
-        return {"intensity": views.total.astype(self.params.dtype)}
+        total = views.total
+        if "count" in views:
+            total = self.meta.corrections.correct_sum(total, views.count)
+        return {"intensity": total.astype(views.get_buffer("intensity").dtype, copy=False)}
 
 
 def check_cast(udf: UDF, name: str, dtype: npt.DTypeLike, source: npt.DTypeLike | None = None) -> None:

@@ -233,3 +233,18 @@ def test_equals_libertem(tmp_path):
     subprocess.run([python, "-c", LT_SCRIPT, tmp_path / "in.npz", tmp_path / "out.npy"], check=True)
     got = Corrections(dark.astype("f4"), gain.astype("f4"), bad).correct(raw)
     np.testing.assert_allclose(got, np.load(tmp_path / "out.npy"), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("mask_value", [None, 5.0])
+@pytest.mark.parametrize("density", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("dtype", ["u2", "c8"])
+def test_the_corrected_sum_is_the_sum_of_corrected_frames(mask_value, density, dtype):
+    raw, dark, gain, bad = case((6, 7), dtype, depth=9, density=density)
+    corrections = Corrections(dark, gain, bad, mask_value=mask_value)
+    wide = raw.astype("c16" if dtype == "c8" else "u8")
+    got = corrections.correct_sum(wide.sum(axis=0), 9)
+    expected = corrections.correct(wide.astype("c16" if dtype == "c8" else "f8")).sum(axis=0)
+    assert got.dtype == expected.dtype
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+    with pytest.raises(DataError, match="gain_stages is not linear"):
+        Corrections(gain_stages=(np.zeros((3, 2)), np.ones((3, 2)))).correct_sum(np.zeros(2), 1)

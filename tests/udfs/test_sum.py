@@ -60,12 +60,39 @@ def test_mean_dtype(run):
         run(MeanUDF(dtype="uint16"), data)
 
 
-def test_with_corrections_the_data_are_float(run):
+@pytest.mark.parametrize("dtype", ["u2", "c8"])
+@pytest.mark.parametrize("tile", TILES)
+def test_corrections(run, dtype, tile):
+    data = frames(dtype)
+    rng = np.random.default_rng(3)
+    given = Corrections(rng.random((6, 7)) * 9, rng.random((6, 7)) + 0.5, rng.random((6, 7)) < 0.3)
+    corrected = given.correct(data.reshape(-1, 6, 7), "c16" if dtype == "c8" else "f8")
+    roi = rng.random((4, 5)) < 0.5
+    for chosen in (None, roi):
+        flat = corrected if chosen is None else corrected[chosen.reshape(-1)]
+        got = run(SumUDF(), data, corrections=given, tile=tile, roi=chosen)["intensity"]
+        assert got.dtype == flat.dtype
+        np.testing.assert_allclose(got.data, flat.sum(axis=0), rtol=1e-12)
+        got = run(MeanUDF(), data, corrections=given, tile=tile, roi=chosen)["mean"]
+        np.testing.assert_allclose(got.data, flat.mean(axis=0), rtol=1e-12)
+        got = run(SumSigUDF(), data, corrections=given, tile=tile, roi=chosen)["intensity"]
+        np.testing.assert_allclose(got.raw_data, flat.sum(axis=(1, 2)), rtol=1e-5)
+    assert run(SumUDF(dtype="complex64"), data, corrections=given)["intensity"].dtype == np.complex64
+
+
+def test_gain_stages_and_transforms_leave_the_corrections_to_the_engine(run):
+    from framefold.udfcore.transforms import Crop
+
+    rng = np.random.default_rng(4)
     data = frames()
-    dark = np.full((6, 7), 3.0)
-    got = run(SumUDF(), data, corrections=Corrections(dark=dark), tile=(3, 2, 7))["intensity"]
-    assert got.dtype == np.float64
-    np.testing.assert_allclose(got.data, (data - 3.0).reshape(-1, 6, 7).sum(axis=0))
+    stages = Corrections(gain_stages=(rng.random((3, 6, 7)), rng.random((3, 6, 7))))
+    expected = stages.correct(data.reshape(-1, 6, 7), "f8").sum(axis=0)
+    np.testing.assert_allclose(run(SumUDF(), data, corrections=stages)["intensity"].data, expected, rtol=1e-5)
+    given = Corrections(rng.random((6, 7)) * 9, rng.random((6, 7)) + 0.5, rng.random((6, 7)) < 0.3)
+    expected = given.correct(data.reshape(-1, 6, 7), "f8").sum(axis=0)[1:4, 2:]
+    crop = Crop((slice(1, 4), slice(2, 7)))
+    got = run(SumUDF(), data, corrections=given, pre=(crop,))["intensity"].data
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("nav", [(3,), (2, 2, 2), ()])
