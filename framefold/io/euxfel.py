@@ -232,9 +232,9 @@ def match_frames(
 
 def _open_run(path: str) -> Any:
     try:
-        from extra_data import RunDirectory  # type: ignore[import-untyped]
+        from extra_data import RunDirectory
     except ImportError:
-        raise DataError("runs of the European XFEL need EXtra-data: pip install EXtra-data") from None
+        raise DataError("runs of the European XFEL need EXtra-data: pip install 'framefold[xfel]'") from None
     try:
         return RunDirectory(path)
     except Exception as exc:
@@ -243,7 +243,7 @@ def _open_run(path: str) -> Any:
 
 def _detector_of(run: Any, wanted: str | None) -> tuple[str, dict[int, str], str]:
     """Return name, source name per module number, and main key."""
-    from extra_data.components import identify_multimod_detectors  # type: ignore[import-untyped]
+    from extra_data.components import identify_multimod_detectors
 
     found = dict(identify_multimod_detectors(run))
     listed = ", ".join(sorted(found)) or "none"
