@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from framefold.errors import DataError, did_you_mean
-from framefold.io import save_arrays, save_nexus, save_pictures
+from framefold.io import save_arrays, save_pictures
 from framefold.io.save_model import SavedResult, detach
 
 
@@ -22,7 +22,19 @@ class _Saver:
     read: Callable[[Path], SavedResult] | None = None
 
 
-_NEXUS = _Saver("everything, NeXus", save_nexus.write, save_nexus.read)
+def _write_nexus(path: Path, result: SavedResult) -> None:
+    from framefold.io import save_nexus  # loads h5py
+
+    save_nexus.write(path, result)
+
+
+def _read_nexus(path: Path) -> SavedResult:
+    from framefold.io import save_nexus  # loads h5py
+
+    return save_nexus.read(path)
+
+
+_NEXUS = _Saver("everything, NeXus", _write_nexus, _read_nexus)
 _SAVERS = {
     ".nxs": _NEXUS,
     ".h5": _NEXUS,
