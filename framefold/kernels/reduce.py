@@ -15,6 +15,7 @@ from framefold.kernels.rows import as_real, as_rows, contiguous
 _BLOCK = 8192
 # integers of 16 bits summed in 32: 65535 * 32768 < 2**31 holds for signed and unsigned
 _FLUSH = 32768
+_WIDE = {k: np.dtype(v) for k, v in (("b", "u8"), ("u", "u8"), ("i", "i8"), ("f", "f8"), ("c", "c16"))}
 
 
 def wide_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
@@ -23,9 +24,8 @@ def wide_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     >>> wide_dtype("u2"), wide_dtype("f4")
     (dtype('uint64'), dtype('float64'))
     """
-    kind = np.dtype(dtype).kind
     try:
-        return np.dtype({"b": "u8", "u": "u8", "i": "i8", "f": "f8", "c": "c16"}[kind])
+        return _WIDE[np.dtype(dtype).kind]
     except KeyError:
         raise DataError(f"cannot sum {np.dtype(dtype)}: it takes bool, integer, float or complex") from None
 

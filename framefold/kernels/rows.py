@@ -21,6 +21,12 @@ def as_rows(tile: npt.NDArray[Any]) -> npt.NDArray[Any]:
     Read-only always, so that writable and read-only tiles share one compiled kernel.
     """
     depth = tile.shape[0]
+    if tile.flags.c_contiguous and depth:
+        rows = tile.reshape(depth, tile.size // depth)
+        if rows is tile:
+            rows = tile.view()
+        rows.flags.writeable = False
+        return rows
     pixels = 1
     item = tile.itemsize
     for extent, stride in zip(tile.shape[:0:-1], tile.strides[:0:-1], strict=True):

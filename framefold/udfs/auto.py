@@ -95,7 +95,7 @@ class AutoUDF(UDF):
                 f"the function returned shape {value.shape} for frame {self._where()}, but {expected} for a "
                 "frame of ones: return the same shape for every frame, or a dict to keep any object"
             )
-        if not np.can_cast(value.dtype, buffer.dtype, casting="same_kind"):
+        if value.dtype != buffer.dtype and not np.can_cast(value.dtype, buffer.dtype, casting="same_kind"):
             raise UDFError(
                 f"the function returned {value.dtype} for frame {self._where()}, but {buffer.dtype} for a "
                 "frame of ones: convert the result to one dtype"

@@ -69,14 +69,17 @@ class PercentileUDF(UDF):
             )
         return {**results, "bins": self.buffer("single", _BINS, dtype="int64", use="private", reduce="sum")}
 
+    def get_worker_data(self) -> Mapping[str, Any]:
+        """Lay out the bins."""
+        return {} if self.params.range is None else {"edges": np.linspace(*self.params.range, _BINS + 1)}
+
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Count the pixels of the tile."""
         views = self.results
         if "values" in views:
             kernel.count_values(tile, views.values)
         else:
-            low, high = self.params.range
-            kernel.count_bins(np.clip(tile, low, high), np.linspace(low, high, _BINS + 1), views.bins)
+            kernel.count_bins(np.clip(tile, *self.params.range), self.worker_data.edges, views.bins)
 
     def get_results(self) -> Mapping[str, Any]:
         """Return the percentiles of the counted values; NaN without frames."""

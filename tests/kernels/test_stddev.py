@@ -65,6 +65,14 @@ def test_exact_where_32_bit_sums_would_overflow(dtype, value):
     np.testing.assert_allclose(m2, exact, rtol=1e-14)
 
 
+@pytest.mark.parametrize("step", [-1, 1, 3])
+def test_one_frame_in_a_million_that_differs_by_one(step):
+    n, value = 10**6, 60000
+    s1, s2 = n * value + step, (n - 1) * value**2 + (value + step) ** 2
+    m2 = stddev.moments_of_power_sums(np.array([n]), np.array([s1]), np.array([s2]))
+    assert m2[0] == pytest.approx(float(step**2 * Fraction(n - 1, n)), rel=1e-15)
+
+
 def test_more_pixels_than_a_block_with_one_bright_block():
     data = np.ones((40, 3 * 8192 + 7), np.uint16)
     data[::2, 8192 + 5] = 60000
