@@ -94,8 +94,8 @@ def sum_runs(
     depth, k = out.shape
     t = out.dtype.type
     depth4 = depth - depth % 4
-    # Four frames at a time, since short runs wait for memory and not for arithmetic: 2x for a disk of 5 % fill.
-    # Written out here: returning four sums from a function costs what is gained.
+    # Four frames at a time, since short runs wait for memory and not for arithmetic (2x for a small disk).
+    # Written out: returning four sums from a function costs what is gained.
     for f in range(0, depth4, 4):
         base = f * frame_stride
         for j in range(k):
