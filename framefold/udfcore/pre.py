@@ -13,17 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import UDFError
-from framefold.udfcore.transforms import (
-    Apply,
-    Bin,
-    Crop,
-    Flip,
-    Gaussian,
-    Log,
-    Mask,
-    Rot90,
-    Threshold,
-)
+from framefold.udfcore.transform_geometry import Bin, Crop, Flip, Rot90
+from framefold.udfcore.transforms import Apply, Gaussian, Log, Mask, Threshold
 
 __all__ = [
     "Apply",

@@ -57,7 +57,9 @@ def test_groups():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "udf", [SumUDF(), MaxUDF(), StdDevUDF(), FrameStatsUDF(), AutoUDF(np.mean)], ids=lambda u: type(u).__name__
+    "udf",
+    [SumUDF(), MaxUDF(), StdDevUDF(), FrameStatsUDF(), AutoUDF(np.mean)],
+    ids=lambda u: type(u).__name__,
 )
 def test_any_cut_and_dtype(udf):
     check_udf(udf, n=60, rtol=1e-6)

@@ -81,7 +81,7 @@ def test_corrections(run, dtype, tile):
 
 
 def test_gain_stages_and_transforms_leave_the_corrections_to_the_engine(run):
-    from framefold.udfcore.transforms import Crop
+    from framefold.udfcore.pre import Crop
 
     rng = np.random.default_rng(4)
     data = frames()
