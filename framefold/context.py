@@ -391,7 +391,7 @@ class Context:
         """Return what a run would do, without reading data: buffers, dtypes, method, tiling, memory."""
         from framefold.udfcore.inspection import inspect_run  # noqa: PLC0415  # a report, not needed to run
 
-        udfs = [udf] if isinstance(udf, (UDF, type)) else list(udf)
+        udfs: list[Any] = [udf] if isinstance(udf, (UDF, type)) else list(udf)
         ds, opts = self._options(dataset, udfs, roi, None, None, (), None, False, "group")
         return inspect_run(ds, udfs, opts, self.executor.capacity)
 

@@ -26,3 +26,10 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.fail(f"FRAMEFOLD_TEST_DATA={given} is not a folder")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse test ids with memory addresses: parallel workers could not agree on the list of tests."""
+    random = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if random:
+        raise pytest.UsageError(f"{random[0]}: give ids= to parametrize, this one differs in every process")
