@@ -68,8 +68,8 @@ def moments_of_power_sums(
 ) -> npt.NDArray[np.float64]:
     """Return M2 = sum |x - mean|^2 per pixel, float64; 0 where `n` is 0."""
     frames = np.maximum(n, 1)
-    # q is the integer next to the mean and |r| <= n / 2: integers with the mean q + f vary by f (1 - f) at least,
-    # so that the last subtraction loses a bit at most; floor would lose 20 for one frame in 10^6
+    # q is the integer next to the mean and |r| <= n / 2: integers with the mean q + f vary by at least
+    # f (1 - f), so that the last subtraction loses a bit at most; floor would lose 20 for one frame in 10^6
     q = (2 * s1 + frames) // (2 * frames)
     r = s1 - q * frames
     result: npt.NDArray[np.float64] = (s2 - q * (s1 + r)) - r.astype(np.float64) ** 2 / frames
