@@ -6,7 +6,7 @@
     ├── DataError(ValueError)            a file, array or shape is not what was asked for
     ├── UDFError                         a UDF is written or used wrongly
     │   ├── MissingMergeError(NotImplementedError)
-    │   ├── UnknownBufferError(AttributeError)
+    │   ├── UnknownBufferError(AttributeError, KeyError)
     │   ├── InvalidMaskError
     │   └── ParameterError(TypeError)
     ├── StreamError                      a live stream broke its protocol or did not arrive
@@ -42,8 +42,10 @@ class MissingMergeError(UDFError, NotImplementedError):
     """A ``sig`` or ``single`` buffer has neither ``reduce=`` nor a ``merge`` method."""
 
 
-class UnknownBufferError(UDFError, AttributeError):
+class UnknownBufferError(UDFError, AttributeError, KeyError):
     """A result buffer, parameter or option name that was never declared."""
+
+    __str__ = Exception.__str__  # KeyError would show the repr of the message
 
 
 class InvalidMaskError(UDFError):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framefold.errors import UDFError, annotate, did_you_mean
+from framefold.errors import UDFError, UnknownBufferError, annotate, did_you_mean
 from framefold.udfcore.binding import bind_aux_whole
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.merge import Frozen, Merger
@@ -105,7 +105,7 @@ def results_of(udf: UDF, plan: UDFPlan, frozen: Frozen) -> dict[str, ResultBuffe
     for name, value in values.items():
         maybe = plan.decls.get(name)
         if maybe is None:
-            raise UDFError(
+            raise UnknownBufferError(
                 f"{plan.name}.get_results returned {name!r}, which get_result_buffers does not declare; "
                 f"declared: {', '.join(plan.decls)}.{did_you_mean(name, plan.decls)}"
             )
@@ -118,7 +118,7 @@ def results_of(udf: UDF, plan: UDFPlan, frozen: Frozen) -> dict[str, ResultBuffe
 
 
 def _result(name: str, decl: BufferDecl, plan: UDFPlan, value: Any, frozen: Frozen) -> ResultBuffer:
-    mask = None
+    mask, everywhere = None, None
     if isinstance(value, ArrayWithMask):
         value, mask = value.data, value.mask
     arr = np.asarray(value)
@@ -132,6 +132,7 @@ def _result(name: str, decl: BufferDecl, plan: UDFPlan, value: Any, frozen: Froz
             and plan.info.rows.ids is not None
             and arr.size == int(np.prod(full, dtype=np.int64))
         ):
+            everywhere = arr.reshape(full)
             arr = arr.reshape((-1, *decl.extra_shape))[plan.info.rows.ids]
             mask = None if mask is None else mask.reshape((-1, *decl.extra_shape))[plan.info.rows.ids]
         else:
@@ -157,7 +158,7 @@ def _result(name: str, decl: BufferDecl, plan: UDFPlan, value: Any, frozen: Froz
             mask = np.ones(shape, dtype=bool)
             if decl.reduce == "mean" and not frozen.frames.get(name, 1):
                 mask = np.zeros(shape, dtype=bool)
-    return ResultBuffer(name, decl, plan, arr, np.asarray(mask).reshape(shape))
+    return ResultBuffer(name, decl, plan, arr, np.asarray(mask).reshape(shape), everywhere)
 
 
 def _kind(dtype: np.dtype[Any]) -> str:

@@ -28,17 +28,29 @@ class ResultBuffer:
     ----------
     name, kind, extra_shape, use
         As declared.
+    declaration
+        The whole declaration.
     axes
         Calibrated axes of the nav or sig part; empty for ``single``.
     """
 
-    def __init__(self, name: str, decl: BufferDecl, plan: UDFPlan, raw: Array, mask: Flags) -> None:
+    def __init__(
+        self,
+        name: str,
+        decl: BufferDecl,
+        plan: UDFPlan,
+        raw: Array,
+        mask: Flags,
+        full: Array | None = None,
+    ) -> None:
         self.name = name
+        self.declaration = decl
         self.kind = decl.kind
         self.extra_shape = decl.extra_shape
         self.use = decl.use
         self._plan = plan
         self._raw = _read_only(raw)
+        self._full = None if full is None else _read_only(full)
         self._mask = mask
 
     @property
@@ -48,9 +60,14 @@ class ResultBuffer:
 
     @property
     def data(self) -> Array:
-        """The result in full navigation or signal shape; outside the ROI NaN, or 0 for integers."""
+        """The result in full navigation or signal shape.
+
+        Outside the ROI NaN, or 0 for integers, unless `get_results` gave values for all frames.
+        """
         if self.kind != "nav":
             return self._raw
+        if self._full is not None:
+            return self._full
         info = self._plan.info
         nav = tuple(info.dataset_shape.nav)
         if info.rows.ids is None:
@@ -259,6 +276,9 @@ class Snapshot:
     @property
     def buffers(self) -> tuple[UDFResult, ...]:
         """The result of each UDF; `get_results` runs on first access."""
+        return self._made()
+
+    def _made(self) -> tuple[UDFResult, ...]:
         with self._lock:
             if not self._cache:
                 self._cache.append(self._make())
@@ -274,10 +294,15 @@ class Snapshot:
     def __getattr__(self, name: str) -> ResultBuffer:
         if name.startswith("_"):
             raise AttributeError(name)
-        try:
-            return self[name]
-        except KeyError as exc:
-            raise AttributeError(str(exc)) from None
+        if (
+            name == "buffers"
+        ):  # get_results raised an AttributeError, for which python comes here: say it again
+            self._made()
+        for result in self._made():
+            if name in result:
+                return result[name]
+        known = [k for r in self._made() for k in r]
+        raise AttributeError(f"no result {name!r}; there are: {', '.join(known)}.{did_you_mean(name, known)}")
 
 
 def _outside(dtype: np.dtype[Any]) -> Any:

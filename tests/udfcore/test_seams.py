@@ -73,3 +73,45 @@ def test_borders_are_followed(dataset):
 def test_an_attribute_that_tiles_once_had_names_its_successor(dataset):
     with pytest.raises(AttributeError, match=r"tile\.tile_slice was removed; use self\.meta\.slice"):
         to_end(Run(InlineExecutor(), dataset(np.ones((2, 2, 2), "float32")), [OldAttribute()], RunOptions()))
+
+
+class BrokenResults(FrameSums):
+    def get_results(self):
+        return {"s": self.results.s.no_such_attribute}
+
+
+class Undeclared(FrameSums):
+    def get_results(self):
+        return {"t": self.results.s}
+
+
+class Everywhere(FrameSums):
+    def get_results(self):
+        full = np.zeros(self.meta.dataset_shape.nav.size)
+        full[self.meta.roi.reshape(-1)] = self.results.s
+        return {"s": full}
+
+
+def test_an_attribute_error_in_get_results_arrives_as_such(dataset):
+    snapshot = to_end(
+        Run(InlineExecutor(), dataset(np.ones((2, 2, 2), "float32")), [BrokenResults()], RunOptions())
+    )
+    with pytest.raises(AttributeError, match="no_such_attribute"):
+        _ = snapshot.buffers
+
+
+def test_an_undeclared_result_is_a_key_error_too(dataset):
+    snapshot = to_end(
+        Run(InlineExecutor(), dataset(np.ones((2, 2, 2), "float32")), [Undeclared()], RunOptions())
+    )
+    with pytest.raises(KeyError, match="which get_result_buffers does not declare; declared: s"):
+        _ = snapshot.buffers
+
+
+def test_values_given_for_all_frames_stay_outside_the_roi(dataset):
+    roi = np.array([True, False, True])
+    run = Run(InlineExecutor(), dataset(np.ones((3, 2, 2), "float32")), [Everywhere()], RunOptions(roi=roi))
+    result = to_end(run).buffers[0]["s"]
+    np.testing.assert_array_equal(result.data, [4, 0, 4])
+    np.testing.assert_array_equal(result.raw_data, [4, 4])
+    np.testing.assert_array_equal(result.valid_mask, roi)
