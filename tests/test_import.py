@@ -6,7 +6,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("heavy", ["distributed", "dask", "matplotlib", "bokeh", "cupy"])
+@pytest.mark.parametrize("heavy", ["distributed", "dask", "matplotlib", "bokeh", "cupy", "numba"])
 def test_import_stays_light(heavy: str) -> None:
     code = f"import framefold, sys; sys.exit({heavy!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
-from framefold.kernels.correct import good_neighbours
 from framefold.udfcore.badpixels import BadPixels
 from framefold.udfcore.prepared import PreparedCorrections
 
@@ -157,6 +156,8 @@ class Corrections:
 
     def prepare(self, sig_shape: Sequence[int], dtype: npt.DTypeLike) -> PreparedCorrections:
         """Return what the kernels need to correct frames of `sig_shape` to `dtype` (float or complex)."""
+        from framefold.kernels.correct import good_neighbours  # noqa: PLC0415  # numba takes 0.3 s
+
         sig, dt = tuple(sig_shape), np.dtype(dtype)
         if dt.kind not in "fc":
             raise DataError(f"corrected frames are float or complex, not {dt}: ask for float32 or float64")

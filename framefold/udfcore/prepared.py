@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
-from framefold.kernels import correct as kernel
 
 Array = npt.NDArray[Any]
 Sig = tuple[slice, ...]
@@ -84,6 +83,8 @@ class PreparedCorrections:
         out
             ``(depth, *tile part)``, C-contiguous, of `dtype`; everything is written.
         """
+        from framefold.kernels import correct as kernel  # noqa: PLC0415  # numba takes 0.3 s
+
         key = tuple((s.start, s.stop) for s in (*read_sig, *tile_sig))
         part = self._parts.get(key)
         if part is None:

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
-from framefold.kernels.convert import convert
 from framefold.udfcore.backend import NUMPY, for_backend
 from framefold.udfcore.plan import LanePlan, Plan
 
@@ -52,6 +51,8 @@ class Tiles:
             tile = _sub(block, read_part, part)
             if tile.dtype != lane.dtype or (self._contiguous and not tile.flags.c_contiguous):
                 out = self._out(tile.shape, lane.dtype)
+                from framefold.kernels.convert import convert  # noqa: PLC0415  # numba takes 0.3 s
+
                 convert(tile, out)
                 tile = out
         if lane.backend != NUMPY:

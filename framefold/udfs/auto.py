@@ -10,9 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import UDFError
-from framefold.kernels.frame_moments import add_frame_moments
-from framefold.kernels.minmax import max_sig, min_sig
-from framefold.kernels.reduce import sum_sig
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.udf import UDF, UDFMethod
@@ -104,6 +101,11 @@ class AutoUDF(UDF):
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Reduce the frames of the tile with a kernel."""
+        # here, since ctx.map brings this file in with `import framefold`, and numba takes 0.3 s
+        from framefold.kernels.frame_moments import add_frame_moments  # noqa: PLC0415
+        from framefold.kernels.minmax import max_sig, min_sig  # noqa: PLC0415
+        from framefold.kernels.reduce import sum_sig  # noqa: PLC0415
+
         r = self.results
         if "total" in r:
             sum_sig(tile, r.total)
