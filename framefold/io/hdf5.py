@@ -19,7 +19,7 @@ from framefold.io.format import Format
 from framefold.io.hdf5_frames import ReaderCache, locate_frames, natural_chunks, override_axes
 from framefold.io.hdf5_layouts import Candidate, choose, find_candidates
 from framefold.io.hdf5_mapped import MappedReader
-from framefold.io.hdf5_read import open_file
+from framefold.io.hdf5_read import damage_named, open_file
 from framefold.io.identity import file_identity
 from framefold.io.output import check_tile, output_for
 from framefold.udfcore.metadata import Metadata
@@ -120,7 +120,7 @@ class Hdf5Source:
             "allow_missing": allow_missing,
             "direct": direct,
         }
-        with open_file(path) as file:
+        with damage_named(path), open_file(path) as file:
             candidate = choose(file, key)
             self._metadata = candidate.read_metadata(file)
             if transpose is not None or nav_dims is not None:
@@ -138,8 +138,9 @@ class Hdf5Source:
         self._starts = np.cumsum([0, *(s.frames for s in self._segments)])
         self._readers = ReaderCache(direct)
         first = next(s for s in self._segments if s.present)
-        reader = self._readers.get(first, candidate)
-        self._natural = natural_chunks(first, candidate, reader)
+        with damage_named(first.file):
+            reader = self._readers.get(first, candidate)
+            self._natural = natural_chunks(first, candidate, reader)
         self._counter = ReadCounter(reader.path, "; ".join(filter(None, [reader.reason, *notes])))
         self._identity = file_identity(path, "hdf5", key=candidate.key, **self._options)
         self._view = len(self._segments) == 1 and isinstance(reader, MappedReader) and reader.native
@@ -182,7 +183,7 @@ class Hdf5Source:
     @property
     def candidates(self) -> tuple[Candidate, ...]:
         """Everything in the file that `key` might name, best first."""
-        with open_file(self._path) as file:
+        with damage_named(self._path), open_file(self._path) as file:
             return find_candidates(file)
 
     def read(self, tile: TileSlice, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:

@@ -22,6 +22,8 @@ from framefold.io.hdf5_filters import Decoder, find_decoder
 from framefold.io.hdf5_read import H5Reader, describe_filters, filters_of, open_file
 from framefold.io.rectangles import rectangles
 
+MOST_CHUNKS = 50_000_000  # the index of more would not fit memory
+
 
 @dataclass(frozen=True)
 class ChunkIndex:
@@ -80,6 +82,8 @@ def direct_reason(dataset: h5py.Dataset) -> tuple[Decoder | None, str]:
             None,
             "compact layout" if layout == h5py.h5d.COMPACT else "contiguous layout without an address",
         )
+    if math.prod(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True)) > MOST_CHUNKS:
+        return None, f"more than {MOST_CHUNKS} chunks"
     if dataset.file.driver not in ("sec2", "stdio"):
         return None, f"the file is opened through the driver {dataset.file.driver!r}"
     return find_decoder(filters_of(dataset), dataset.dtype.itemsize)
@@ -137,7 +141,8 @@ class DirectReader:
         self._frame = self._chunks[nav_dims:]
         # a chunk is a frame, so that chunks are numbered as frames are
         self._single = self._frame == self._shape[nav_dims:] and math.prod(self._chunks[:nav_dims]) == 1
-        self._largest = int(self._index.size.max(initial=0))
+        self._file_bytes = os.stat(file).st_size
+        self._largest = min(self._file_bytes, int(self._index.size.max(initial=0)))
         self._fd = os.open(file, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         self._own = scratch
         self._fallback: H5Reader | None = None
@@ -208,6 +213,8 @@ class DirectReader:
 
     def _stored(self, number: int, offset: int, size: int) -> memoryview:
         own = self._own
+        if size > self._file_bytes:
+            raise self._corrupt(number, f"it states {size} stored bytes, the file has {self._file_bytes}")
         if len(getattr(own, "buffer", b"")) < size:
             own.buffer = memoryview(bytearray(max(size, self._largest)))
         stored: memoryview = own.buffer[:size]

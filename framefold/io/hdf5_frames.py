@@ -15,7 +15,7 @@ from framefold.errors import DataError
 from framefold.io.hdf5_direct import DirectReader, SplitChunkReader, contiguous_offset, direct_reason
 from framefold.io.hdf5_layouts import Candidate, Segment
 from framefold.io.hdf5_mapped import MappedReader
-from framefold.io.hdf5_read import FrameReader, H5Reader, missing_filter, open_file
+from framefold.io.hdf5_read import FrameReader, H5Reader, damage_named, missing_filter, open_file
 from framefold.io.hdf5_virtual import require_present, resolve
 from framefold.io.rectangles import flat_depth
 from framefold.udfcore.metadata import Metadata
@@ -29,6 +29,9 @@ def locate_frames(
     """Return where the frames are, which of them are there, and remarks for `ReadStats`."""
     notes = [candidate.note] if candidate.note else []
     frames = math.prod(candidate.shape[: candidate.nav_dims])
+    valid: npt.NDArray[np.bool_] | None
+    missing: tuple[str, ...]
+    segments: tuple[Segment, ...]
     if candidate.segments:
         missing = tuple(s.file for s in candidate.segments if not s.present)
         segments, valid = (
@@ -45,6 +48,8 @@ def locate_frames(
         segments = (Segment(dataset.file.filename, dataset.name, 0, frames),)
         missing, valid = (), _stated_valid(dataset, candidate)
     require_present(path, missing, allow_missing)
+    if valid is None:
+        return segments, None, notes
     if not valid.any():
         raise DataError(f"{path}: none of the frames of {candidate.key} is there")
     if valid.all():
@@ -56,13 +61,13 @@ def locate_frames(
     return segments, valid, notes
 
 
-def _stated_valid(dataset: h5py.Dataset, candidate: Candidate) -> npt.NDArray[np.bool_]:
-    """Return the flags that framefold's export writes as ``frame_valid``; without them all True."""
+def _stated_valid(dataset: h5py.Dataset, candidate: Candidate) -> npt.NDArray[np.bool_] | None:
+    """Return the flags that framefold's export writes as ``frame_valid``, None without them."""
     nav = candidate.shape[: candidate.nav_dims]
     flags = dataset.parent.get("frame_valid")
     if candidate.transpose is None and isinstance(flags, h5py.Dataset) and flags.shape == nav:
         return np.asarray(flags[()] != 0).reshape(-1)
-    return np.ones(math.prod(nav), bool)
+    return None
 
 
 def override_axes(
@@ -110,7 +115,8 @@ class ReaderCache:
         with self._lock:
             reader = self._readers.get(where)
             if reader is None:
-                reader = open_reader(segment, candidate, direct=self._direct, scratch=self._scratch)
+                with damage_named(segment.file):
+                    reader = open_reader(segment, candidate, direct=self._direct, scratch=self._scratch)
                 self._readers[where] = reader
             self._readers.move_to_end(where)
             # one that is dropped here is closed by the last thread that still reads from it

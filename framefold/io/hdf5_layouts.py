@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from framefold.errors import DataError
+from framefold.io.hdf5_read import DAMAGE
 from framefold.udfcore.metadata import Axis, Metadata
 
 EV = 1.602176634e-19  # J, exact
@@ -125,12 +126,15 @@ def walk(file: h5py.File) -> Tree:
     broken: list[str] = []
     seen = {_address(file["/"])}
     hard: list[tuple[str, Any, int]] = [("/", file["/"], 0)]
-    soft: list[tuple[str, Any, int]] = []
+    linked: list[tuple[str, Any, int]] = []
     count = 0
-    while hard or soft:
-        path, node, depth = hard.pop() if hard else soft.pop(0)
-        if not isinstance(node, h5py.Group):
+    while hard or linked:
+        if not hard:
+            where, obj, depth = linked.pop(0)
+            if _take(where, obj, seen, groups, datasets):
+                hard.append((where, obj, depth))
             continue
+        path, node, depth = hard.pop()
         below = []
         for name in node:
             count += 1
@@ -140,20 +144,15 @@ def walk(file: h5py.File) -> Tree:
                     f"{file.filename} holds more than {limit}: say which dataset to load with key="
                 )
             where = join(path, name)
-            link = node.get(name, getlink=True)
             try:
-                obj = node[name]
-            except (KeyError, OSError):
+                link, obj = node.get(name, getlink=True), node[name]
+                if not isinstance(link, h5py.HardLink):
+                    linked.append((where, obj, depth + 1))
+                elif _take(where, obj, seen, groups, datasets):
+                    below.append((where, obj, depth + 1))
+            except DAMAGE:  # links that lead nowhere, damaged objects: the others may be fine
                 broken.append(where)
-                continue
-            if not isinstance(link, h5py.HardLink):
-                soft.append((where, obj, depth + 1))
-                continue
-            if _take(where, obj, seen, groups, datasets):
-                below.append((where, obj, depth + 1))
         hard.extend(reversed(below))
-        if not hard:
-            soft = [s for s in soft if _take(s[0], s[1], seen, groups, datasets)]
     return Tree(groups, datasets, tuple(broken))
 
 

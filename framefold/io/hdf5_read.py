@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import h5py
@@ -28,6 +29,21 @@ class FrameReader(Protocol):
     def read(self, start: int, stop: int, sig: tuple[slice, ...], out: npt.NDArray[Any]) -> None:
         """Fill `out`, C-contiguous, shape ``(stop - start, *sig part)``."""
         ...
+
+
+# what h5py raises, depending on where it meets damaged bytes
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, OverflowError, MemoryError)
+
+
+@contextlib.contextmanager
+def damage_named(path: str) -> Iterator[None]:
+    """Turn what h5py raises for damaged files into a `DataError` that names the file."""
+    try:
+        yield
+    except DataError:
+        raise
+    except DAMAGE as exc:
+        raise DataError(f"{path} is damaged, or no HDF5 file that h5py can read: {exc!r}") from exc
 
 
 def open_file(path: str) -> h5py.File:

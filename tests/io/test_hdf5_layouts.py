@@ -363,3 +363,14 @@ def test_too_many_objects_and_too_deep(tmp_path, monkeypatch) -> None:
     with pytest.raises(DataError, match="more than 3 objects"):
         open_hdf5(tmp_path / "a.h5")
     assert open_hdf5(tmp_path / "a.h5", key="/d").shape == (3, 4, 5)
+
+
+def test_several_soft_links_are_all_followed(tmp_path) -> None:
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        for name in "abc":
+            file[f"{name}/d"] = np.zeros((3, 4, 5))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name in "abc":
+            file[name] = h5py.ExternalLink("data.h5", f"/{name}")
+    with pytest.raises(DataError, match=r"/a/d .*\n  /b/d .*\n  /c/d "):
+        open_hdf5(tmp_path / "a.h5")

@@ -163,3 +163,14 @@ def test_corrupt_chunk_through_h5py_names_the_frame(tmp_path) -> None:
     ):
         source.read(TileSlice(1, 6, full_sig((30, 30))))
     assert np.array_equal(source.read(TileSlice(0, 4, full_sig((30, 30)))), data[:4])
+
+
+@pytest.mark.parametrize("mark", [b"HEAP", b"TREE", b"SNOD"])
+def test_damaged_structure_names_the_file(tmp_path, mark) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("d", data=np.zeros((4, 5, 5)), chunks=(1, 5, 5))
+    content = (tmp_path / "a.h5").read_bytes()
+    assert mark in content
+    (tmp_path / "a.h5").write_bytes(content.replace(mark, b"\0\0\0\0"))
+    with pytest.raises(DataError, match=r"a.h5"):
+        open_hdf5(tmp_path / "a.h5").read(TileSlice(0, 4, full_sig((5, 5))))
