@@ -28,22 +28,35 @@ class MappedFile:
         except (OSError, ValueError) as exc:
             raise DataError(f"cannot map {path}: {exc}") from exc
         self.bytes: npt.NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
+        self._size = len(self.bytes)
 
-    def require(self, end: int, what: str) -> None:
+    def peek(self, start: int, stop: int) -> bytes:
+        """Return a few bytes."""
+        return self._map[start:stop]
+
+    def require(self, end: int, frame: int) -> None:
         """Refuse to touch bytes that the file no longer has (SIGBUS would end the process).
+
+        Parameters
+        ----------
+        end
+            Byte behind the last one that is wanted.
+        frame
+            To which it belongs.
 
         Raises
         ------
         DataError
-            Naming the file and `what` is missing.
+            Naming file and frame.
         """
         try:
-            size = min(self._map.size(), len(self.bytes))
+            # the size now, not at the time of mapping
+            size = min(self._map.size(), self._size)
         except OSError as exc:
             raise DataError(f"{self.path} can no longer be read: {exc}") from exc
         if size < end:
             raise DataError(
-                f"{self.path}: {what} ends at byte {end}, the file has {size} bytes: "
+                f"{self.path}: frame {frame} ends at byte {end}, the file has {size} bytes: "
                 "it shrank after it was opened"
             )
 

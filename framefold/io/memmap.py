@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from framefold.errors import DataError
 from framefold.io.counter import ReadCounter
-from framefold.io.mapped import LazyMap
+from framefold.io.mapped import LazyMap, MappedFile
 from framefold.io.output import check_tile, output_for
 from framefold.udfcore.metadata import Metadata
 from framefold.udfcore.shapes import Shape
 from framefold.udfcore.source import ReadStats
-from framefold.udfcore.tile import TileSlice
+from framefold.udfcore.tile import TileSlice, full_sig
 
 MAX_PIXELS = 2**40  # per file; beyond that a header is damaged
 
@@ -87,6 +87,9 @@ class MemmapSource:
             reason = ""
         self._is_view = not reason
         self._counter = ReadCounter("mmap", reason)
+        self._full = full_sig(layout.sig_shape)
+        self._array: npt.NDArray[Any] | None = None
+        self._dtype = dtype.newbyteorder("=")
 
     @property
     def path(self) -> str:
@@ -101,7 +104,7 @@ class MemmapSource:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Native byte order."""
-        return self.layout.dtype.newbyteorder("=")
+        return self._dtype
 
     @property
     def metadata(self) -> Metadata:
@@ -138,7 +141,7 @@ class MemmapSource:
             self._counter.add(part.nbytes)
             return part
         began = time.perf_counter()
-        out = output_for(tile, self.dtype, out, self.path)
+        out = output_for(tile, self._dtype, out, self.path)
         np.copyto(out, part)
         self._counter.add(out.nbytes, time.perf_counter() - began)
         return out
@@ -153,28 +156,33 @@ class MemmapSource:
     def __repr__(self) -> str:
         return f"<MemmapSource {self.path} {self.shape} {self.dtype}>"
 
-    def mapped(self, tile: TileSlice) -> npt.NDArray[np.uint8]:
-        """Return all bytes of the file, of which those of the frames of `tile` may be read."""
-        lay = self.layout
+    def mapped(self, tile: TileSlice) -> MappedFile:
+        """Return the map of the file, in which the frames of `tile` and what precedes them may be read."""
         mapped = self._map.get()
-        if tile.stop > tile.start:
-            end = lay.offset + (tile.stop - 1) * lay.stride + lay.frame_bytes
-            mapped.require(end, f"frame {tile.stop - 1}")
-        return mapped.bytes
+        last = tile.stop - 1
+        if last >= tile.start:
+            lay = self.layout
+            mapped.require(lay.offset + last * lay.stride + lay.frame_bytes, last)
+        return mapped
 
     def _frames(self, tile: TileSlice) -> npt.NDArray[Any]:
         """Return a view of the mapped file, in the byte order of the file."""
         lay = self.layout
-        check_tile(tile, lay.present, lay.sig_shape, lay.path)
-        data = self.mapped(tile)
+        if tile.sig != self._full or not 0 <= tile.start <= tile.stop <= lay.present:
+            check_tile(tile, lay.present, lay.sig_shape, lay.path)
+        mapped = self.mapped(tile)
+        if self._array is None:
+            self._array = self._whole(mapped)
+        part = self._array[tile.start : tile.stop]
+        return part if tile.sig == self._full else part[(slice(None), *tile.sig)]
+
+    def _whole(self, mapped: MappedFile) -> npt.NDArray[Any]:
+        """Return all frames; made once, since making it costs more than the rest of a read."""
+        lay = self.layout
+        mapped.require(lay.offset + (lay.present - 1) * lay.stride + lay.frame_bytes, lay.present - 1)
         strides = (lay.stride, *_c_strides(lay.sig_shape, lay.dtype.itemsize))
-        n, first = tile.stop - tile.start, lay.offset + tile.start * lay.stride
-        if n == 0:
-            return np.empty(tile.shape, lay.dtype)
-        frames = np.ndarray((n, *lay.sig_shape), lay.dtype, data, first, strides)
-        if lay.flip_rows:
-            frames = frames[:, ::-1]
-        return frames[(slice(None), *tile.sig)]
+        frames = np.ndarray((lay.present, *lay.sig_shape), lay.dtype, mapped.bytes, lay.offset, strides)
+        return frames[:, ::-1] if lay.flip_rows else frames
 
 
 def _c_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

@@ -57,7 +57,7 @@ class ArraySource:
 
     def read(self, tile: TileSlice, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Return a read-only view; see `Source.read`."""
-        check_tile(tile, len(self._flat), tuple(self.shape.sig), "the array")
+        check_tile(tile, len(self._flat), self._flat.shape[1:], "the array")
         part = self._flat[(slice(tile.start, tile.stop), *tile.sig)]
         self._counter.add(part.nbytes)
         return part

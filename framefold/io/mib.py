@@ -17,6 +17,7 @@ from framefold.errors import DataError
 from framefold.io.counter import ReadCounter
 from framefold.io.format import Format
 from framefold.io.identity import file_identity
+from framefold.io.mapped import MappedFile
 from framefold.io.memmap import FrameLayout, MemmapSource, frames_present
 from framefold.io.mib_header import MibHeader, parse_hdr, parse_header, scan_shape
 from framefold.io.output import check_tile, output_for
@@ -145,10 +146,10 @@ class MibSource:
             return got
         check_tile(tile, self._frames.layout.present, tuple(self.shape.sig), self.path)
         began = time.perf_counter()
-        data = self._frames.mapped(tile)
-        self._check_numbers(tile, data)
+        mapped = self._frames.mapped(tile)
+        self._check_numbers(tile, mapped)
         out = output_for(tile, self.dtype, out, self.path)
-        self._decode(data, tile, out)
+        self._decode(mapped.bytes, tile, out)
         self._counter.add(out.nbytes, time.perf_counter() - began)
         return out
 
@@ -179,22 +180,21 @@ class MibSource:
         if not whole:
             out[...] = full[:, :, cols]
 
-    def _check_numbers(self, tile: TileSlice, data: npt.NDArray[np.uint8]) -> None:
+    def _check_numbers(self, tile: TileSlice, mapped: MappedFile) -> None:
         """Compare the frame numbers at both ends of the tile with the first of the file.
 
-        That costs 1 us per tile; a frame lost inside of it shows at its end.
+        That costs 2 us per tile; a frame lost inside of it shows at its end.
         """
-        for frame in {tile.start, tile.stop - 1} if tile.stop > tile.start else ():
-            begin = frame * self._header.stride
-            number = data[begin : begin + 16].tobytes()
-            expected = self._header.sequence + frame
-            if number.startswith(b"MQ1,%06d," % expected):
+        stride, first = self._header.stride, self._header.sequence
+        for frame in (tile.start, tile.stop - 1) if tile.stop > tile.start else ():
+            number = mapped.peek(frame * stride, frame * stride + 16)
+            if number.startswith(b"MQ1,%06d," % (first + frame)):
                 continue
             if not number.startswith(b"MQ1,"):
                 raise DataError(
-                    f"{self.path}: no frame header where frame {frame} should begin (byte {begin})"
+                    f"{self.path}: no frame header where frame {frame} should begin (byte {frame * stride})"
                 )
-            self._report(frame, expected, number)
+            self._report(frame, first + frame, number)
 
     def _report(self, frame: int, expected: int, number: bytes) -> None:
         stated = number[4:].split(b",")[0].decode("ascii", errors="replace")

@@ -40,7 +40,9 @@ def check_tile(tile: TileSlice, frames: int, sig: tuple[int, ...], name: str) ->
     """
     if not 0 <= tile.start <= tile.stop <= frames:
         raise DataError(f"{name} has frames 0..{frames - 1}, asked for {tile.start}..{tile.stop - 1}")
-    if len(tile.sig) != len(sig) or any(
-        not 0 <= s.start <= s.stop <= n for s, n in zip(tile.sig, sig, strict=False)
-    ):
+    fits = len(tile.sig) == len(sig)
+    # a plain loop: this runs for every tile
+    for s, n in zip(tile.sig, sig):  # noqa: B905  # of equal length, or refused anyway
+        fits = fits and 0 <= s.start <= s.stop <= n
+    if not fits:
         raise DataError(f"{name} has frames of shape {sig}, asked for the part {tile.sig}")
