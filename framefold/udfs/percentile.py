@@ -71,7 +71,10 @@ class PercentileUDF(UDF):
 
     def get_worker_data(self) -> Mapping[str, Any]:
         """Lay out the bins."""
-        return {} if self.params.range is None else {"edges": np.linspace(*self.params.range, _BINS + 1)}
+        if self.params.range is None:
+            return {}
+        low, high = self.params.range
+        return {"edges": np.linspace(low, high, _BINS + 1)}
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Count the pixels of the tile."""
