@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from framefold.plot.progress import rate_text
 from framefold.udfcore.results import ResultBuffer, UDFResult
 
 
@@ -53,8 +54,8 @@ def speed(result: UDFResult) -> str:
     r = result.report
     seconds = max(float(r["seconds"]), 1e-9)
     lanes = len(r["workers"])
-    rate = r["bytes_read"] / 1e9 / seconds
-    text = f"{r['frames']} frames in {seconds:.3g} s, {rate:.3g} GB/s, {r['executor']}"
+    rate = rate_text(r["bytes_read"] / seconds)
+    text = f"{r['frames']} frames in {seconds:.3g} s, {rate}, {r['executor']}"
     if lanes > 1:
         text += f" ({lanes} lanes)"
     missing = int(r["invalid_frames"])

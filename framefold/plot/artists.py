@@ -204,8 +204,12 @@ def _picture(ax: Any, field: Field, **kwargs: Any) -> Any:
     """Return an empty image of the shape of `field` on calibrated axes."""
     shape = (field.values.shape[0], field.values.shape[1])
     box, y, x = extent((field.axes[0], field.axes[1]), shape)
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
     ax.set_xlabel(x.label)
     ax.set_ylabel(y.label)
+    for side, along in ((ax.xaxis, x), (ax.yaxis, y)):
+        side.set_major_locator(MaxNLocator(5, integer=along.units == "px" and along.scale == 1))
     kwargs |= {"extent": box, "origin": "upper", "aspect": aspect(shape, y, x), "interpolation": "auto"}
     return ax.imshow(np.zeros(shape), **kwargs)
 

@@ -24,6 +24,8 @@ class Ruler:
     @property
     def label(self) -> str:
         """For the axis of a picture."""
+        if self.name == "frame" and self.units == "px":
+            return "frame"  # a count
         return f"{self.name} ({self.units})" if self.name else self.units
 
 

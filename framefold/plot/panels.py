@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,17 +45,20 @@ class Panel:
         Index into the trailing axes of each result; empty: all of it.
     function
         Applied to the (first) result before it is drawn.
+    prefix
+        In front of the names of results: whose they are, where there are several UDFs.
     """
 
     udf: int
     spec: PlotSpec
     channel: tuple[int, ...] = ()
     function: Function | None = None
+    prefix: str = ""
 
     @property
     def title(self) -> str:
         """Above the picture."""
-        text = self.spec.title or ", ".join(self.spec.results)
+        text = self.spec.title or f"{self.prefix}{', '.join(self.spec.results)}"
         return f"{text} {'.'.join(map(str, self.channel))}" if self.channel else text
 
     def fields(self, results: Sequence[Mapping[str, ResultBuffer]]) -> list[Field]:
@@ -112,7 +115,7 @@ def _squeeze(field: Field) -> Field:
 
 
 def panels_of(plots: Any, results: Sequence[UDFResult], udfs: Sequence[Any]) -> list[Panel]:
-    """Return the panels for ``plots=``.
+    """Return the panels for ``plots=``, with the UDF in their titles where there are several.
 
     Parameters
     ----------
@@ -130,6 +133,14 @@ def panels_of(plots: Any, results: Sequence[UDFResult], udfs: Sequence[Any]) -> 
     UDFError
         For a name that no result has, or something that cannot be drawn.
     """
+    panels = _wanted(plots, results, udfs)
+    if len(udfs) < 2:
+        return panels
+    names = [type(u).__name__.removesuffix("UDF") for u in udfs]
+    return [replace(p, prefix=f"{names[p.udf]}: ") for p in panels]
+
+
+def _wanted(plots: Any, results: Sequence[UDFResult], udfs: Sequence[Any]) -> list[Panel]:
     if plots is True:
         panels = []
         for i, result in enumerate(results):

@@ -82,13 +82,14 @@ def text_of(state: State) -> str:
     """
     head = f"{state.title}: {state.done} of {state.total} frames ({int(100 * state.fraction)} %)"
     if state.ended:
-        return f"{head}, {state.ended} in {_duration(state.seconds)}, {_rate(state.rate)}"
+        return f"{head}, {state.ended} in {_duration(state.seconds)}, {rate_text(state.rate)}"
     if state.seconds_left is None:
         return head
-    return f"{head}, {_rate(state.rate)}, {_duration(state.seconds_left)} left"
+    return f"{head}, {rate_text(state.rate)}, {_duration(state.seconds_left)} left"
 
 
-def _rate(rate: float) -> str:
+def rate_text(rate: float) -> str:
+    """Return bytes per second for people."""
     return f"{rate / 1e9:.2f} GB/s" if rate >= 1e9 else f"{rate / 1e6:.1f} MB/s"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from framefold.kernels import stddev as kernel
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.options import EngineOptions
+from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.udf import UDF
 
 
@@ -115,3 +116,7 @@ class StdDevUDF(UDF):
             "num_frames": np.array([count.max(initial=0)]),
             **{k: self.with_mask(v, valid) for k, v in results.items()},
         }
+
+    def get_plots(self) -> Sequence[PlotSpec]:
+        """Draw mean and standard deviation; the other results are the same pictures on other scales."""
+        return (PlotSpec("image", ("mean",)), PlotSpec("image", ("std",)))

@@ -36,6 +36,11 @@ def test_pixel_centres_lie_on_the_calibrated_values():
     assert (y.label, x.label) == ("y (nm)", "x (nm)")
 
 
+def test_frames_are_counted_not_measured():
+    assert ruler(Axis("frame"), 9).label == "frame"
+    assert ruler(Axis("kx"), 9).label == "kx (px)"
+
+
 def test_pictures_are_true_to_scale_unless_they_would_be_strips():
     px = (Axis("y"), Axis("x"))
     _, y, x = extent(px, (64, 64))

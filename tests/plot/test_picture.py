@@ -259,6 +259,15 @@ def test_recommended_images_with_channels(result):
     assert [p.title for p in panels_of(True, [result], [Wise()])] == ["pair 0", "pair 1", "many 0"]
 
 
+def test_titles_name_the_udf_where_there_are_several(result, udf):
+    assert panels_of(["image"], [result], [udf])[0].title == "image"
+    titles = [
+        p.title
+        for p in panels_of([["image"], [PlotSpec("image", ("scan",), title="Mine")]], [result] * 2, [udf] * 2)
+    ]
+    assert titles == ["Everything: image", "Mine"]
+
+
 def test_draw_needs_a_choice(result):
     with pytest.raises(UDFError, match="needs a PlotSpec to choose among the results image, scan"):
         draw(Figure().add_subplot(), result)
