@@ -5,6 +5,7 @@ Only the columns up to the outer radius are transformed along y: the rest is nev
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,10 +44,54 @@ def half_ring(shape: tuple[int, ...], inner: float, outer: float) -> HalfRing:
     return HalfRing(shape, columns, np.ascontiguousarray(mask[:, :columns]))
 
 
+class HalfTransform:
+    """Transforms frames of one shape, one at a time; belongs to one thread.
+
+    Measured for 256 x 256 frames: 116 us, `half_spectrum` 148 us. Measured plans would take 75 us, but they
+    differ from run to run, and results would no longer repeat bitwise.
+
+    Parameters
+    ----------
+    ring
+        Which frequencies are needed.
+    double
+        Calculate in float64 instead of float32.
+    """
+
+    def __init__(self, ring: HalfRing, double: bool = False) -> None:
+        import pyfftw  # noqa: PLC0415  # 50 ms that `import framefold` need not pay
+
+        rows, cols = ring.shape
+        real, cplx = ("float64", "complex128") if double else ("float32", "complex64")
+        self._in = pyfftw.empty_aligned((rows, cols), real)
+        middle = pyfftw.empty_aligned((rows, cols // 2 + 1), cplx)
+        self._out = pyfftw.empty_aligned((rows, ring.columns), cplx)
+        with _PLANNING:  # FFTW's planner has global state
+            self._along_x = pyfftw.FFTW(self._in, middle, axes=(1,), flags=("FFTW_ESTIMATE",))
+            self._along_y = pyfftw.FFTW(
+                middle[:, : ring.columns], self._out, axes=(0,), flags=("FFTW_ESTIMATE",)
+            )
+
+    def __call__(
+        self, frame: npt.NDArray[Any], window: npt.NDArray[np.float32] | None = None
+    ) -> npt.NDArray[Any]:
+        """Return the first columns of ``rfft2(frame * window)``; overwritten by the next call."""
+        if window is None:
+            np.copyto(self._in, frame, casting="same_kind" if frame.dtype.kind == "f" else "unsafe")
+        else:
+            np.multiply(frame, window, out=self._in, casting="unsafe", dtype=self._in.dtype)
+        self._along_x.execute()
+        self._along_y.execute()
+        return np.asarray(self._out)
+
+
+_PLANNING = threading.Lock()
+
+
 def half_spectrum(
     tile: npt.NDArray[Any], ring: HalfRing, window: npt.NDArray[np.float32] | None = None
 ) -> npt.NDArray[Any]:
-    """Return the first columns of ``rfft2(tile * window)``, complex64 (complex128 for float64 input)."""
+    """Return the first columns of ``rfft2(tile * window)``: what `HalfTransform` gives, with scipy."""
     import scipy.fft  # noqa: PLC0415  # 30 ms that `import framefold` need not pay
 
     real = np.float64 if tile.dtype == np.float64 else np.float32
@@ -56,17 +101,23 @@ def half_spectrum(
 
 
 def ring_amplitude(
-    tile: npt.NDArray[Any], ring: HalfRing, window: npt.NDArray[np.float32] | None = None
+    tile: npt.NDArray[Any],
+    ring: HalfRing,
+    window: npt.NDArray[np.float32] | None = None,
+    transform: HalfTransform | None = None,
 ) -> npt.NDArray[np.float64]:
     """Return the sum of the Fourier amplitude over `ring` for each frame ``(depth, rows, columns)``.
 
-    `window`, float32 of the frame's shape, multiplies the frames first. Real frames only.
+    `window`, float32 of the frame's shape, multiplies the frames first. `transform` was made for `ring`;
+    None: make one. Real frames only.
     """
-    if not ring.columns or not tile.size:
-        return np.zeros(len(tile))
-    spectrum = half_spectrum(tile, ring, window)
     out = np.zeros(len(tile))
-    amplitude_sum(spectrum.reshape(len(tile), -1), np.flatnonzero(ring.mask), out)
+    if not ring.columns or not tile.size:
+        return out
+    transform = HalfTransform(ring, tile.dtype == np.float64) if transform is None else transform
+    index = np.flatnonzero(ring.mask)
+    for f, frame in enumerate(tile):
+        amplitude_sum(transform(frame, window).reshape(1, -1), index, out[f : f + 1])
     return out
 
 

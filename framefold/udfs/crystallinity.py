@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import UDFError
-from framefold.kernels.spectral import half_ring, ring_amplitude
+from framefold.kernels.spectral import HalfTransform, half_ring, ring_amplitude
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.plotspec import PlotSpec
@@ -69,12 +69,18 @@ class CrystallinityUDF(UDF):
             cy, cx = p.real_center
             disk = detector_masks(sig, "disk", cy, cx, p.real_rad, 0.0)[0]
             window = (~disk).astype(np.float32)
-        return {"ring": half_ring(sig, p.rad_in, p.rad_out), "window": window}
+        ring = half_ring(sig, p.rad_in, p.rad_out)
+        double = self.meta.input_dtype == np.float64
+        return {
+            "ring": ring,
+            "window": window,
+            "transform": HalfTransform(ring, double) if ring.columns else None,
+        }
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Write the ring sums of whole frames."""
         data = self.worker_data
-        self.results.intensity[:] = ring_amplitude(tile, data.ring, data.window)
+        self.results.intensity[:] = ring_amplitude(tile, data.ring, data.window, data.transform)
 
     def get_plots(self) -> Sequence[PlotSpec]:
         """Draw the crystallinity over the scan."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import UDFError
-from framefold.kernels.spectral import half_ring, half_spectrum, strongest_peaks
+from framefold.kernels.spectral import HalfTransform, half_ring, strongest_peaks
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.plotspec import PlotSpec
@@ -65,9 +65,12 @@ class SpectralPeaksUDF(UDF):
         window = None
         if p.window:
             window = np.outer(_hann(rows), _hann(cols)).astype(np.float32)
+        ring = half_ring((rows, cols), p.rad_in, rows + cols if p.rad_out is None else p.rad_out)
+        double = self.meta.input_dtype == np.float64
         return {
-            "ring": half_ring((rows, cols), p.rad_in, rows + cols if p.rad_out is None else p.rad_out),
+            "ring": ring,
             "window": window,
+            "transform": HalfTransform(ring, double) if ring.columns else None,
         }
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
@@ -77,9 +80,9 @@ class SpectralPeaksUDF(UDF):
         if not ring.columns:
             self.results.peaks[:] = np.nan
             return
-        power = np.abs(half_spectrum(tile, ring, data.window))
         rows = ring.shape[0]
-        for f, one in enumerate(power):
+        for f, frame in enumerate(tile):
+            one = np.abs(data.transform(frame, data.window))
             where, height = np.zeros((n, 2), dtype=np.int64), np.zeros(n)
             found = strongest_peaks(one, ring.mask, where, height)
             peaks = where.astype(np.float32)

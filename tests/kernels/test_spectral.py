@@ -6,6 +6,7 @@ import pytest
 from framefold.kernels.mask_runs import runs_of_dense
 from framefold.kernels.ring_std import ring_std, ring_std_reference
 from framefold.kernels.spectral import (
+    HalfTransform,
     half_ring,
     half_spectrum,
     ring_amplitude,
@@ -23,6 +24,18 @@ def test_ring_amplitude(sig, dtype):
         got = ring_amplitude(data, half_ring(sig, inner, outer), window)
         np.testing.assert_allclose(got, ring_amplitude_reference(data, inner, outer, window), rtol=1e-5)
     assert not ring_amplitude(data, half_ring(sig, 90, 100)).any()
+
+
+@pytest.mark.parametrize("dtype", ["u2", "f4", "f8"])
+def test_transforms_agree(dtype):
+    data = np.random.default_rng(0).integers(0, 5000, (3, 12, 15)).astype(dtype)
+    window = np.random.default_rng(1).random((12, 15)).astype("f4")
+    ring = half_ring((12, 15), 0, 5)
+    transform = HalfTransform(ring, dtype == "f8")
+    for w in (None, window):
+        expected = half_spectrum(data, ring, w)
+        for frame, one in zip(data, expected, strict=True):
+            np.testing.assert_allclose(transform(frame, w), one, atol=1e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
