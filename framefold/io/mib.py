@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import math
 import os
@@ -59,7 +60,9 @@ def open_mib(path: str, *, strict: bool = False) -> Source:
             raise DataError(f"{path}: no file {stem}*.mib beside it holds the frames")
         files = beside[:1] or find_files(glob.escape(stem) + "*.mib")
         if len(files) > 1:
-            return open_series(files, open_mib, "mib")
+            return open_series(
+                files, functools.partial(_open_file, hdr_path=path, strict=strict), "mib", consecutive=True
+            )
         return _open_file(files[0], path, strict)
     hdr = next((p for p in (stem + ".hdr", stem + ".HDR") if os.path.exists(p)), None)
     return _open_file(path, hdr, strict)

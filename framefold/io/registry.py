@@ -21,7 +21,22 @@ from framefold.udfcore.source import Source
 HEAD_BYTES = 8192
 
 # each has a FORMAT; imported on first use
-_MODULES = ("npy", "mib", "blo", "mrc", "tiff", "fabio_series", "hdf5", "euxfel", "zarr", "raw")
+_MODULES = (
+    "npy",
+    "mib",
+    "blo",
+    "mrc",
+    "tiff",
+    "fabio_series",
+    "empad",
+    "seq",
+    "tvips",
+    "frms6",
+    "hdf5",
+    "euxfel",
+    "zarr",
+    "raw",
+)
 _registered: dict[str, Format] = {}
 
 

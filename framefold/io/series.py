@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 import re
 import threading
@@ -57,10 +58,11 @@ def _natural(path: str) -> tuple[Any, ...]:
     return tuple((0, int(p), p) if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", path))
 
 
-def require_no_gap(paths: Sequence[str]) -> None:
+def require_no_gap(paths: Sequence[str], *, consecutive: bool = False) -> None:
     """Refuse a series with a missing number.
 
-    The number is the last group of digits in which the names differ.
+    The number is the group of digits in which the names differ. Unless files are known to be numbered
+    `consecutive`, names that count something else (time stamps, steps of 10) pass.
 
     Raises
     ------
@@ -74,7 +76,11 @@ def require_no_gap(paths: Sequence[str]) -> None:
     if len(varying) != 1:
         return  # several counters (rows and columns): their product need not be full
     numbers = [int(p[varying[0]]) for p in parts]
-    missing = sorted(set(range(min(numbers), max(numbers) + 1)) - set(numbers)) if _dense(numbers) else []
+    missing = (
+        sorted(set(range(min(numbers), max(numbers) + 1)) - set(numbers))
+        if consecutive or _dense(numbers)
+        else []
+    )
     if missing:
         shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
         raise DataError(
@@ -92,7 +98,12 @@ def _dense(numbers: Sequence[int]) -> bool:
 
 
 def open_series(
-    paths: Sequence[str], opener: Callable[[str], Source], format_name: str, *, listed: bool = False
+    paths: Sequence[str],
+    opener: Callable[[str], Source],
+    format_name: str,
+    *,
+    listed: bool = False,
+    consecutive: bool = False,
 ) -> Source:
     """Open files that follow one another as one source; a single file is opened as such.
 
@@ -106,6 +117,8 @@ def open_series(
         For messages.
     listed
         The user gave the list: gaps in the numbers are meant.
+    consecutive
+        Files of this format are numbered without steps.
 
     Raises
     ------
@@ -115,7 +128,7 @@ def open_series(
     if len(paths) == 1:
         return opener(paths[0])
     if not listed:
-        require_no_gap(paths)
+        require_no_gap(paths, consecutive=consecutive)
     first = opener(paths[0])
     per_file = first.shape.nav.size
     # files of single frames are checked when they are read: opening all would take minutes
@@ -123,10 +136,13 @@ def open_series(
     size = sum(os.path.getsize(p) for p in (paths[0], paths[-1]))
     span = f"{os.path.abspath(paths[0])}..{os.path.basename(paths[-1])}"
     identity = f"series:{format_name}:{span}:{len(paths)} files:{size}"
-    natural = (min(first.natural_chunks[0], sum(counts)), *first.natural_chunks[1:])
-    sig = tuple(first.shape.sig)
+    total = sum(counts)
+    natural = (min(first.natural_chunks[0], total), *first.natural_chunks[1:])
+    scan = first.metadata.nav_shape
+    nav = scan if scan is not None and math.prod(scan) == total else (total,)
+    shape = Shape((*nav, *first.shape.sig), sig_dims=first.shape.sig.dims)
     return SeriesSource(
-        tuple(paths), tuple(counts), opener, identity, sig, first.dtype, first.metadata, natural
+        tuple(paths), tuple(counts), opener, identity, shape, first.dtype, first.metadata, natural
     )
 
 
@@ -137,12 +153,12 @@ class SeriesSource:
 
     def __init__(
         self, paths: tuple[str, ...], counts: tuple[int, ...], opener: Callable[[str], Source], identity: str,
-        sig: tuple[int, ...], dtype: np.dtype[Any], metadata: Metadata, natural_chunks: tuple[int, ...],
+        shape: Shape, dtype: np.dtype[Any], metadata: Metadata, natural_chunks: tuple[int, ...],
     ) -> None:  # fmt: skip
         self._paths, self._counts, self._opener, self.identity = paths, counts, opener, identity
-        self._sig, self.dtype, self.metadata = sig, dtype, metadata
+        self._sig, self.dtype, self.metadata = tuple(shape.sig), dtype, metadata
         self._starts = np.concatenate([[0], np.cumsum(counts)])
-        self.shape = Shape((int(self._starts[-1]), *sig), sig_dims=len(sig))
+        self.shape = shape
         self.natural_chunks = natural_chunks
         self._sources: OrderedDict[int, Source] = OrderedDict()
         self._lock = threading.Lock()
@@ -183,7 +199,7 @@ class SeriesSource:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SeriesSource, (
-            self._paths, self._counts, self._opener, self.identity, self._sig, self.dtype, self.metadata,
+            self._paths, self._counts, self._opener, self.identity, self.shape, self.dtype, self.metadata,
             self.natural_chunks,
         )  # fmt: skip
 
