@@ -88,9 +88,8 @@ def open_tvips(path: str, *, strict: bool = False) -> Source:
         head["scan_begins_at"], head["scan_line"] = _find_scan(path, first.layout)
     if len(files) == 1:
         return first
-    return open_series(
-        files, functools.partial(_open_part, first=path, kind=kind, metadata=metadata), "tvips"
-    )
+    opener = functools.partial(_open_part, first=path, kind=kind, metadata=metadata)
+    return open_series(files, opener, "tvips", consecutive=True)
 
 
 def _pattern(stem: str) -> str:
