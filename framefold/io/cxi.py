@@ -1,4 +1,4 @@
-"""Coherent X-ray imaging files (CXI): data, mask, positions and geometry."""
+"""Coherent X-ray imaging files (CXI and NXcxi_ptycho): data, mask, positions and geometry."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from framefold.io.hdf5_layouts import Candidate, Tree, is_numeric, number
+from framefold.io.hdf5_layouts import Candidate, Tree, is_numeric, number, text
+from framefold.io.hdf5_nexus import ENERGY_UNITS, LENGTH_UNITS, quantity
 from framefold.udfcore.metadata import Axis, Metadata, photon_wavelength
 
 # CXI 1.6, table of pixel masks
@@ -33,7 +34,7 @@ GOOD_BITS = 0x20 | 0x100 | 0x10000
 
 def find(file: h5py.File, tree: Tree) -> Iterator[Candidate]:
     """Yield the data of every ``entry_N``, detectors before data groups that only link to them."""
-    if "cxi_version" not in file:
+    if "cxi_version" not in file and not any(_is_nexus(file.get(k)) for k in file if k.startswith("entry_")):
         return
     seen = []
     for name in sorted(k for k in file if k.startswith("entry_")):
@@ -71,16 +72,23 @@ def _candidate(key: str, data: h5py.Dataset, entry: str, detector: str) -> Candi
 
 
 def metadata(entry: h5py.Group, detector: h5py.Group, shape: tuple[int, ...]) -> Metadata:
-    """Return what a CXI entry states about one of its detectors; SI units throughout, as CXI demands."""
+    """Return what a CXI entry states about one of its detectors.
+
+    CXI demands SI units; the NeXus variant states units, and its ``source_N`` has the energy of the machine.
+    """
     raw: dict[str, Any] = {"cxi_version": int(number(entry.file, "cxi_version") or 0)}
-    source = _first(entry, "instrument_", "source_")
-    energy = number(source, "energy") if source is not None else None
-    wavelength = number(source, "wavelength") if source is not None else None
+    source = _first(entry, "instrument_", "beam_" if _is_nexus(entry) else "source_")
+    if source is None and _is_nexus(entry):
+        source = _first(entry, "sample_", "beam_")
+    energy = wavelength = None
+    if source is not None:
+        energy = _si(source, "energy", ENERGY_UNITS) or _si(source, "incident_beam_energy", ENERGY_UNITS)
+        wavelength = _si(source, "wavelength", LENGTH_UNITS)
     if wavelength is None and energy:
         wavelength = photon_wavelength(energy)
     if energy is None and wavelength:
         energy = photon_wavelength(wavelength)  # h c / x either way
-    pixel: tuple[float | None, ...] = (number(detector, "y_pixel_size"), number(detector, "x_pixel_size"))
+    pixel: tuple[float | None, ...] = tuple(_si(detector, f"{n}_pixel_size", LENGTH_UNITS) for n in "yx")
     basis = detector.get("basis_vectors")
     if is_numeric(basis) and basis.shape == (3, 2):
         raw["basis_vectors"] = basis[()].astype(np.float64)
@@ -97,7 +105,7 @@ def metadata(entry: h5py.Group, detector: h5py.Group, shape: tuple[int, ...]) ->
         axes=axes,
         energy=energy,
         wavelength=wavelength,
-        camera_length=number(detector, "distance"),
+        camera_length=_si(detector, "distance", LENGTH_UNITS),
         pixel_size=pixel_size,
         mask=mask,
         positions=positions,
@@ -134,10 +142,24 @@ def _positions(entry: h5py.Group, detector: h5py.Group) -> npt.NDArray[np.float6
         if group is None:
             continue
         translation = group.get("translation")
-        if is_numeric(translation) and len(translation.shape) == 2 and translation.shape[1] in (2, 3):
-            positions: npt.NDArray[np.float64] = translation[()].astype(np.float64)
-            return positions
+        if is_numeric(translation) and len(translation.shape) >= 2 and translation.shape[-1] in (2, 3):
+            factor = LENGTH_UNITS.get(text(translation.attrs.get("units", "m")), 1.0)
+            return np.asarray(translation[()].astype(np.float64).reshape(-1, translation.shape[-1]) * factor)
     return None
+
+
+def _is_nexus(entry: Any) -> bool:
+    """Tell whether an entry follows the NeXus variant of CXI."""
+    definition = entry.get("definition") if isinstance(entry, h5py.Group) else None
+    return isinstance(definition, h5py.Dataset) and text(definition[()]) in ("NXcxi_ptycho", "NXptycho")
+
+
+def _si(group: h5py.Group, name: str, units: dict[str, float]) -> float | None:
+    """Return a scalar in SI units: as its ``units`` attribute says, SI without one."""
+    value = number(group, name)
+    if value is None or "units" not in group[name].attrs:
+        return value
+    return quantity(group, name, units)
 
 
 def _first(entry: h5py.Group, outer: str, inner: str) -> h5py.Group | None:

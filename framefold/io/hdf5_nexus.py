@@ -23,7 +23,7 @@ from framefold.io.hdf5_layouts import (
 )
 from framefold.udfcore.metadata import Axis, Metadata, electron_wavelength, photon_wavelength
 
-_LENGTH = {
+LENGTH_UNITS = {
     "m": 1.0,
     "mm": 1e-3,
     "um": 1e-6,
@@ -33,8 +33,8 @@ _LENGTH = {
     "angstrom": 1e-10,
     "pm": 1e-12,
 }
-_ENERGY = {"ev": EV, "kev": 1e3 * EV, "mev": 1e6 * EV, "j": 1.0}
-_TIME = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+ENERGY_UNITS = {"ev": EV, "kev": 1e3 * EV, "mev": 1e6 * EV, "j": 1.0}
+TIME_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
 def find(file: h5py.File, tree: Tree) -> Iterator[Candidate]:
@@ -198,9 +198,9 @@ def _geometry(file: h5py.File, group: h5py.Group, sig: tuple[int, ...]) -> dict[
         for detector in [g for g in (group.parent, group) if _class(g) == "NXdetector"] or _children(
             instrument, "NXdetector"
         ):
-            found.setdefault("camera_length", quantity(detector, "distance", _LENGTH))
-            found.setdefault("dwell_time", quantity(detector, "count_time", _TIME))
-            y, x = (quantity(detector, f"{a}_pixel_size", _LENGTH) for a in "yx")
+            found.setdefault("camera_length", quantity(detector, "distance", LENGTH_UNITS))
+            found.setdefault("dwell_time", quantity(detector, "count_time", TIME_UNITS))
+            y, x = (quantity(detector, f"{a}_pixel_size", LENGTH_UNITS) for a in "yx")
             if y and x and len(sig) == 2:
                 found.setdefault("pixel_size", (y, x))
             places = detector.get("translation")
@@ -212,13 +212,13 @@ def _geometry(file: h5py.File, group: h5py.Group, sig: tuple[int, ...]) -> dict[
         beams = _children(instrument, "NXbeam") + [
             b for s in _children(entry, "NXsample") for b in _children(s, "NXbeam")
         ]
-        energies = [quantity(b, "incident_energy", _ENERGY) for b in beams]
-        energies += [quantity(m, "energy", _ENERGY) for m in _children(instrument, "NXmonochromator")]
+        energies = [quantity(b, "incident_energy", ENERGY_UNITS) for b in beams]
+        energies += [quantity(m, "energy", ENERGY_UNITS) for m in _children(instrument, "NXmonochromator")]
         energy = next((e for e in energies if e), None)
         if energy:
             found.setdefault("energy", energy)
             probes = {text(s["probe"][()]).lower() for s in _children(instrument, "NXsource") if "probe" in s}
-            waves = [quantity(b, "incident_wavelength", _LENGTH) for b in beams]
+            waves = [quantity(b, "incident_wavelength", LENGTH_UNITS) for b in beams]
             by_energy = (
                 electron_wavelength(energy / EV) if "electron" in probes else photon_wavelength(energy)
             )

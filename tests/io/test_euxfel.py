@@ -10,6 +10,7 @@ import pytest
 
 from framefold.errors import DataError
 from framefold.io.euxfel import FORMAT, open_euxfel
+from framefold.testing.check_source import check_source
 from framefold.udfcore.source import Source
 from framefold.udfcore.tile import TileSlice
 
@@ -83,6 +84,15 @@ def test_frames_are_those_of_extra_data(lpd) -> None:
     for at, frame in list(enumerate(valid))[::7]:
         got = source.read(TileSlice(frame, frame + 1, (slice(0, 2), slice(0, 4), slice(0, 4))))[0]
         assert np.array_equal(got, truth.values[:, at].reshape(2, 256, 256)[:, :4, :4])
+
+
+def test_contract(lpd) -> None:
+    source = open_euxfel(lpd)
+    truth = np.zeros((50, 2, 256, 256), "u2")
+    truth[:, 0, :2, :3] = np.arange(50)[:, None, None]
+    rows = np.concatenate([np.arange(20), np.zeros(10), np.arange(20, 40)])
+    truth[:, 1, :2, :3] = 1000 + rows[:, None, None]
+    check_source(source, truth, reads=10)
 
 
 def test_choosing_modules(lpd) -> None:

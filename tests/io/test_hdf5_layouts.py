@@ -374,3 +374,33 @@ def test_several_soft_links_are_all_followed(tmp_path) -> None:
             file[name] = h5py.ExternalLink("data.h5", f"/{name}")
     with pytest.raises(DataError, match=r"/a/d .*\n  /b/d .*\n  /c/d "):
         open_hdf5(tmp_path / "a.h5")
+
+
+def test_nexus_variant_of_cxi(tmp_path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        entry = file.create_group("entry_1")
+        entry["definition"] = "NXcxi_ptycho"
+        detector = entry.create_group("instrument_1/detector_1")
+        detector["data"] = np.zeros((2, 3, 5, 4), "u2")
+        for name, value, units in (
+            ("distance", 1500, "mm"),
+            ("x_pixel_size", 55, "um"),
+            ("y_pixel_size", 75, "um"),
+        ):
+            detector[name] = value
+            detector[name].attrs["units"] = units
+        entry["instrument_1/source_1/energy"] = 3.0  # of the machine, GeV
+        entry["instrument_1/beam_1/energy"] = 8.0
+        entry["instrument_1/beam_1/energy"].attrs["units"] = "keV"
+        places = np.arange(18.0).reshape(2, 3, 3)
+        entry["sample_1/geometry_1/translation"] = places
+        entry["sample_1/geometry_1/translation"].attrs["units"] = "um"
+    source = open_hdf5(tmp_path / "a.h5")
+    assert source.candidate.layout == "CXI"
+    assert source.shape.nav_dims == 2
+    m = source.metadata
+    assert m.energy == pytest.approx(8e3 * 1.602176634e-19)
+    assert m.wavelength == pytest.approx(1.5498e-10, rel=1e-4)
+    assert m.camera_length == pytest.approx(1.5)
+    assert m.pixel_size == pytest.approx((75e-6, 55e-6))
+    assert m.positions == pytest.approx(places.reshape(6, 3) * 1e-6)
