@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from framefold.udfcore.corrections import Corrections
 from framefold.udfs.stddev import StdDevUDF
 
 
@@ -60,3 +61,10 @@ def test_frames_that_are_missing_do_not_count(run):
     data = np.random.default_rng(6).integers(0, 9, (6, 2, 2)).astype("u1")
     valid = np.array([1, 1, 0, 1, 0, 1], bool)
     check(run(StdDevUDF(), data, valid=valid), data[valid])
+
+
+def test_corrected_counts_of_60000_keep_their_deviation(run):
+    rng = np.random.default_rng(7)
+    data = (60000 + rng.integers(0, 3, (300, 3, 4))).astype("u2")
+    given = Corrections(dark=0.125, gain=1.5, excluded_pixels=[(1, 1)])
+    check(run(StdDevUDF(), data, corrections=given, tile=(16, 2, 4)), given.correct(data, np.float64))
