@@ -208,8 +208,17 @@ class Connected:
         """Return a future of the result in this process."""
 
         async def result() -> Any:
-            await future._state.wait()  # gather alone leaves tasks behind when it is cancelled while it waits
-            return await self.client.gather(future, asynchronous=True)
+            # gathers of one client share their requests: cancelling one coroutine would cancel others with it,
+            # so these are never cancelled; they end when their future is released
+            for _ in range(3):
+                await future._state.wait()
+                try:
+                    return await self.client.gather(future, asynchronous=True)
+                except asyncio.CancelledError:
+                    if future.status != "finished":
+                        raise
+                    await asyncio.sleep(0.01)
+            raise OSError("the result of a task could not be fetched")
 
         return asyncio.run_coroutine_threadsafe(result(), self.client.loop.asyncio_loop)
 
@@ -273,7 +282,7 @@ class Connected:
             missing = next((a for a in answers if isinstance(a, CannotLoad)), None)
             if missing is None:
                 break
-            modules = [m for m in modules_for(missing.module) if m not in self.by_value]
+            modules = [m for m in modules_for(missing.module, [fn, *items]) if m not in self.by_value]
             if not modules:
                 raise ExecutorError(f"workers cannot load {fn!r}: {missing.text}. Install that module there.")
             self.by_value.extend(modules)

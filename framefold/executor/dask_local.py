@@ -38,17 +38,26 @@ class LocalProcesses:
     """
 
     def __init__(self, n: int, threads: int) -> None:
-        from distributed import LocalCluster  # noqa: PLC0415  # heavy
+        from distributed import Scheduler, SpecCluster  # noqa: PLC0415  # heavy
 
         self._closing = False
         self._folder = tempfile.mkdtemp(prefix="framefold-dask-")
         self._children: dict[int, _Child] = {}
         self._thread: threading.Thread | None = None
         self._threads = threads
-        self._cluster = LocalCluster(  # type: ignore[no-untyped-call]
-            n_workers=0, host="127.0.0.1", dashboard_address=None, silence_logs=logging.CRITICAL,
-            protocol="tcp", worker_dashboard_address=None,
-        )  # fmt: skip
+        self._cluster = SpecCluster(  # type: ignore[no-untyped-call]
+            workers={},
+            scheduler={
+                "cls": Scheduler,
+                "options": {
+                    "host": "127.0.0.1",
+                    "port": 0,
+                    "dashboard": False,
+                    "dashboard_address": "127.0.0.1:0",
+                },
+            },
+            silence_logs=logging.CRITICAL,
+        )
         self.address: str = self._cluster.scheduler_address
         self._wake_r, self._wake_w = os.pipe()
         for i in range(n):
@@ -112,6 +121,7 @@ class LocalProcesses:
                         child, target = key.data
                         child.forward(key.fileobj, target)
             for index, child in list(self._children.items()):
+                child.tick()
                 if self._closing or child.process.poll() is None:
                     continue
                 fast = child.fast_deaths + 1 if time.monotonic() - child.started < 1.0 else 0
@@ -172,6 +182,7 @@ class _Child:
             return False
         if not data:
             self.streams = [s for s in self.streams if s[0] is not stream]
+            stream.close()
             return False
         *lines, self._rest[target] = (self._rest[target] + data).split(b"\n")
         for line in lines:
@@ -180,15 +191,19 @@ class _Child:
 
     def _print(self, line: str, target: str) -> None:
         self.lines.append(line)
+        self.tick()
+        self._count += 1
+        if self._count <= LINES_PER_SECOND:
+            self._write(line, target)
+
+    def tick(self) -> None:
+        """Once a second, say how many lines were left out, and begin to count anew."""
         second = int(time.monotonic())
         if second != self._second:
             dropped = self._count - LINES_PER_SECOND
             self._second, self._count = second, 0
             if dropped > 0:
-                self._write(f"({dropped} lines more)", target)
-        self._count += 1
-        if self._count <= LINES_PER_SECOND:
-            self._write(line, target)
+                self._write(f"({dropped} lines more)", "stderr")
 
     def _write(self, line: str, target: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # a closed stdout is no reason to stop

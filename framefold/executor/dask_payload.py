@@ -45,7 +45,8 @@ def dumps(obj: Any, by_value: Iterable[ModuleType] = (), buffers: list[Bytes] | 
 
     with ExitStack() as stack:
         for module in by_value:
-            if module.__name__ not in cloudpickle.list_registry_pickle_by_value():
+            loaded = sys.modules.get(module.__name__) is module
+            if loaded and module.__name__ not in cloudpickle.list_registry_pickle_by_value():
                 cloudpickle.register_pickle_by_value(module)
                 stack.callback(cloudpickle.unregister_pickle_by_value, module)
         if buffers is None:
@@ -53,22 +54,24 @@ def dumps(obj: Any, by_value: Iterable[ModuleType] = (), buffers: list[Bytes] | 
         return cloudpickle.dumps(obj, protocol=5, buffer_callback=large)
 
 
-def modules_for(missing: str) -> list[ModuleType]:
-    """Return the modules of the user's own that lie in the module or package called `missing`.
+def modules_for(missing: str, objects: Iterable[Any] = ()) -> list[ModuleType]:
+    """Return the user's own modules that lie in the module or package `missing`, or define `objects`.
 
     Installed packages are left out: workers must have them.
     """
-    if not missing:
-        return []
-    inside = [m for name, m in list(sys.modules.items()) if name == missing or name.startswith(missing + ".")]
-    return [m for m in inside if isinstance(m, ModuleType) and not _installed(m)]
+    found = [sys.modules.get(getattr(obj, "__module__", None) or type(obj).__module__) for obj in objects]
+    if missing:
+        found += [
+            m for name, m in list(sys.modules.items()) if name == missing or name.startswith(missing + ".")
+        ]
+    return [m for m in dict.fromkeys(found) if isinstance(m, ModuleType) and not _installed(m)]
 
 
 def _installed(module: ModuleType) -> bool:
     paths = sysconfig.get_paths()
     file = getattr(module, "__file__", None)
     if file is None:  # built in, or a namespace package
-        return not hasattr(module, "__path__")
+        return module.__name__ != "__main__" and not hasattr(module, "__path__")
     installed = (paths[kind] + os.sep for kind in ("stdlib", "purelib", "platlib"))
     return os.path.abspath(file).startswith(tuple(installed))
 

@@ -32,6 +32,7 @@ SHORT_TASK = 0.1  # below this the way to the head and back is worth two more in
 SLOW_FACTOR = 4.0
 SLOW_SECONDS = 1.0  # no second run of anything that is younger
 WORKER_TIMEOUT = 30.0
+MAX_TRIES = 20  # of one partition for whatever reasons: an end to any circle
 _DONE = object()
 
 
@@ -84,8 +85,7 @@ class _Attempt:
     task: Task | None
     worker: _Worker
     future: Any
-    submitted: float
-    fetch: concurrent.futures.Future[Any] | None = None
+    plan_key: str
 
 
 @dataclass(eq=False)
@@ -123,6 +123,7 @@ class DaskRun:
         self._workers: dict[str, _Worker] = {}
         self._again: deque[Task] = deque()
         self._deaths: dict[int, int] = {}
+        self._tries: dict[int, int] = {}
         self._done: set[int] = set()
         self._shipped: set[int] = set()
         self._seconds: deque[float] = deque(maxlen=50)
@@ -257,6 +258,10 @@ class DaskRun:
 
     def _start(self, task: Task | None, worker: _Worker) -> None:
         assert self._payload is not None
+        if task is not None:
+            n = self._tries[task.index] = self._tries.get(task.index, 0) + 1
+            if n > MAX_TRIES + self._job.retries:
+                raise ExecutorError(f"partition {task.index} was started {n - 1} times and never came back")
         self._n += 1
         key = f"framefold-{self._payload.key}-{'flush' if task is None else task.index}-{self._n}"
         if task is None:
@@ -270,12 +275,11 @@ class DaskRun:
                 worker=worker.address, key=key,
             )  # fmt: skip
         now = time.monotonic()
-        attempt = _Attempt(task, worker, future, now)
+        attempt = _Attempt(task, worker, future, self._payload.key)
         if not worker.attempts:
             worker.since = now
         worker.attempts.append(attempt)
-        attempt.fetch = self._cluster.fetch(future)
-        attempt.fetch.add_done_callback(lambda f: self._events.put((attempt, f)))
+        self._cluster.fetch(future).add_done_callback(lambda f: self._events.put((attempt, f)))
 
     def _run_slow_ones_again(self) -> None:
         """At the end, give what a slow worker holds to an idle one, too; the first result counts."""
@@ -339,7 +343,7 @@ class DaskRun:
             worker.attempts.insert(0, attempt)
             self._bury(worker, blame=False)
         elif isinstance(answer, CannotLoad):
-            self._send_by_value(answer)
+            self._send_by_value(attempt, answer)
             self._repeat(attempt)
         elif isinstance(answer, Failure):
             raise_failure(answer, worker.name)
@@ -407,8 +411,6 @@ class DaskRun:
         self._looked = 0.0
         attempts, worker.attempts = worker.attempts, []
         for attempt in attempts:
-            if attempt.fetch is not None:
-                attempt.fetch.cancel()
             attempt.future.release()
         job = self._job
         if blame:
@@ -441,25 +443,27 @@ class DaskRun:
         lines = self._cluster.last_lines(worker.address)
         return f"{text}\nThe last lines of worker {worker.name}:\n{lines}" if lines else text
 
-    def _send_by_value(self, answer: CannotLoad) -> None:
-        """Pack the plan again, with the code of a module that workers cannot import."""
-        have = self._cluster.by_value
-        candidates = modules_for(answer.module)
-        modules = [m for m in candidates if m not in have]
+    def _send_by_value(self, attempt: _Attempt, answer: CannotLoad) -> None:
+        """Pack the plan again, with the code of modules that workers cannot load."""
         assert self._payload is not None
-        if modules:
-            have.extend(modules)
-            self._payload = None
-            self._send_plan()
-        elif not candidates:
-            raise ExecutorError(f"workers cannot load the UDF: {answer.text}. Install that module there.")
+        if attempt.plan_key != self._payload.key:
+            return  # happened already
+        have = self._cluster.by_value
+        modules = [
+            m for m in modules_for(answer.module, [p.cls for p in self._job.plan.udfs]) if m not in have
+        ]
+        if not modules:
+            raise ExecutorError(
+                f"workers cannot load the UDF or the dataset: {answer.text}. Is it installed there?"
+            )
+        have.extend(modules)
+        self._payload = None
+        self._send_plan()
 
     def _clean_up(self) -> None:
         """Leave nothing on the workers."""
         for worker in self._workers.values():
             for attempt in worker.attempts:
-                if attempt.fetch is not None:
-                    attempt.fetch.cancel()
                 attempt.future.release()
         if self._payload is not None and self._workers and not self._cluster.lost():
             self._cluster.on_workers(dask_worker.forget, self._payload.key, workers=list(self._workers))

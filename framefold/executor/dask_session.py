@@ -13,7 +13,7 @@ from framefold.errors import ExecutorError
 from framefold.executor.base import Session
 from framefold.executor.dask_payload import dumps, modules_for
 from framefold.executor.dask_run import raise_failure
-from framefold.executor.dask_worker import CannotLoad, Failure, as_failure
+from framefold.executor.dask_worker import CannotLoad, Failure, as_failure, cannot_load
 from framefold.executor.session import LocalSession
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def open_sessions(cluster: Connected, factory: Callable[[int], Any], n: int | No
             ident = uuid.uuid4().hex
             for _ in range(3):
                 answer = cluster.call_on(worker, _open, ident, dumps(factory, cluster.by_value), rank)
-                modules = modules_for(answer.module) if isinstance(answer, CannotLoad) else []
+                modules = modules_for(answer.module, [factory]) if isinstance(answer, CannotLoad) else []
                 if not any(m not in cluster.by_value for m in modules):
                     break
                 cluster.by_value.extend(m for m in modules if m not in cluster.by_value)
@@ -128,8 +128,8 @@ _sessions: dict[str, LocalSession] = {}
 async def _open(ident: str, factory: bytes, rank: int) -> Any:
     try:
         make = pickle.loads(factory)  # noqa: S301  # from the head that asks for the session
-    except ImportError as exc:
-        return CannotLoad(exc.name or "", str(exc))
+    except Exception as exc:  # noqa: BLE001  # a module that is missing, old, or fails when it is imported
+        return cannot_load(exc)
     try:
         # the object has a loop of its own: what it computes cannot block dask's
         _sessions[ident] = await asyncio.to_thread(LocalSession, make, rank)
@@ -146,9 +146,10 @@ async def _call(ident: str, method: str, args: bytes) -> Any:
         )
     try:
         unpacked = pickle.loads(args)  # noqa: S301  # from the head
+    except Exception as exc:  # noqa: BLE001  # as above
+        return cannot_load(exc)
+    try:
         return await asyncio.wrap_future(session.submit(method, *unpacked))
-    except ImportError as exc:
-        return CannotLoad(exc.name or "", str(exc))
     except BaseException as exc:  # noqa: BLE001  # travels
         return as_failure(exc)
 

@@ -47,7 +47,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class CannotLoad:
-    """Answer: a module of the plan cannot be imported here."""
+    """Answer: what was sent cannot be unpickled here; `module` cannot be imported, if that is the reason."""
 
     module: str
     text: str
@@ -148,12 +148,8 @@ def fold_task(key: str, worker: str, task: Task, alone: bool, arrays: Any) -> An
         return Missing()
     try:
         plan = _plan(run, arrays)
-    except ImportError as exc:
-        return CannotLoad(exc.name or "", str(exc))
-    except AttributeError as exc:  # a name of __main__ or of a module that is not the same here
-        return as_failure(exc)
-    except BaseException as exc:  # noqa: BLE001  # travels
-        return as_failure(exc)
+    except Exception as exc:  # noqa: BLE001  # a module that is missing, old, or fails when it is imported
+        return cannot_load(exc)
     try:
         if alone:
             return [Folder(plan, worker, run.payload.threads).fold(task, run.cancelled)]
@@ -185,10 +181,8 @@ def call_pickled(function: bytes, item: bytes) -> Any:
     """Return ``("ok", function(item))``, `CannotLoad` or `Failure`."""
     try:
         fn, arg = pickle.loads(function), pickle.loads(item)  # noqa: S301  # from the head that started this task
-    except ImportError as exc:
-        return CannotLoad(exc.name or "", str(exc))
-    except BaseException as exc:  # noqa: BLE001  # travels
-        return as_failure(exc)
+    except Exception as exc:  # noqa: BLE001  # as above
+        return cannot_load(exc)
     try:
         return "ok", fn(arg)
     except BaseException as exc:  # noqa: BLE001  # travels to the head, which raises it
@@ -227,6 +221,12 @@ def _limit_numba(threads: int) -> None:
     numba = sys.modules.get("numba")
     if numba is not None:
         numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
+
+
+def cannot_load(exc: Exception) -> CannotLoad:
+    """Say why something could not be unpickled."""
+    name = exc.name if isinstance(exc, ImportError) else None
+    return CannotLoad(name or "", f"{type(exc).__name__}: {exc}")
 
 
 def as_failure(exc: BaseException) -> Failure:
