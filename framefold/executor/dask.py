@@ -208,8 +208,8 @@ class Connected:
         """Return a future of the result in this process."""
 
         async def result() -> Any:
-            # gathers of one client share their requests: cancelling one coroutine would cancel others with it,
-            # so these are never cancelled; they end when their future is released
+            # gathers of one client share requests: cancelling one coroutine would cancel others with it, so
+            # these are never cancelled; they end when their future is released
             for _ in range(3):
                 await future._state.wait()
                 try:

@@ -72,7 +72,11 @@ class SlowOnce(Sums):
             except FileExistsError:
                 pass
             else:
-                time.sleep(4)
+                end = time.monotonic() + 20
+                while time.monotonic() < end and not os.path.exists(
+                    os.path.join(self.params.folder, "go on")
+                ):
+                    time.sleep(0.05)
         super().process_frame(frame)
 
 
@@ -123,10 +127,10 @@ def test_a_slow_partition_is_given_to_another_worker(both, dataset, tmp_path):
     run = make(both, dataset(DATA), SlowOnce(folder=str(tmp_path), seconds=0.001), partition_frames=5)
     t0 = time.perf_counter()
     result = to_end(run).buffers[0]
-    assert time.perf_counter() - t0 < 3.5
+    assert time.perf_counter() - t0 < 15
+    (tmp_path / "go on").touch()
     check(result)
     assert result.report["notes"]["slow partition folded a second time"] >= 1
-    time.sleep(0.1)
     check(to_end(make(both, dataset(DATA), Sums(seconds=0))).buffers[0])
 
 
@@ -154,7 +158,7 @@ def test_a_lost_scheduler_ends_the_run_at_once(dataset, monkeypatch):
                 if i == 3:
                     head.kill()
                     killed = time.perf_counter()
-        assert time.perf_counter() - killed < 2.0
+        assert time.perf_counter() - killed < 3.0  # well below 1 s on an idle machine
         assert info.value.partial.damage.sum() >= 16
         monkeypatch.setattr("framefold.executor.dask.CONNECT_TIMEOUT", 0.5)
         with pytest.raises(ExecutorError, match="no dask scheduler answers"):
