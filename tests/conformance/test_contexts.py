@@ -20,7 +20,9 @@ def ctx(request):
 
 
 @pytest.mark.parametrize("method", ["tile", "frame", "partition"])
-@pytest.mark.parametrize("roi, corrections", [("none", "all"), ("random", "none"), ("empty", "dark"), ("strided", "excluded")])
+@pytest.mark.parametrize(
+    "roi, corrections", [("none", "all"), ("random", "none"), ("empty", "dark"), ("strided", "excluded")]
+)
 def test_every_executor_conforms(ctx, conform, roi, corrections, method):
     for offset in (-3, 5):
         ds = ctx.load(DATA, sync_offset=offset)
@@ -34,4 +36,6 @@ def test_every_executor_folds_files(ctx, conform, tmp_path):
     np.save(tmp_path / "scan.npy", DATA)
     ctx.load(DATA).export(tmp_path / "scan.h5")
     for name in ("scan.npy", "scan.h5"):
-        conform(ctx.run_udf, ctx.load(tmp_path / name), DATA.reshape(35, *SIG), roi="random", corrections="all")
+        conform(
+            ctx.run_udf, ctx.load(tmp_path / name), DATA.reshape(35, *SIG), roi="random", corrections="all"
+        )

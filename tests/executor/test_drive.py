@@ -209,5 +209,7 @@ def test_report_adds_up():
 def test_lanes_that_are_slow_to_end_do_not_cancel_a_complete_run(monkeypatch):
     """A lane says that it is done a moment before its thread ends."""
     alive = threading.Thread.is_alive
-    monkeypatch.setattr(threading.Thread, "is_alive", lambda t: t.name.startswith("framefold-lane") or alive(t))
+    monkeypatch.setattr(
+        threading.Thread, "is_alive", lambda t: t.name.startswith("framefold-lane") or alive(t)
+    )
     assert to_end(start(executor=LocalExecutor(2), partition_frames=3)).n_frames == 40

@@ -163,7 +163,9 @@ def test_crop_is_pushed_into_the_read():
     assert chain.input_slice((slice(0, 1), slice(1, 2))) == (slice(7, 10), slice(5, 8))
 
 
-@pytest.mark.parametrize("transform", [*(t for t, _ in ORACLES), Mask(KEEP)], ids=[str(i) for i in range(len(ORACLES) + 1)])
+@pytest.mark.parametrize(
+    "transform", [*(t for t, _ in ORACLES), Mask(KEEP)], ids=[str(i) for i in range(len(ORACLES) + 1)]
+)
 def test_transforms_are_values(transform):
     twin = pickle.loads(pickle.dumps(transform))
     assert isinstance(transform, Transform)
