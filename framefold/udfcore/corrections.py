@@ -219,6 +219,27 @@ class Corrections:
             flat[p.pixels] = np.nan
         return out
 
+    def pixel_weights(self, sig_shape: Sequence[int]) -> tuple[Array, Array]:
+        """Return weights w and offsets o: a corrected frame sums to the sum of ``w * raw - o``.
+
+        An excluded pixel has weight 0; its good neighbours carry what it is replaced by. Both float64 of
+        `sig_shape`; offsets are NaN where a pixel cannot be replaced.
+        """
+        if self.gain_stages is not None:
+            raise DataError("gain_stages is not linear: correct each frame")
+        p = self.prepare(sig_shape, np.float64)
+        share = np.ones(p.gain.size)
+        share[p.pixels] = 0
+        n = np.diff(p.starts)
+        np.add.at(share, p.sources, np.repeat(1 / np.maximum(n, 1), n))
+        weights = share * p.gain.reshape(-1)
+        offsets = weights * p.dark.reshape(-1)
+        if self.mask_value is not None:
+            offsets[p.pixels] = -self.mask_value
+        else:
+            offsets[p.pixels[n == 0]] = np.nan
+        return weights.reshape(p.sig_shape), offsets.reshape(p.sig_shape)
+
 
 def _frozen(value: Any, name: str) -> Array:
     a = np.array(value)

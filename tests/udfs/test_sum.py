@@ -76,7 +76,8 @@ def test_corrections(run, dtype, tile):
         got = run(MeanUDF(), data, corrections=given, tile=tile, roi=chosen)["mean"]
         np.testing.assert_allclose(got.data, flat.mean(axis=0), rtol=1e-12)
         got = run(SumSigUDF(), data, corrections=given, tile=tile, roi=chosen)["intensity"]
-        np.testing.assert_allclose(got.raw_data, flat.sum(axis=(1, 2)), rtol=1e-5)
+        np.testing.assert_allclose(got.raw_data, flat.sum(axis=(1, 2)), rtol=1e-12)
+        assert got.dtype == flat.dtype
     assert run(SumUDF(dtype="complex64"), data, corrections=given)["intensity"].dtype == np.complex64
 
 
@@ -112,3 +113,16 @@ def test_nothing_selected(run):
     mean = run(MeanUDF(), frames(), roi=none)["mean"]
     assert np.isnan(mean.data).all()
     assert not mean.valid_mask.any()
+
+
+def test_sum_per_frame_where_pixels_are_replaced_by_a_value_or_cannot_be(run):
+    data = frames("f4")
+    data[:, :, 2, 3] = np.nan  # under an excluded pixel
+    bad = np.zeros((6, 7), bool)
+    bad[2, 3] = bad[0, 0] = True
+    for given in (Corrections(2.0, 1.5, bad), Corrections(2.0, 1.5, bad, mask_value=4)):
+        expected = given.correct(data.reshape(-1, 6, 7), "f8").sum(axis=(1, 2))
+        got = run(SumSigUDF(), data, corrections=given, tile=(3, 2, 7))["intensity"]
+        np.testing.assert_allclose(got.raw_data, expected, rtol=1e-12)
+    none = run(SumSigUDF(), data, corrections=Corrections(excluded_pixels=np.ones((6, 7), bool)))["intensity"]
+    assert np.isnan(none.data).all()
