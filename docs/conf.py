@@ -61,6 +61,7 @@ _PACKAGES = {
     "framefold.web": "The browser view.",
     "framefold.testing": "Checks for your own UDFs and sources, and detector emulators.",
     "framefold.compat": "LiberTEM names on top of framefold.",
+    "framefold.cli": "The command line; commands and UDFs of plug-ins.",
 }
 
 
