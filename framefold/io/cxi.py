@@ -9,8 +9,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from framefold.io.hdf5_layouts import Candidate, Tree, is_numeric, number, text
+from framefold.io.hdf5_layouts import Candidate
 from framefold.io.hdf5_nexus import ENERGY_UNITS, LENGTH_UNITS, quantity
+from framefold.io.hdf5_tree import Tree, is_numeric, number, text
 from framefold.udfcore.metadata import Axis, Metadata, photon_wavelength
 
 # CXI 1.6, table of pixel masks

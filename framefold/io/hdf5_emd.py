@@ -10,7 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from framefold.io.hdf5_layouts import Candidate, Tree, axis_from_values, is_numeric, join, text
+from framefold.io.hdf5_layouts import Candidate, axis_from_values
+from framefold.io.hdf5_tree import Tree, is_numeric, join, text
 from framefold.udfcore.metadata import Axis, Metadata
 
 

@@ -11,16 +11,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from framefold.io.hdf5_layouts import (
-    EV,
-    Candidate,
-    Tree,
-    axis_from_values,
-    is_numeric,
-    join,
-    number,
-    text,
-)
+from framefold.io.hdf5_layouts import EV, Candidate, axis_from_values
+from framefold.io.hdf5_tree import Tree, is_numeric, join, number, text
 from framefold.udfcore.metadata import Axis, Metadata, electron_wavelength, photon_wavelength
 
 LENGTH_UNITS = {

@@ -9,7 +9,8 @@ from typing import Any
 
 import h5py
 
-from framefold.io.hdf5_layouts import EV, Candidate, Tree, is_numeric, join
+from framefold.io.hdf5_layouts import EV, Candidate
+from framefold.io.hdf5_tree import Tree, is_numeric, join
 from framefold.udfcore.metadata import Axis, Metadata, electron_wavelength
 
 _JSON_LIMIT = 1 << 20

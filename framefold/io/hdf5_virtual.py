@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
-from framefold.io.hdf5_layouts import Segment, is_numeric
+from framefold.io.hdf5_layouts import Segment
 from framefold.io.hdf5_read import open_file
+from framefold.io.hdf5_tree import is_numeric
 
 _ALL_MISSING = "nothing is mapped there"
 

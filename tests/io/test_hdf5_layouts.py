@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from framefold.errors import DataError
-from framefold.io import hdf5_layouts
+from framefold.io import hdf5_tree
 from framefold.io.hdf5 import open_hdf5
 from framefold.testing.check_source import check_source
 from framefold.udfcore.metadata import Axis
@@ -355,11 +355,11 @@ def test_too_many_objects_and_too_deep(tmp_path, monkeypatch) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_group("/".join("abcdef"))
         file["d"] = np.zeros((3, 4, 5))
-    monkeypatch.setattr(hdf5_layouts, "MAX_DEPTH", 4)
+    monkeypatch.setattr(hdf5_tree, "MAX_DEPTH", 4)
     with pytest.raises(DataError, match="more than 4 levels: say which dataset to load with key="):
         open_hdf5(tmp_path / "a.h5")
-    monkeypatch.setattr(hdf5_layouts, "MAX_DEPTH", 32)
-    monkeypatch.setattr(hdf5_layouts, "MAX_OBJECTS", 3)
+    monkeypatch.setattr(hdf5_tree, "MAX_DEPTH", 32)
+    monkeypatch.setattr(hdf5_tree, "MAX_OBJECTS", 3)
     with pytest.raises(DataError, match="more than 3 objects"):
         open_hdf5(tmp_path / "a.h5")
     assert open_hdf5(tmp_path / "a.h5", key="/d").shape == (3, 4, 5)
