@@ -101,6 +101,14 @@ def _unique(name: str, i: int, axes: tuple[Axis, ...]) -> str:
     return f"{name}_{i}" if clash and axes[i].name else name
 
 
+def _require_all(written: npt.NDArray[np.bool_], name: str) -> None:
+    if not written.all():
+        missing = np.flatnonzero(~written)
+        raise DataError(
+            f"{len(missing)} frames are missing, {missing[0]} is the first, and {name} cannot mark them: write .h5"
+        )
+
+
 class NpyStore:
     """A plain npy file in the shape of the dataset.
 
@@ -123,14 +131,9 @@ class NpyStore:
         self._file.write(np.ascontiguousarray(frames, self._dtype).data)
 
     def finish(self, written: npt.NDArray[np.bool_]) -> None:
-        """Close the file; frames that were not written are an error, as npy cannot mark them."""
+        """Close the file; refuse missing frames."""
         self._file.close()
-        if not written.all():
-            missing = np.flatnonzero(~written)
-            raise DataError(
-                f"{len(missing)} frames are missing, {missing[0]} is the first, "
-                "and npy cannot mark them: write .h5 or .zarr"
-            )
+        _require_all(written, "npy")
 
     def drop(self) -> None:
         """Close the file."""
@@ -163,9 +166,8 @@ class ZarrStore:
         self._data[where] = frames
 
     def finish(self, written: npt.NDArray[np.bool_]) -> None:
-        """Mark frames that were not written, and close."""
-        if not written.all():
-            self._root.create_array("frame_valid", data=written)
+        """Refuse missing frames."""
+        _require_all(written, "Zarr")
 
     def drop(self) -> None:
         """Do nothing: Zarr keeps no file open."""

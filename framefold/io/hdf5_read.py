@@ -58,6 +58,8 @@ def open_file(path: str) -> h5py.File:
         text = str(exc)
         if "truncated file" in text:
             raise DataError(f"{path} is truncated: HDF5 says {text}. Copy the file again.") from exc
+        if "lock file" in text:
+            text += ". If no program writes it, set HDF5_USE_FILE_LOCKING=FALSE in the environment"
         raise DataError(f"{path} cannot be opened as HDF5: {text}") from exc
 
 
