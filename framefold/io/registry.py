@@ -32,6 +32,8 @@ _MODULES = (
     "seq",
     "tvips",
     "frms6",
+    "ser",
+    "dm4",
     "hdf5",
     "euxfel",
     "zarr",
