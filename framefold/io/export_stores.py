@@ -105,7 +105,8 @@ def _require_all(written: npt.NDArray[np.bool_], name: str) -> None:
     if not written.all():
         missing = np.flatnonzero(~written)
         raise DataError(
-            f"{len(missing)} frames are missing, {missing[0]} is the first, and {name} cannot mark them: write .h5"
+            f"{len(missing)} frames are missing, {missing[0]} is the first, and {name} cannot mark them: "
+            "write .h5"
         )
 
 
