@@ -97,17 +97,21 @@ def good_neighbours(
 
     Neighbours are the good pixels of the smallest surround 3^n, 5^n, 7^n, ... that has any.
     """
+    from scipy.ndimage import distance_transform_cdt  # noqa: PLC0415  # only where pixels are excluded
+
     flat = np.ascontiguousarray(excluded).reshape(-1)
     pixels = np.flatnonzero(flat).astype(np.int64)
-    shape = np.array(excluded.shape, dtype=np.int64)
-    if flat.all():
+    if not pixels.size or flat.all():
         return pixels, np.zeros(len(pixels) + 1, np.int64), np.zeros(0, np.int64)
-    radius = np.zeros(len(pixels), np.int64)
+    # the box reaches as far as the next good pixel is away, so that all neighbours lie on its faces
+    radius = distance_transform_cdt(excluded, metric="chessboard").reshape(-1)[pixels].astype(np.int64)
+    shape = np.array(excluded.shape, dtype=np.int64)
     count = np.zeros(len(pixels), np.int64)
-    _measure(flat, shape, pixels, radius, count)
+    nothing = np.zeros(0, np.int64)
+    _on_faces(flat, shape, pixels, radius, count, nothing, nothing)
     starts = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
     sources = np.empty(starts[-1], np.int64)
-    _collect(flat, shape, pixels, radius, starts, sources)
+    _on_faces(flat, shape, pixels, radius, count, starts, sources)
     return pixels, starts, sources
 
 
@@ -208,49 +212,44 @@ def _repair_stages(rows, target, starts, sources, pedestal, gain, out):  # type:
 
 
 @numba.njit(nogil=True, cache=True)
-def _window(shape, pixel, radius, low, extent):  # type: ignore[no-untyped-def]
-    """Set `low` and `extent` to the box around flat index `pixel`, clipped to the frame; return its size."""
-    size = 1
-    for axis in range(shape.size - 1, -1, -1):
-        c = pixel % shape[axis]
-        pixel //= shape[axis]
-        low[axis] = max(0, c - radius)
-        extent[axis] = min(shape[axis], c + radius + 1) - low[axis]
-        size *= extent[axis]
-    return size
-
-
-@numba.njit(nogil=True, cache=True)
-def _member(index, shape, low, extent):  # type: ignore[no-untyped-def]
-    """Return the flat frame index of element `index` of the box."""
-    flat = 0
-    stride = 1
-    for axis in range(shape.size - 1, -1, -1):
-        flat += (low[axis] + index % extent[axis]) * stride
-        index //= extent[axis]
-        stride *= shape[axis]
-    return flat
-
-
-@numba.njit(nogil=True, cache=True)
-def _measure(excluded, shape, pixels, radius, count):  # type: ignore[no-untyped-def]
-    low = np.zeros(shape.size, np.int64)
-    extent = np.zeros(shape.size, np.int64)
+def _on_faces(excluded, shape, pixels, radius, count, starts, sources):  # type: ignore[no-untyped-def]
+    """Count the good pixels on the faces of the box around each pixel; list them if `sources` has room."""
+    axes = shape.size
+    width = shape[axes - 1]
+    low = np.zeros(axes, np.int64)
+    extent = np.zeros(axes, np.int64)
+    centre = np.zeros(axes, np.int64)
+    listing = sources.size > 0
     for k in range(pixels.size):
-        while count[k] == 0:
-            radius[k] += 1
-            for index in range(_window(shape, pixels[k], radius[k], low, extent)):
-                count[k] += not excluded[_member(index, shape, low, extent)]
-
-
-@numba.njit(nogil=True, cache=True)
-def _collect(excluded, shape, pixels, radius, starts, sources):  # type: ignore[no-untyped-def]
-    low = np.zeros(shape.size, np.int64)
-    extent = np.zeros(shape.size, np.int64)
-    for k in range(pixels.size):
-        fill = starts[k]
-        for index in range(_window(shape, pixels[k], radius[k], low, extent)):
-            flat = _member(index, shape, low, extent)
-            if not excluded[flat]:
-                sources[fill] = flat
-                fill += 1
+        r = radius[k]
+        rest = pixels[k]
+        lines = 1
+        for axis in range(axes - 1, -1, -1):
+            centre[axis] = rest % shape[axis]
+            rest //= shape[axis]
+            low[axis] = max(0, centre[axis] - r)
+            extent[axis] = min(shape[axis], centre[axis] + r + 1) - low[axis]
+            if axis < axes - 1:
+                lines *= extent[axis]
+        found = 0
+        first = low[axes - 1]
+        last = first + extent[axes - 1] - 1
+        for line in range(lines):
+            rest = line
+            flat = 0
+            stride = width
+            face = False
+            for axis in range(axes - 2, -1, -1):
+                at = low[axis] + rest % extent[axis]
+                rest //= extent[axis]
+                face = face or abs(at - centre[axis]) == r
+                flat += at * stride
+                stride *= shape[axis]
+            # a line inside the box meets its faces at both ends only, and not where the frame cuts it
+            step = 1 if face else max(1, last - first)
+            for x in range(first, last + 1, step):
+                if (face or abs(x - centre[axes - 1]) == r) and not excluded[flat + x]:
+                    if listing:
+                        sources[starts[k] + found] = flat + x
+                    found += 1
+        count[k] = found

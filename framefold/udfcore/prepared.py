@@ -62,8 +62,7 @@ class PreparedCorrections:
         wanted = self._inside(tile_sig)
         if not wanted.size or not self.needs_halo:
             return tile_sig
-        entries = np.concatenate([self.sources[self.starts[k] : self.starts[k + 1]] for k in wanted])
-        axes = np.unravel_index(entries, sig)
+        axes = np.unravel_index(self._sources_of(wanted)[1], sig)
         return tuple(
             slice(min(s.start, int(a.min())), max(s.stop, int(a.max()) + 1))
             for s, a in zip(tile_sig, axes, strict=True)
@@ -117,12 +116,19 @@ class PreparedCorrections:
             inside &= (axis >= s.start) & (axis < s.stop)
         return np.flatnonzero(inside)
 
+    def _sources_of(
+        self, wanted: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the table of neighbours (starts, sources) of some of the pixels."""
+        first = self.starts[wanted]
+        counts = self.starts[wanted + 1] - first
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        place = np.arange(starts[-1]) + np.repeat(first - starts[:-1], counts)
+        return starts, self.sources[place]
+
     def _part(self, read_sig: Sig, tile_sig: Sig) -> _Part:
         wanted = self._inside(tile_sig)
-        counts = self.starts[wanted + 1] - self.starts[wanted]
-        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        entries = [self.sources[self.starts[k] : self.starts[k + 1]] for k in wanted]
-        sources = np.concatenate(entries) if entries else np.zeros(0, np.int64)
+        starts, sources = self._sources_of(wanted)
         lead = (slice(None),) if self.stages else ()
         # 0-d frames have one pixel and no axes
         shape = (3, -1) if self.stages else (-1,)
