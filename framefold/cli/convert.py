@@ -13,6 +13,7 @@ from framefold.cli.source_arguments import (
     selection,
     wants_progress,
 )
+from framefold.cli.values import parse_dtype
 
 DESCRIPTION = """Write a dataset, or part of it, as a file that other programs open.
 
@@ -43,7 +44,7 @@ def _run(args: argparse.Namespace) -> int:
         ctx.export(
             ds,
             args.out,
-            dtype=args.out_dtype,
+            dtype=None if args.out_dtype is None else parse_dtype(args.out_dtype),
             compression=args.compression,
             progress=wants_progress(args),
             overwrite=args.overwrite,

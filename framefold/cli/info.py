@@ -14,7 +14,9 @@ import numpy as np
 from framefold.cli.command import Command
 from framefold.cli.source_arguments import add_dataset, open_dataset
 from framefold.errors import DataError
+from framefold.plot.calibration import ruler
 from framefold.udfcore.inspection import size
+from framefold.udfcore.metadata import Axis
 
 if TYPE_CHECKING:
     from framefold.udfcore.dataset import Dataset
@@ -66,7 +68,7 @@ def describe(ds: Dataset) -> dict[str, Any]:
             for a in ds.axes
         ],
         "metadata": {k: _plain(v) for k, v in known.items() if v is not None},
-        "candidates": [_plain(c) for c in ds.candidates],
+        "candidates": [_candidate(c) for c in ds.candidates],
         "raw": _plain(meta.raw),
     }
 
@@ -84,34 +86,53 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
         rows.append(("missing", f"{facts['frames_missing']} frames"))
     path = facts["read_path"] or "not read yet"
     rows.append(("read by", f"{path} ({facts['read_reason']})" if facts["read_reason"] else path))
-    rows += [
-        (f"axis {a['name']}", f"{a['scale']:.6g} {a['units']} per step, from {a['offset']:.6g}")
-        for a in facts["axes"]
-    ]
+    for axis, n in zip(facts["axes"], (*facts["nav_shape"], *facts["sig_shape"]), strict=True):
+        r = ruler(Axis(**axis), n)
+        rows.append((f"axis {r.name}", f"{r.scale:.6g} {r.units} per step, from {r.offset:.6g}"))
     rows += [(k.replace("_", " "), _text(v, k)) for k, v in facts["metadata"].items()]
-    rows += [("array", _candidate(c)) for c in facts["candidates"]]
+    rows += [("--key", _candidate_text(c)) for c in facts["candidates"]]
     if facts["raw"]:
         rows.append(("more", f"{len(facts['raw'])} entries of the file's own: --json shows them"))
     width = max(len(k) for k, _ in rows)
     return [f"{k:<{width}}  {v}" for k, v in rows]
 
 
-_UNITS = {"energy": "J", "wavelength": "m", "camera_length": "m", "pixel_size": "m", "dwell_time": "s"}
+# factor from SI, and what it is called then
+_UNITS = {
+    "energy": (1 / 1.602176634e-16, "keV"),
+    "wavelength": (1e12, "pm"),
+    "camera_length": (1.0, "m"),
+    "pixel_size": (1e6, "um"),
+    "dwell_time": (1e3, "ms"),
+}
 
 
 def _text(value: Any, name: str) -> str:
-    unit = f" {_UNITS[name]}" if name in _UNITS else ""
-    if isinstance(value, float):
-        return f"{value:.6g}{unit}"
+    if name in _UNITS and isinstance(value, float):
+        factor, unit = _UNITS[name]
+        return f"{value * factor:.6g} {unit}"
     if isinstance(value, list):
-        return ", ".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in value) + unit
-    return f"{value}{unit}"
+        factor, unit = _UNITS.get(name, (1.0, ""))
+        return (
+            ", ".join(f"{v * factor:.6g}" if isinstance(v, float) else str(v) for v in value)
+            + f" {unit}".rstrip()
+        )
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _candidate(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{v}" if k in ("key", "name", "path") else f"{k} {v}" for k, v in value.items())
-    return str(value)
+def _candidate(value: Any) -> dict[str, Any]:
+    """Return what tells an array in a file from the others."""
+    known = {
+        k: _plain(getattr(value, k)) for k in ("key", "shape", "layout", "note") if getattr(value, k, None)
+    }
+    known["dtype"] = str(getattr(value, "dtype", ""))
+    return known if "key" in known else {"key": str(value)}
+
+
+def _candidate_text(c: Mapping[str, Any]) -> str:
+    shape = "x".join(map(str, c.get("shape", ())))
+    about = " ".join(str(w) for w in (shape, c.get("dtype", ""), c.get("layout", ""), c.get("note", "")) if w)
+    return f"{c['key']}  {about}".rstrip()
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from framefold.cli.values import load_array, parse_assignment, parse_roi, parse_shape
+from framefold.cli.values import load_array, parse_assignment, parse_dtype, parse_roi, parse_shape
 from framefold.errors import FramefoldError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def open_dataset(ctx: Context, args: argparse.Namespace) -> Dataset:
         format=args.format,
         nav_shape=None if args.nav_shape is None else parse_shape(args.nav_shape),
         sig_shape=None if args.sig_shape is None else parse_shape(args.sig_shape),
-        dtype=args.dtype,
+        dtype=None if args.dtype is None else parse_dtype(args.dtype),
         key=args.key,
         **options,
     )

@@ -42,7 +42,7 @@ def _list() -> int:
 
 
 def _first_line(cls: Any) -> str:
-    return (inspect.getdoc(cls) or "").split("\n", 1)[0].rstrip(".")
+    return (inspect.getdoc(cls) or "").split("\n", 1)[0].rstrip(".").replace("``", "")
 
 
 def _parameters(cls: Any) -> str:

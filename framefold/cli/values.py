@@ -59,6 +59,14 @@ def parse_shape(text: str) -> tuple[int, ...]:
     return tuple(int(w) for w in words)
 
 
+def parse_dtype(text: str) -> np.dtype[Any]:
+    """Return a dtype such as ``uint16`` or ``>u2``."""
+    try:
+        return np.dtype(text)
+    except TypeError as exc:
+        raise FramefoldError(f"{text!r} is not a dtype: write for instance uint16, float32 or >u2") from exc
+
+
 def parse_slices(text: str) -> tuple[int | slice, ...]:
     """Return the index that ``[:, 2:64:2]`` stands for.
 

@@ -147,6 +147,7 @@ def test_a_picture_in_a_file(cli, file):
         (["run", "scan.npy", "--udf", "sum", "--workers", "2", "--scheduler", "x"], "give one of them"),
         (["run", "scan.npy", "--udf", "sum", "--save", "x.doc"], "unknown ending"),
         (["info", "scan.npy", "-o", "nonsense=3"], "nonsense"),
+        (["info", "scan.npy", "--dtype", "foo"], "'foo' is not a dtype"),
         (["bench", "nothing"], "no benchmark nothing"),
     ],
 )
@@ -223,6 +224,15 @@ def test_info(cli, file):
     assert facts["bytes"] == 6 * 5 * 16 * 12 * 2
     assert facts["format"] == "npy"
     assert [a["name"] for a in facts["axes"]] == ["y", "x", "ky", "kx"]
+
+
+def test_info_of_a_file_with_several_arrays(cli, tmp_path):
+    with h5py.File(tmp_path / "two.h5", "w") as f:
+        for name in ("a", "b"):
+            f[name] = np.zeros((2, 3, 4), "uint8")
+    facts = json.loads(cli("info", "two.h5", "--key", "b", "--json").out)
+    assert {c["key"].strip("/") for c in facts["candidates"]} >= {"b"}
+    assert "--key" in cli("info", "two.h5", "--key", "b").out
 
 
 def test_convert(cli, file, scan):
