@@ -10,7 +10,7 @@ import framefold
 
 ROOT = Path(framefold.__file__).parent
 KERNELS = sorted({*ROOT.glob("kernels/*.py"), *ROOT.rglob("kernels*.py"), *ROOT.glob("io/decode*.py")})
-ALLOWED = {"numpy", "numba", "scipy", "llvmlite", *sys.stdlib_module_names}
+ALLOWED = {"numpy", "pyfftw", "numba", "scipy", "llvmlite", *sys.stdlib_module_names}
 
 
 def imported(path: Path) -> set[str]:
