@@ -7,6 +7,7 @@ import pickle
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from framefold.errors import ExecutorError
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from framefold.executor.dask import Connected
 
 WAIT_SECONDS = 30.0
+
+
+class _WorkerGone(ExecutorError):
+    """The worker of a session does not answer any more."""
 
 
 class DaskSession:
@@ -50,13 +55,14 @@ class DaskSession:
             return
         self._closed = True
         if not self._cluster.lost() and self._worker in self._cluster.workers():
-            self._ask(_close, self._ident)
+            with suppress(_WorkerGone):
+                self._ask(_close, self._ident)
 
     def _ask(self, fn: Callable[..., Any], *args: Any) -> Any:
         try:
             answer = self._cluster.call_on(self._worker, fn, *args, timeout=None)
         except (OSError, KeyError) as exc:
-            raise ExecutorError(
+            raise _WorkerGone(
                 self._cluster.lost() or f"worker {self._name} is gone, and the session on it: open a new one"
             ) from exc
         if isinstance(answer, Failure):

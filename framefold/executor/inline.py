@@ -6,26 +6,35 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from framefold.executor.base import Job, Session
-from framefold.executor.session import LocalSession
+from framefold.executor.debug import DebugFolder
+from framefold.executor.session import open_sessions
 from framefold.udfcore.fold import Folder
 from framefold.udfcore.task import Partial
 
 
 class InlineExecutor:
-    """One partition after the other."""
+    """One partition after the other.
+
+    Parameters
+    ----------
+    debug
+        Find UDFs that would fail or differ on other executors: pickle all that would travel, hand out
+        read-only tiles, and overwrite tiles and buffers when they are given back. Slow.
+    """
 
     name = "inline"
     processes = False
     capacity = 1
 
-    def __init__(self) -> None:
+    def __init__(self, *, debug: bool = False) -> None:
+        self.debug = debug
         self._jobs: list[Job] = []
 
     def run(self, job: Job) -> Iterator[Partial]:
         """Fold each task when its partial is asked for."""
         self._jobs.append(job)
         try:
-            folder = Folder(job.plan)
+            folder = DebugFolder(job.plan) if self.debug else Folder(job.plan)
             while (task := job.feed.next()) is not None:
                 partial = folder.fold(task, job.feed.cancelled)
                 job.feed.done(partial)
@@ -44,7 +53,7 @@ class InlineExecutor:
 
     def open_session(self, factory: Callable[[int], Any], n: int | None = None) -> list[Session]:
         """Make session objects in this process."""
-        return [LocalSession(factory, rank) for rank in range(n or 1)]
+        return open_sessions(factory, n)
 
     def cancel(self) -> None:
         """Cancel running jobs at their next block."""

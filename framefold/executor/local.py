@@ -16,7 +16,7 @@ from typing import Any
 from framefold.errors import ExecutorError, UDFRunCancelled
 from framefold.executor.base import Job, Session
 from framefold.executor.inline import InlineExecutor
-from framefold.executor.session import LocalSession
+from framefold.executor.session import open_sessions
 from framefold.udfcore.fold import Folder
 from framefold.udfcore.task import Partial
 
@@ -74,7 +74,7 @@ class LocalExecutor:
 
     def open_session(self, factory: Callable[[int], Any], n: int | None = None) -> list[Session]:
         """Make session objects in this process, each with a thread of its own."""
-        return [LocalSession(factory, rank) for rank in range(n or 1)]
+        return open_sessions(factory, n)
 
     def cancel(self) -> None:
         """Cancel running jobs at their next block."""

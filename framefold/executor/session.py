@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from framefold.errors import ExecutorError
+from framefold.executor.base import Session
 
 
 class LocalSession:
@@ -71,3 +72,16 @@ class LocalSession:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+def open_sessions(factory: Callable[[int], Any], n: int | None) -> list[Session]:
+    """Make ``factory(rank)`` `n` times in this process, once by default; all or none."""
+    sessions: list[Session] = []
+    try:
+        for rank in range(n or 1):
+            sessions.append(LocalSession(factory, rank))  # noqa: PERF401  # what is there must be closed again
+    except BaseException:
+        for session in sessions:
+            session.close()
+        raise
+    return sessions
