@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numba
 import numpy as np
 
-from framefold.kernels import frame_moments, histogram, logsum, minmax, reduce, stddev
+from framefold.kernels import convert, frame_moments, histogram, logsum, minmax, reduce, stddev, weighted
 from framefold.udfcore.corrections import Corrections
 
 SIG = (256, 256)
@@ -112,7 +112,7 @@ def converted(then: Callable | None, corrections: Corrections | None):
             for part in rows_of(16):
                 target = out[: len(tile)]
                 if prepared is None:
-                    np.copyto(target, tile[(slice(None), *part)], casting="unsafe")
+                    convert.convert(tile[(slice(None), *part)], target)
                 else:
                     prepared.apply(tile, whole, part, target)
                 if then is not None:
@@ -138,6 +138,10 @@ def jobs() -> dict[tuple[str, str], Job]:
         found["max per frame", dtype] = largest_sig
         found["variance per pixel", dtype] = power_sums if dtype in ("u1", "u2") else deviations
     found["moments per frame", "u2"] = moments
+    weights = rng.random(SIG[0] * SIG[1])
+    found["weighted sum per frame", "u2"] = per_frame(
+        lambda tile, out: weighted.weighted_sum_sig(tile, weights, out), lambda dt, n: np.zeros(n)
+    )
     found["value counts", "u2"] = values
     found["histogram in bins", "f4"] = bins
     found["log sum", "u2"] = logs
