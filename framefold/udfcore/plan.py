@@ -21,7 +21,7 @@ from framefold.udfcore.tiling import TilingScheme
 from framefold.udfcore.udf import UDF, UDFMethod
 
 FIRST_BYTES = 16 * 1024**2  # about 20 ms of a light reduction with a first, unwarmed pass over the data
-MIN_BYTES = 2 * 1024**2
+FIRST_ROWS = 16  # a UDF that takes a second per frame must not hide behind its first partition
 DETERMINISTIC_BYTES = 128 * 1024**2
 
 
@@ -108,12 +108,11 @@ class Plan:
         opts = self.options
         fixed = opts.partition_frames
         frame = max(1, self.dataset.shape.sig.size * self.dataset.dtype.itemsize)
-        first = max(1, int(FIRST_BYTES // frame))
+        first = max(1, min(FIRST_ROWS, int(FIRST_BYTES // frame)))
         if opts.deterministic and fixed is None:
             # from the dataset only: never from times, cores or free memory
             fixed = max(1, min(self.max_rows, -(-self.n_rows // 64), DETERMINISTIC_BYTES // frame or 1))
             fixed = max(self.chunk, fixed // self.chunk * self.chunk)
-        least = max(1, int(MIN_BYTES // frame))
         return PartitionLimits(
-            self.n_rows, self.chunk, self.max_rows, first, lanes, least, fixed, opts.borders
+            self.n_rows, self.chunk, self.max_rows, first, lanes, first, fixed, opts.borders
         )
