@@ -20,7 +20,6 @@ class Tiles:
 
     def __init__(self, plan: Plan, lane: LanePlan) -> None:
         self._lane = lane
-        self._raw_dtype = plan.dataset.dtype
         self._contiguous = plan.options.contiguous
         self._scratch: dict[Any, Array] = {}
         self._sparse_source = getattr(plan.dataset.source, "backend", NUMPY) != NUMPY
