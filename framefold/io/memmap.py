@@ -21,7 +21,10 @@ from framefold.udfcore.shapes import Shape
 from framefold.udfcore.source import ReadStats
 from framefold.udfcore.tile import TileSlice, full_sig
 
-MAX_PIXELS = 2**40  # per file; beyond that a header is damaged
+# beyond these a header is damaged
+MAX_PIXELS = 2**40  # per file
+MAX_FRAMES = 2**28
+MAX_LOSS = 10_000  # frames stated for each one that is there
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,9 @@ class MemmapSource:
         """False for frames that the file lacks."""
         if self.layout.present >= self.layout.frames:
             return None
-        return np.arange(self.layout.frames) < self.layout.present
+        valid = np.zeros(self.layout.frames, dtype=bool)
+        valid[: self.layout.present] = True
+        return valid
 
     def read(self, tile: TileSlice, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Return the values of `tile`; see `Source.read`."""
@@ -233,6 +238,10 @@ def frames_present(
             f"behind a header of {offset} bytes"
         )
     present = min(present, declared)
+    if declared > MAX_FRAMES or declared > MAX_LOSS * present:
+        raise DataError(
+            f"{path}: the header states {declared} frames, the file holds {present}: the header is damaged"
+        )
     if present < declared:
         needed = offset + (declared - 1) * stride + frame_bytes
         text = (
