@@ -20,9 +20,9 @@ from collections import deque
 from typing import IO, Any
 
 from framefold.errors import ExecutorError
+from framefold.executor.dask_output import LINES_PER_SECOND, PIPED
 
 START_TIMEOUT = 60.0
-LINES_PER_SECOND = 100
 MAX_FAST_DEATHS = 3
 
 
@@ -71,6 +71,7 @@ class LocalProcesses:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
             "PYTHONUNBUFFERED": "1",
+            PIPED: "1",
             "DASK_LOGGING__DISTRIBUTED": "critical",  # what matters is raised on the head
             "DASK_TEMPORARY_DIRECTORY": self._folder,
             **{f"{pool}_NUM_THREADS": n for pool in ("OMP", "OPENBLAS", "MKL", "NUMBA")},

@@ -216,7 +216,8 @@ class DaskRun:
             self._bury(self._workers[address])
         new = [a for a in found if a not in self._workers]
         for address in new:
-            self._workers[address] = _Worker(address, self._cluster.name(address), max(1, found[address]))
+            threads = 1 if self._job.plan.max_lanes == 1 else max(1, found[address])
+            self._workers[address] = _Worker(address, self._cluster.name(address), threads)
         if new:
             self._send_plan(new)
         if self._workers:

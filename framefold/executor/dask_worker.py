@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from framefold.errors import UDFRunCancelled
+from framefold.executor.dask_output import speaking
 from framefold.executor.local import blas_threads
 from framefold.udfcore.fold import Folder
 from framefold.udfcore.plan import Plan
@@ -123,6 +124,12 @@ def known() -> list[str]:
 
 
 def fold_task(key: str, worker: str, task: Task, alone: bool, arrays: Any) -> Any:
+    """Fold one partition, see `_fold`, and send what it prints to the head."""
+    with speaking(worker):
+        return _fold(key, worker, task, alone, arrays)
+
+
+def _fold(key: str, worker: str, task: Task, alone: bool, arrays: Any) -> Any:
     """Fold one partition.
 
     Parameters
@@ -183,8 +190,11 @@ def call_pickled(function: bytes, item: bytes) -> Any:
         fn, arg = pickle.loads(function), pickle.loads(item)  # noqa: S301  # from the head that started this task
     except Exception as exc:  # noqa: BLE001  # as above
         return cannot_load(exc)
+    import distributed  # noqa: PLC0415  # loaded on workers anyway
+
     try:
-        return "ok", fn(arg)
+        with speaking(str(distributed.get_worker().name)):
+            return "ok", fn(arg)
     except BaseException as exc:  # noqa: BLE001  # travels to the head, which raises it
         return as_failure(exc)
 

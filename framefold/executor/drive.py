@@ -81,7 +81,9 @@ class Run:
         self._held = _hold(udfs)
         try:
             self.plan = make_plan(dataset, udfs, options)
-            lanes = max(1, min(executor.capacity, self.plan.max_lanes or executor.capacity))
+            lanes = executor.capacity
+            if not executor.processes:  # EngineOptions.lanes counts per process
+                lanes = min(lanes, self.plan.max_lanes or lanes)
             if validate:
                 check_run(self.plan, udfs, lanes=lanes, processes=executor.processes)
             self.merger = Merger(self.plan, udfs)

@@ -54,6 +54,11 @@ def test_words_choose(args, kwargs, kind):
             assert ctx.executor._cluster is None, "nothing starts before the first run"
 
 
+def test_threads_are_counted_by_either_word():
+    assert ff.Context(executor="threads", workers=3).executor.capacity == 3
+    assert ff.Context(threads_per_worker=3).executor.capacity == 3
+
+
 def test_an_object_of_the_users_own_is_taken():
     mine = InlineExecutor()
     assert ff.Context(executor=mine).executor is mine
@@ -101,8 +106,17 @@ def test_our_own_clusters_are_not_adopted_by_others(cluster):
             {"executor": "thread"},
             r"executor='thread' is not one of 'inline', 'threads', 'dask'. Did you mean 'threads'\?",
         ),
-        ({"workers": 0}, "workers must be at least 1, got 0"),
+        ({"workers": 0}, "must be at least 1, got 0"),
         ({"where": "tcp://h:1", "workers": 2}, "leave them out with 'tcp://h:1'"),
+        (
+            {"where": "tcp://h:1", "executor": "threads"},
+            "executor='threads' runs in this process: leave it out, or 'tcp://h:1'",
+        ),
+        ({"executor": "inline", "workers": 2}, "executor='inline' has one lane"),
+        (
+            {"executor": "threads", "workers": 2, "threads_per_worker": 2},
+            "give its threads as workers= alone",
+        ),
     ],
 )
 def test_wrong_words_are_refused(kwargs, text):

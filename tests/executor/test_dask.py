@@ -35,6 +35,30 @@ def both(fresh):
     return fresh
 
 
+FOREIGN = """
+import asyncio
+from distributed import Scheduler, Worker
+async def main():
+    async with Scheduler(host="127.0.0.1", dashboard_address="127.0.0.1:0", port=0) as s:
+        async with Worker(s.address, nthreads=2, host="127.0.0.1", name="far", memory_limit=0):
+            print(s.address, flush=True)
+            await s.finished()
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def foreign():
+    """A cluster that somebody else started: its process and address."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
+    env["DASK_LOGGING__DISTRIBUTED"] = "critical"
+    head = subprocess.Popen([sys.executable, "-c", FOREIGN], stdout=subprocess.PIPE, env=env, text=True)
+    yield head, head.stdout.readline().strip()
+    head.kill()
+    head.wait()
+    head.stdout.close()
+
+
 def pids(executor):
     return executor._connected()._local.pids()
 
@@ -132,42 +156,6 @@ def test_a_slow_partition_is_given_to_another_worker(both, dataset, tmp_path):
     check(result)
     assert result.report["notes"]["slow partition folded a second time"] >= 1
     check(to_end(make(both, dataset(DATA), Sums(seconds=0))).buffers[0])
-
-
-def test_a_lost_scheduler_ends_the_run_at_once(dataset, monkeypatch):
-    code = (
-        "import asyncio, sys\n"
-        "from distributed import Scheduler, Worker\n"
-        "async def main():\n"
-        "    async with Scheduler(host='127.0.0.1', dashboard_address=None, port=0) as s:\n"
-        "        async with Worker(s.address, nthreads=1, host='127.0.0.1'):\n"
-        "            print(s.address, flush=True)\n"
-        "            await s.finished()\n"
-        "asyncio.run(main())\n"
-    )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
-    env["DASK_LOGGING__DISTRIBUTED"] = "critical"
-    head = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=env, text=True)
-    try:
-        address = head.stdout.readline().strip()
-        executor = DaskExecutor(address)
-        run = make(executor, dataset(DATA), Sums(), partition_frames=4)
-        killed = 0.0
-        with pytest.raises(ExecutorError, match="scheduler") as info:
-            for i, _ in enumerate(run.partials()):
-                if i == 3:
-                    head.kill()
-                    killed = time.perf_counter()
-        assert time.perf_counter() - killed < 3.0  # well below 1 s on an idle machine
-        assert info.value.partial.damage.sum() >= 16
-        monkeypatch.setattr("framefold.executor.dask.CONNECT_TIMEOUT", 0.5)
-        with pytest.raises(ExecutorError, match="no dask scheduler answers"):
-            executor.run(run.job).__next__()
-        executor.close()
-    finally:
-        head.kill()
-        head.wait()
-        head.stdout.close()
 
 
 # --- what travels --------------------------------------------------------------------------------
@@ -303,3 +291,49 @@ def test_a_client_closed_in_mid_run_is_an_error(fresh, dataset):
         for i, _ in enumerate(run.partials()):
             if i == 2:
                 client.close()
+
+
+def test_a_foreign_cluster_gets_large_arrays_and_sends_back_what_is_printed(foreign, dataset, capsys):
+    class Talks(UDF):
+        def __init__(self, weights):
+            super().__init__(weights=weights)
+
+        def get_result_buffers(self):
+            return {"value": self.buffer("nav", dtype="float64")}
+
+        def process_frame(self, frame):
+            self.results.value[:] = (frame * self.params.weights).sum()
+            print("frame", int(self.meta.coordinates[0, 0]))
+
+    data = np.random.default_rng(1).integers(0, 9, (8, 600, 600)).astype("uint16")  # 5.8 MB: scattered
+    weights = np.random.default_rng(2).random((600, 600))
+    executor = DaskExecutor(foreign[1])
+    assert executor.capacity == 2
+    result = to_end(make(executor, dataset(data), Talks(weights), partition_frames=1)).buffers[0]
+    np.testing.assert_allclose(result["value"].data, (data * weights).sum(axis=(1, 2)))
+    assert result.report["workers"] == ["far"]
+    deadline = time.monotonic() + 5
+    out = ""
+    while out.count("\n") < 8 and time.monotonic() < deadline:
+        time.sleep(0.05)
+        out += capsys.readouterr().out
+    executor.close()
+    assert sorted(out.splitlines()) == [f"[worker far] frame {i}" for i in range(8)]
+
+
+def test_a_lost_scheduler_ends_the_run_at_once(foreign, dataset, monkeypatch):
+    head, address = foreign
+    executor = DaskExecutor(address)
+    run = make(executor, dataset(DATA), Sums(), partition_frames=4)
+    killed = 0.0
+    with pytest.raises(ExecutorError, match="scheduler") as info:
+        for i, _ in enumerate(run.partials()):
+            if i == 3:
+                head.kill()
+                killed = time.perf_counter()
+    assert time.perf_counter() - killed < 3.0  # well below 1 s on an idle machine
+    assert info.value.partial.damage.sum() >= 16
+    monkeypatch.setattr("framefold.executor.dask.CONNECT_TIMEOUT", 0.5)
+    with pytest.raises(ExecutorError, match="no dask scheduler answers"):
+        executor.map(abs, [1])
+    executor.close()
