@@ -228,8 +228,9 @@ def _folder(run: _Run, plan: Plan, worker: str) -> tuple[Folder, threading.Lock]
 
 def _limit_numba(threads: int) -> None:
     """Limit parallel numba kernels called from this thread."""
-    numba = sys.modules.get("numba")
-    if numba is not None:
+    if "numba" in sys.modules:
+        import numba  # noqa: PLC0415  # waits where another thread is importing it just now
+
         numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
 
 
