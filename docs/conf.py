@@ -30,7 +30,13 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "remove_config_comments": True,
 }
-exclude_patterns = ["_build", "auto_examples/*.ipynb", "auto_examples/*.py", "auto_examples/*.md5"]
+exclude_patterns = [
+    "_build",
+    "gen_modules/unreleased.md",
+    "auto_examples/*.ipynb",
+    "auto_examples/*.py",
+    "auto_examples/*.md5",
+]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 html_theme = "pydata_sphinx_theme"
@@ -104,6 +110,15 @@ def _write_reference(_app: object) -> None:
         stale.unlink()
 
 
+def _write_unreleased(_app: object) -> None:
+    """Write ``gen_modules/unreleased.md``: the sentences in ``changes/`` that wait for the next version."""
+    out = HERE / "gen_modules"
+    out.mkdir(exist_ok=True)
+    fragments = sorted((HERE.parent / "changes").glob("*.*.md"))
+    items = "".join(f"- {' '.join(f.read_text().split())}\n" for f in fragments)
+    _write_if_new(out / "unreleased.md", f"## Not released yet\n\n{items}" if items else "")
+
+
 def _write_if_new(path: Path, text: str) -> None:
     """Keep the time stamp of unchanged pages, so that Sphinx rebuilds only what changed."""
     if not path.exists() or path.read_text() != text:
@@ -123,6 +138,7 @@ def _bars_are_bars(
 def setup(app: object) -> None:
     """Hook in the reference pages, before Sphinx lists its sources, and the docstrings' conventions."""
     app.connect("builder-inited", _write_reference)  # type: ignore[attr-defined]
+    app.connect("builder-inited", _write_unreleased)  # type: ignore[attr-defined]
     app.connect("autodoc-process-docstring", _bars_are_bars)  # type: ignore[attr-defined]
 
 

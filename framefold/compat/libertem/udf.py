@@ -67,7 +67,7 @@ class UDFData(ResultViews):
         """Return the array called `name`, or `default`."""
         return getattr(self, name) if name in self._decls else default
 
-    def items(self) -> ItemsView[str, BufferWrapper]:  # type: ignore[override]
+    def items(self) -> ItemsView[str, BufferWrapper]:
         """Return pairs of name and buffer."""
         return self.as_dict().items()
 
