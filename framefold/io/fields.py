@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,12 +22,16 @@ def read_bytes(path: str, offset: int, size: int) -> bytes:
     """
     try:
         with open(path, "rb") as file:
-            file.seek(offset)
-            data = file.read(size)
+            # a damaged header may state more than fits in memory, or in an integer of the system
+            length = os.fstat(file.fileno()).st_size
+            file.seek(min(offset, length))
+            data = file.read(min(size, length))
     except OSError as exc:
         raise DataError(f"cannot open {path}: {exc.strerror or exc}") from exc
     if len(data) < size:
-        raise DataError(f"{path}: the header ends at byte {offset + len(data)}, {offset + size} are needed")
+        raise DataError(
+            f"{path}: the header ends at byte {min(offset, length) + len(data)}, {offset + size} are needed"
+        )
     return data
 
 

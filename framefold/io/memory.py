@@ -44,7 +44,7 @@ class ArraySource:
         identity: str | None = None,
     ) -> None:
         require_numbers(data.dtype, "the array")
-        self.shape = _nav_sig(data.shape, sig_dims)
+        self.shape = nav_sig(data.shape, sig_dims)
         native = data.astype(data.dtype.newbyteorder("="), copy=False)
         # a view where the strides allow it
         self._flat = native.reshape((self.shape.nav.size, *self.shape.sig)).view()
@@ -164,7 +164,14 @@ def require_numbers(dtype: np.dtype[Any], what: str) -> None:
         )
 
 
-def _nav_sig(shape: tuple[int, ...], sig_dims: int) -> Shape:
+def nav_sig(shape: tuple[int, ...], sig_dims: int) -> Shape:
+    """Return a shape of an array with its last `sig_dims` axes as signal.
+
+    Raises
+    ------
+    DataError
+        If there are not that many, or it is empty.
+    """
     if not 0 < sig_dims <= len(shape):
         raise DataError(
             f"an array of shape {tuple(shape)} cannot have {sig_dims} signal axes: give sig_dims= between 1 "
@@ -193,12 +200,12 @@ def _as_rows(data: Any, sig_dims: int | None, sig_shape: tuple[int, ...] | None)
             )
         rows = data.tocsr().copy()
         rows.sum_duplicates()
-        return _nav_sig((frames, *sig), len(sig)), rows
+        return nav_sig((frames, *sig), len(sig)), rows
     if data.fill_value != 0:
         raise DataError(f"sparse data must have the fill value 0, got {data.fill_value}")
     if sig_shape is not None:
         sig_dims = len(sig_shape)
-    shape = _nav_sig(data.shape, 2 if sig_dims is None else sig_dims)
+    shape = nav_sig(data.shape, 2 if sig_dims is None else sig_dims)
     if sig_shape is not None and tuple(shape.sig) != tuple(sig_shape):
         raise DataError(
             f"the array has frames of shape {tuple(shape.sig)}, sig_shape={sig_shape} was asked for"

@@ -308,8 +308,11 @@ def _with_signature(
 
 
 def _open_numpy(array: npt.NDArray[Any], *, sig_dims: int | None = None, sig_shape: Any = None) -> Source:
-    from framefold.io.memory import ArraySource  # noqa: PLC0415  # each kind of array loads its own
+    from framefold.io.memmap_array import open_memmap  # noqa: PLC0415  # each kind of array loads its own
+    from framefold.io.memory import ArraySource  # noqa: PLC0415
 
+    if isinstance(array, np.memmap):
+        return open_memmap(array, _sig_dims(sig_dims, sig_shape))
     return ArraySource(array, _sig_dims(sig_dims, sig_shape))
 
 

@@ -1,5 +1,7 @@
 """Arrays in memory as sources."""
 
+import pickle
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -35,6 +37,30 @@ def test_numpy_is_not_copied():
 def test_views_of_numpy(view):
     arr = data()[view]
     check_source(open_source(arr), arr)
+
+
+@pytest.mark.parametrize("part", [np.s_[:], np.s_[1:], np.s_[1], np.s_[2:3, 1:]])
+@pytest.mark.parametrize("offset", [0, 96, 5000])
+@pytest.mark.parametrize("dtype", ["<u2", ">f4"])
+def test_memory_maps_travel_by_path(tmp_path, part, offset, dtype):
+    arr = data((3, 40, 5, 6), dtype)
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes(offset) + arr.tobytes())
+    mapped = np.memmap(path, dtype, "r", offset, arr.shape)[part]
+    source = open_source(mapped)
+    check_source(source, arr[part].astype(np.dtype(dtype).newbyteorder("=")))
+    assert len(pickle.dumps(source)) < 2000
+
+
+def test_private_and_strided_maps_are_arrays(tmp_path):
+    arr = data()
+    arr.tofile(tmp_path / "a.bin")
+    private = np.memmap(tmp_path / "a.bin", arr.dtype, "c", 0, arr.shape)
+    private[0] = 7
+    check_source(open_source(private), np.asarray(private))
+    check_source(open_source(private[:, ::2]), np.asarray(private)[:, ::2])
+    np.save(tmp_path / "a.npy", arr)
+    check_source(open_source(np.load(tmp_path / "a.npy", mmap_mode="r")), arr)
 
 
 def test_sig_shape_says_how_many_axes():
