@@ -9,7 +9,6 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 import numpy as np
 import numpy.typing as npt
 
-from framefold.convert import export_frames
 from framefold.errors import UDFError
 from framefold.executor.base import Executor
 from framefold.executor.choose import make_executor
@@ -371,6 +370,8 @@ class Context:
         DataError
             If frames are missing from the source, or the file cannot be written.
         """
+        from framefold.convert import export_frames  # noqa: PLC0415  # loads h5py
+
         ds, opts = self._options(dataset, (None,), roi, corrections, None, pre, None, False, "group")
         export_frames(
             ds,
