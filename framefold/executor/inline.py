@@ -17,6 +17,8 @@ class InlineExecutor:
 
     Parameters
     ----------
+    threads
+        What a UDF is told in ``meta.threads_per_worker``.
     debug
         Find UDFs that would fail or differ on other executors: pickle all that would travel, hand out
         read-only tiles, and overwrite tiles and buffers when they are given back. Slow.
@@ -26,7 +28,8 @@ class InlineExecutor:
     processes = False
     capacity = 1
 
-    def __init__(self, *, debug: bool = False) -> None:
+    def __init__(self, threads: int = 1, *, debug: bool = False) -> None:
+        self._threads = threads
         self.debug = debug
         self._jobs: list[Job] = []
 
@@ -34,7 +37,7 @@ class InlineExecutor:
         """Fold each task when its partial is asked for."""
         self._jobs.append(job)
         try:
-            folder = DebugFolder(job.plan) if self.debug else Folder(job.plan)
+            folder = DebugFolder(job.plan) if self.debug else Folder(job.plan, threads=self._threads)
             while (task := job.feed.next()) is not None:
                 partial = folder.fold(task, job.feed.cancelled)
                 job.feed.done(partial)

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framefold.errors import DataError
-from framefold.udfcore.backend import NUMPY, for_backend
+from framefold.udfcore.backend import NUMPY, for_backend, to_dense
 from framefold.udfcore.plan import LanePlan, Plan
 
 Array = npt.NDArray[Any]
@@ -40,7 +39,9 @@ class Tiles:
     def _tile(self, block: Any, read_part: tuple[slice, ...], part: tuple[slice, ...]) -> Any:
         lane = self._lane
         if self._sparse_source:
-            return self._sparse_tile(block, part)
+            if lane.corrections is None and lane.pre is None:
+                return for_backend(block[(slice(None), *part)].astype(lane.dtype), lane.backend)
+            block = to_dense(block)  # a dark frame fills every pixel anyway
         if lane.pre is not None:
             tile = self._transformed(block, read_part, part)
         elif lane.corrections is not None:
@@ -74,16 +75,6 @@ class Tiles:
         tile = self._out(out.shape, lane.dtype, "tile")
         np.copyto(tile, out, casting="unsafe")
         return tile
-
-    def _sparse_tile(self, block: Any, part: tuple[slice, ...]) -> Any:
-        lane = self._lane
-        if lane.corrections is not None or lane.pre is not None:
-            raise DataError(
-                "corrections and transforms need dense frames: load the data as a numpy array, "
-                "or run without corrections= and pre="
-            )
-        tile = block[(slice(None), *part)].astype(lane.dtype)
-        return for_backend(tile, lane.backend)
 
     def _out(self, shape: tuple[int, ...], dtype: np.dtype[Any], slot: str = "") -> Array:
         key = (slot, shape[1:], dtype)

@@ -7,6 +7,7 @@ import pytest
 
 from framefold.executor.drive import Run, by_merge, to_end
 from framefold.executor.inline import InlineExecutor
+from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.plan import RunOptions
 from framefold.udfcore.udf import UDF
 
@@ -115,3 +116,15 @@ def test_values_given_for_all_frames_stay_outside_the_roi(dataset):
     np.testing.assert_array_equal(result.data, [4, 0, 4])
     np.testing.assert_array_equal(result.raw_data, [4, 4])
     np.testing.assert_array_equal(result.valid_mask, roi)
+
+
+def test_sparse_frames_are_corrected_too(dataset):
+    sparse = pytest.importorskip("sparse")
+    data = np.eye(6, dtype="float32").reshape(3, 2, 6)
+    ds = dataset(data)
+    ds.source.backend, ds.source.is_view = "sparse.COO", False
+    dense_read = ds.source.read
+    ds.source.read = lambda tile, out=None: sparse.COO.from_numpy(dense_read(tile, None))
+    options = RunOptions(corrections=Corrections(dark=0.25, gain=2.0))
+    got = to_end(Run(InlineExecutor(), ds, [FrameSums()], options)).buffers[0]["s"].data
+    np.testing.assert_allclose(got, (2 * (data - 0.25)).sum(axis=(1, 2)))

@@ -192,7 +192,20 @@ class PlaceholderBufferWrapper(BufferWrapper):
 
 
 class AuxBufferWrapper(AuxData):
-    """Auxiliary data under LiberTEM's name; see `framefold.udfcore.auxdata.AuxData`."""
+    """Auxiliary data under LiberTEM's name: declared first, then filled by `set_buffer`.
+
+    ``UDF.aux_data`` does both; see `framefold.udfcore.auxdata.AuxData`.
+    """
+
+    def __init__(
+        self, kind: str, extra_shape: Sequence[int] = (), dtype: npt.DTypeLike = "float32", data: Any = None
+    ) -> None:
+        given = np.zeros(0, dtype=dtype) if data is None else data
+        super().__init__(given, kind, tuple(extra_shape), dtype)
+
+    def set_buffer(self, buf: npt.ArrayLike) -> None:
+        """Set the data."""
+        AuxBufferWrapper.__init__(self, self.kind, self.extra_shape, self.dtype, buf)
 
     @property
     def raw_data(self) -> Array:
@@ -211,7 +224,7 @@ class AuxBufferWrapper(AuxData):
         return self.raw_data.shape
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (AuxBufferWrapper, (self.array, self.kind, self.extra_shape, self.dtype))
+        return (AuxBufferWrapper, (self.kind, self.extra_shape, self.dtype, self.array))
 
 
 def wrap_result(result: ResultBuffer) -> BufferWrapper:

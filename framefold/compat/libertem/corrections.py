@@ -204,10 +204,11 @@ def correct(
     out = buffer if inplace else np.array(buffer, dtype=np.result_type(np.float32, buffer), order="C")
     size = math.prod(int(n) for n in sig_shape)
     flat = out.reshape((-1, size))
+    # in the precision of the data, as the engine does
     if dark_image is not None:
-        np.subtract(flat, np.reshape(dark_image, -1), out=flat, casting="same_kind")
+        flat -= np.asarray(dark_image, dtype=flat.real.dtype).reshape(-1)
     if gain_map is not None:
-        np.multiply(flat, np.reshape(gain_map, -1), out=flat, casting="same_kind")
+        flat *= np.asarray(gain_map, dtype=flat.real.dtype).reshape(-1)
     if repair_descriptor is None:
         repair_descriptor = RepairDescriptor(sig_shape, excluded_pixels, allow_empty)
     else:

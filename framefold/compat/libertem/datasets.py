@@ -14,12 +14,13 @@ import numpy.typing as npt
 from framefold.compat.libertem.arrays import is_sparse, physical_cpus
 from framefold.compat.libertem.corrections import CorrectionSet
 from framefold.compat.libertem.install import ensure, job_flag
+from framefold.compat.libertem.shapes import Shape, Slice
 from framefold.compat.libertem.tiles import DataTile, TilingScheme
 from framefold.errors import DataError
+from framefold.udfcore import shapes as core
 from framefold.udfcore.backend import Backends, backend_of, for_backend
 from framefold.udfcore.dataset import Dataset, RoiMaker
 from framefold.udfcore.metadata import Metadata
-from framefold.udfcore.shapes import Shape, Slice
 from framefold.udfcore.source import ReadStats
 from framefold.udfcore.tile import TileSlice
 
@@ -69,7 +70,7 @@ class FrameArray:
         self._path = path
         self._offset = offset
         self.backend = backend
-        self.shape = Shape((len(frames), *sig), sig_dims=len(sig))
+        self.shape = core.Shape((len(frames), *sig), sig_dims=len(sig))
         self.dtype = np.dtype(frames.dtype).newbyteorder("=")
         self.is_view = frames.dtype.isnative and backend == Backends.BACKEND_NUMPY
         self.natural_chunks = (1,) * (1 + len(sig))
@@ -173,7 +174,7 @@ class DataSet:
     @property
     def shape(self) -> Shape:
         """Navigation and signal shape."""
-        return self.engine.shape
+        return Shape.of(self.engine.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -277,7 +278,7 @@ class Partition:
     @property
     def shape(self) -> Shape:
         """Frames and signal shape."""
-        return self.slice.shape
+        return Shape.of(self.slice.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:

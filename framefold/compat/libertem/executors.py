@@ -149,7 +149,7 @@ class InlineJobExecutor(JobExecutor):
     debug
         Check that functions given to `run_function` and their results can be pickled.
     inline_threads
-        Threads for numerical libraries.
+        Threads that a UDF may use, one per core by default.
     main_process_gpu
         See `JobExecutor`.
     """
@@ -160,9 +160,8 @@ class InlineJobExecutor(JobExecutor):
         inline_threads: int | None = None,
         main_process_gpu: bool | int | None = None,
     ) -> None:
-        super().__init__(InlineExecutor(), main_process_gpu)
+        super().__init__(InlineExecutor(inline_threads or physical_cpus()), main_process_gpu)
         self._debug = debug
-        self.environment = Environment(inline_threads)
 
     def run_function(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function."""

@@ -20,7 +20,7 @@ _UDF_BASICS = _from(
     "UDF", "UDFMeta", "UDFData", "UDFFrameMixin", "UDFTileMixin", "UDFPartitionMixin", "UDFPreprocessMixin",
     "UDFPostprocessMixin", "check_cast",
 ) | _from("framefold.errors", "UDFRunCancelled")  # fmt: skip
-_SHAPES = _from("framefold.udfcore.shapes", "Shape", "Slice")
+_SHAPES = _from(f"{_OWN}.shapes", "Shape", "Slice", "SliceUsageError")
 _CORRECTIONS = _from(f"{_OWN}.corrections", "CorrectionSet")
 _DETECTOR = _from(
     f"{_OWN}.corrections",
@@ -44,7 +44,7 @@ TABLE: dict[str, dict[str, str]] = {
     # --- UDFs
     "libertem.udf": _UDF_BASICS | _from(f"{_OWN}.udfs.auto", "AutoUDF"),
     "libertem.udf.base": _UDF_BASICS
-    | _from(f"{_OWN}.udf", "NoOpUDF", "MergeAttrMapping", "UDFMergeAllMixin", "UDFParams", "UDFPartRunner")
+    | _from(f"{_OWN}.udf", "NoOpUDF", "MergeAttrMapping", "UDFMergeAllMixin", "UDFParams", "UDFPartRunner", "UDFProtocol")
     | _from(f"{_OWN}.runs", "UDFResults", "UDFRunner"),
     "libertem.udf.auto": _from(f"{_OWN}.udfs.auto", "AutoUDF"),
     "libertem.udf.sum": _from(f"{_OWN}.udfs.sums", "SumUDF"),
@@ -67,12 +67,12 @@ TABLE: dict[str, dict[str, str]] = {
     # --- common
     "libertem.common": _SHAPES,
     "libertem.common.shape": _SHAPES,
-    "libertem.common.slice": _SHAPES | _from("framefold.errors", "SliceUsageError=DataError"),
+    "libertem.common.slice": _SHAPES,
     "libertem.common.math": _from(
         f"{_OWN}.arrays", "prod", "count_nonzero", "flat_nonzero", "make_2D_square", "ndenumerate"
     ),
     "libertem.common.numba": _from(f"{_OWN}.arrays", "rmatmul"),
-    "libertem.common.udf": _from("framefold.udfcore.udf", "UDFMethod"),
+    "libertem.common.udf": _from("framefold.udfcore.udf", "UDFMethod") | _from(f"{_OWN}.udf", "UDFProtocol"),
     "libertem.common.exceptions": _from("framefold.errors", "UDFException=UDFError", "UDFRunCancelled")
     | _from(f"{_OWN}.executors", "ExecutorSpecException"),
     "libertem.common.backend": _from(

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from framefold.compat.libertem.shapes import Shape, Slice
 from framefold.udfcore import tiling
-from framefold.udfcore.shapes import Shape, Slice
 
 
 class TilingScheme(tiling.TilingScheme):

@@ -12,11 +12,11 @@ import numpy.typing as npt
 from framefold.compat.libertem.buffers import AuxBufferWrapper, BufferWrapper, wrap_result
 from framefold.compat.libertem.corrections import CorrectionSet
 from framefold.compat.libertem.notprovided import NotProvided
+from framefold.compat.libertem.shapes import Shape, Slice
 from framefold.udfcore.backend import Backends
 from framefold.udfcore.buffers import BufferDecl, MergeView, ResultViews
 from framefold.udfcore.meta import RunInfo
 from framefold.udfcore.meta import UDFMeta as _Meta
-from framefold.udfcore.shapes import Shape, Slice
 from framefold.udfcore.udf import UDF as _UDF
 
 Array = npt.NDArray[Any]
@@ -114,6 +114,27 @@ class UDFMeta(_Meta):
     __slots__ = ()
 
     @property
+    def slice(self) -> Slice:
+        """The current unit in flat, ROI-compressed navigation and signal coordinates; None on the head."""
+        part: Any = super().slice
+        return part if part is None else Slice.of(part)
+
+    @property
+    def sig_slice(self) -> Slice:
+        """The current part of the signal axes."""
+        return Slice.of(super().sig_slice)
+
+    @property
+    def dataset_shape(self) -> Shape:
+        """Shape of the whole dataset, without ROI."""
+        return Shape.of(super().dataset_shape)
+
+    @property
+    def partition_shape(self) -> Shape:
+        """Rows of the partition after the ROI, and the signal shape; an error on the head node."""
+        return Shape.of(super().partition_shape)
+
+    @property
     def _slice(self) -> Slice | None:
         return self.slice
 
@@ -153,7 +174,7 @@ class UDF(_UDF):
         dtype: npt.DTypeLike = "float32",
     ) -> AuxBufferWrapper:
         """Make auxiliary data to pass as a parameter."""
-        return AuxBufferWrapper(data, kind, extra_shape, dtype)
+        return AuxBufferWrapper(kind, extra_shape, dtype, data)
 
     @property
     def requires_custom_merge_all(self) -> bool:
@@ -267,6 +288,18 @@ def check_cast(fromvar: Any, tovar: Any) -> None:
 
 class UDFParams(dict[str, Any]):
     """Parameters of UDFs; a type for annotations, since framefold's jobs carry their own."""
+
+
+class UDFProtocol(Backends):
+    """The constants of `UDF`, for code that types against them."""
+
+    USE_NATIVE_DTYPE = UDF.USE_NATIVE_DTYPE
+    TILE_SIZE_BEST_FIT = UDF.TILE_SIZE_BEST_FIT
+    TILE_SIZE_MAX = UDF.TILE_SIZE_MAX
+    TILE_DEPTH_DEFAULT = UDF.TILE_DEPTH_DEFAULT
+    TILE_DEPTH_MAX = UDF.TILE_DEPTH_MAX
+    BACKEND_ALL = UDF.BACKEND_ALL
+    UDF_METHOD = UDF.UDF_METHOD
 
 
 class UDFPartRunner:

@@ -243,7 +243,8 @@ class CoMUDF(UDF):
         assert p.cx is not None
         shifts = center_shifts(moments[..., 0], moments[..., 1], moments[..., 2], p.cy, p.cx)
         raw_shifts = np.stack(shifts, axis=-1)
-        field = np.stack(apply_correction(*shifts, p.scan_rotation, p.flip_y), axis=-1).astype(np.float64)
+        field = np.stack(apply_correction(*shifts, p.scan_rotation, p.flip_y), axis=-1)
+        field = field.astype(np.result_type(field, np.float64))
         valid = np.asarray(self.meta.get_valid_nav_mask(full_nav=True)).reshape(nav)
         matrix, terms = self.get_regression(field, valid)
         field[valid] -= terms[valid] @ matrix
