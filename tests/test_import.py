@@ -10,3 +10,20 @@ import pytest
 def test_import_stays_light(heavy: str) -> None:
     code = f"import framefold, sys; sys.exit({heavy!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_first_small_result_does_not_wait_for_the_compiler() -> None:
+    code = """
+import sys, numpy as np, framefold as ff
+data = np.random.default_rng(0).integers(0, 60000, (10, 10, 32, 32)).astype("uint16")
+ctx = ff.Context()
+total = ctx.run_udf(data, ff.udfs.SumUDF())
+assert "numba" not in sys.modules
+large = np.tile(data, (300, 1, 1, 1))
+again = ctx.run_udf(large, ff.udfs.SumUDF())
+assert "numba" in sys.modules, "large jobs are compiled"
+assert (total["intensity"].data == data.sum(axis=(0, 1), dtype="u8")).all()
+assert (again["intensity"].data == 300 * total["intensity"].data).all()
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr

@@ -231,7 +231,7 @@ def _limit_numba(threads: int) -> None:
     if "numba" in sys.modules:
         import numba  # noqa: PLC0415  # waits where another thread is importing it just now
 
-        numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
+        numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))  # type: ignore[attr-defined]
 
 
 def cannot_load(exc: Exception) -> CannotLoad:

@@ -8,7 +8,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from framefold.kernels.rows import as_rows, contiguous
+from framefold.kernels.rows import as_rows
+from framefold.kernels.unit_stride import contiguous
 
 
 def convert_reference(tile: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:

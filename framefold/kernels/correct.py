@@ -8,7 +8,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from framefold.kernels.rows import as_rows, contiguous
+from framefold.kernels.rows import as_rows
+from framefold.kernels.unit_stride import contiguous
 
 _FOUR = 32768  # pixels; longer rows of four frames evict one another from L1
 

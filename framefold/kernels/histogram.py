@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
-from framefold.kernels.rows import as_rows, contiguous
+from framefold.kernels.rows import as_rows
+from framefold.kernels.unit_stride import contiguous
 
 
 def has_value_counts(dtype: npt.DTypeLike) -> bool:

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.kernels.minmax import highest, min_sig
-from framefold.kernels.rows import as_rows, contiguous
+from framefold.kernels.rows import as_rows
+from framefold.kernels.unit_stride import contiguous
 
 
 def add_logs_reference(tile: npt.NDArray[Any], acc: npt.NDArray[np.float64]) -> None:

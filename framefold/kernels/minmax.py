@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
-from framefold.kernels.rows import as_rows, contiguous
+from framefold.kernels.rows import as_rows
+from framefold.kernels.unit_stride import contiguous
 
 _BLOCK = 8192
 # one frame is compared in lanes of this many bytes: a running extreme with NaN rules does not vectorise

@@ -30,7 +30,8 @@ from numba.extending import overload
 
 from framefold.errors import DataError
 from framefold.kernels.reduce import sum_frames, wide_dtype
-from framefold.kernels.rows import as_real, as_rows, contiguous
+from framefold.kernels.rows import as_real, as_rows
+from framefold.kernels.unit_stride import contiguous
 
 _BLOCK = 8192
 _GROUP = 32  # frames whose power sums fit in 32 bits if all values are below _SMALL: 32 * 2**26 < 2**32

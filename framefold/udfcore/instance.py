@@ -222,7 +222,8 @@ class Instance:
             where = scheme.parts[part]
         self.meta._sig = where
         for name in self._sig:
-            view = self.buffers[name][(*where, Ellipsis)]  # a view also without signal axes
+            key: tuple[Any, ...] = (*where, Ellipsis)  # a view also without signal axes
+            view = self.buffers[name][key]
             if not view.flags.c_contiguous:
                 view = view.copy()
                 self._part_cache[(name, part)] = view
