@@ -19,7 +19,7 @@ from framefold.io.counter import ReadCounter
 from framefold.io.format import Format
 from framefold.io.identity import file_identity
 from framefold.io.mapped import MappedFile
-from framefold.io.memmap import FrameLayout, MemmapSource, frames_present
+from framefold.io.memmap import FrameLayout, MemmapSource, copied_rows, frames_present
 from framefold.io.mib_header import MibHeader, parse_hdr, parse_header, scan_shape
 from framefold.io.output import check_tile, output_for
 from framefold.io.series import find_files, open_series
@@ -110,7 +110,6 @@ class MibSource:
         sig = header.sig_shape
         self.shape = Shape((*nav_shape, *sig), sig_dims=2)
         self.dtype = header.dtype.newbyteorder("=")
-        self.natural_chunks = (1, 1, sig[1])
         stored = (header.frame_bytes,) if header.raw else sig
         dtype = np.dtype("u1") if header.raw else header.dtype
         self._frames = MemmapSource(
@@ -130,6 +129,12 @@ class MibSource:
     def identity(self) -> str:
         """Path, size, modification time."""
         return self._frames.identity
+
+    @property
+    def natural_chunks(self) -> tuple[int, ...]:
+        """Single rows for views, blocks of rows where bytes are copied or decoded."""
+        sig = self._header.sig_shape
+        return (1, *((1,) if self.is_view else copied_rows(sig, self.dtype.itemsize)), sig[1])
 
     @property
     def is_view(self) -> bool:
