@@ -10,10 +10,8 @@ import contextlib
 import logging
 import os
 import selectors
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -41,7 +39,6 @@ class LocalProcesses:
         from distributed import Scheduler, SpecCluster  # noqa: PLC0415  # heavy
 
         self._closing = False
-        self._folder = tempfile.mkdtemp(prefix="framefold-dask-")
         self._children: dict[int, _Child] = {}
         self._thread: threading.Thread | None = None
         self._threads = threads
@@ -69,11 +66,10 @@ class LocalProcesses:
         n = str(self._threads)
         env = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
+            "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path if isinstance(p, str)),
             "PYTHONUNBUFFERED": "1",
             PIPED: "1",
             "DASK_LOGGING__DISTRIBUTED": "critical",  # what matters is raised on the head
-            "DASK_TEMPORARY_DIRECTORY": self._folder,
             **{f"{pool}_NUM_THREADS": n for pool in ("OMP", "OPENBLAS", "MKL", "NUMBA")},
         }
         process = subprocess.Popen(
@@ -153,7 +149,6 @@ class LocalProcesses:
         self._cluster.close(timeout=2)
         os.close(self._wake_r)
         os.close(self._wake_w)
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class _Child:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import sys
 from typing import Any
 
@@ -31,6 +32,8 @@ async def serve(address: str, name: str, threads: int) -> None:
 
 
 if __name__ == "__main__":
+    # Ctrl-C in a terminal reaches all its processes: what it means is for the head to say
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with contextlib.suppress(KeyboardInterrupt, TimeoutError, OSError):
         asyncio.run(serve(sys.argv[1], sys.argv[2], int(sys.argv[3])))

@@ -227,7 +227,7 @@ class DaskRun:
             self._cluster.wanted()
         elif now - self._empty_since > WORKER_TIMEOUT:
             raise ExecutorError(
-                f"the cluster has had no worker for {WORKER_TIMEOUT:.0f} s: start workers, then run again"
+                f"the cluster has had no worker for {WORKER_TIMEOUT:g} s: start workers, then run again"
             )
 
     # --- handing out -------------------------------------------------------------------------

@@ -231,7 +231,8 @@ def _limit_numba(threads: int) -> None:
     if "numba" in sys.modules:
         import numba  # noqa: PLC0415  # waits where another thread is importing it just now
 
-        numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))  # type: ignore[attr-defined]
+        most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+        numba.set_num_threads(max(1, min(threads, most)))
 
 
 def cannot_load(exc: Exception) -> CannotLoad:

@@ -126,6 +126,8 @@ def test_wrong_words_are_refused(kwargs, text):
 
 def test_tasks_of_any_kind(cluster, active):
     ctx = ff.Context(active)
+    data = np.arange(3 * 4 * 2 * 2, dtype="float32").reshape(3, 4, 2, 2)
+    np.testing.assert_array_equal(ctx.map(ctx.load(data), lambda frame: frame[0] + 1).data, data[:, :, 0] + 1)
     assert ctx.run_tasks(lambda seed: seed**2, [1, 2, 3]) == [1, 4, 9]
 
 

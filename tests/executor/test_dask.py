@@ -263,6 +263,40 @@ def test_clients_clusters_and_addresses_stay_open(fresh, dataset):
         assert client.status == "running" and client.submit(abs, -3).result() == 3
 
 
+def test_workers_that_do_not_start_are_an_error(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(ExecutorError, match="2 local workers were started, 0 came up"):
+        DaskExecutor(workers=2).map(abs, [1])
+
+
+def test_a_cluster_without_workers_gets_some_time(dataset, monkeypatch):
+    from distributed import Scheduler, SpecCluster
+
+    options = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+    with SpecCluster(workers={}, scheduler={"cls": Scheduler, "options": options}) as cluster:
+        executor = DaskExecutor(cluster)
+        assert executor.capacity == 1
+        worker = [
+            sys.executable,
+            "-m",
+            "framefold.executor.dask_main",
+            cluster.scheduler_address,
+            "late",
+            "1",
+        ]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}
+        process = subprocess.Popen(worker, env={**env, "DASK_LOGGING__DISTRIBUTED": "critical"})
+        result = to_end(make(executor, dataset(DATA), Sums(seconds=0))).buffers[0]
+        process.kill()
+        process.wait()
+        check(result)
+        assert result.report["workers"] == ["late"]
+        monkeypatch.setattr("framefold.executor.dask_run.WORKER_TIMEOUT", 0.5)
+        with pytest.raises(ExecutorError, match=r"no worker for 0\.5 s: start workers"):
+            to_end(make(executor, dataset(DATA), Sums(seconds=0)))
+        executor.close()
+
+
 @pytest.mark.parametrize(
     "make_executor, text",
     [
