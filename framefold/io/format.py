@@ -33,6 +33,8 @@ class Format:
         Usual endings, lower case with the dot. They only decide between several formats that fit.
     directory
         True if `path` is a directory of this format, False if it is a file.
+    gathers
+        ``open`` of the first file finds the other files of a series itself.
     """
 
     name: str
@@ -41,3 +43,4 @@ class Format:
     open: Callable[..., Source]
     extensions: tuple[str, ...] = ()
     directory: bool = False
+    gathers: bool = False

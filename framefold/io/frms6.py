@@ -50,7 +50,8 @@ def open_frms6(path: str, *, strict: bool = False) -> Source:
     ----------
     path
         The ``.hdr`` file: its first data file (``*_000.frms6``) holds dark frames, whose mean becomes
-        ``metadata.dark``; the others are the scan. Or a single data file.
+        ``metadata.dark``; the others are the scan. Or one of its data files; without a ``.hdr`` file
+        beside it that is all there is.
     strict
         A truncated file is an error.
 
@@ -60,7 +61,10 @@ def open_frms6(path: str, *, strict: bool = False) -> Source:
         If headers are damaged or files are missing.
     """
     if read_bytes(path, 0, 4) == b"\x00\x04\x40\x00":
-        return _open_file(path, Metadata(), strict)
+        beside = re.sub(r"_\d+\.frms6$", ".hdr", path, flags=re.IGNORECASE)
+        if beside == path or not os.path.isfile(beside):
+            return _open_file(path, Metadata(), strict)
+        path = beside
     info = _read_hdr(path)
     stem = os.path.splitext(path)[0]
     files = find_files(glob.escape(stem) + "_*.frms6")
@@ -181,4 +185,4 @@ def _scan_size(info: dict[str, str]) -> tuple[int, ...] | None:
     return (int(size[1]), int(size[2])) if size and int(size[1]) and int(size[2]) else None
 
 
-FORMAT = Format("frms6", "pnCCD frames with .hdr", sniff, open_frms6, (".frms6", ".hdr"))
+FORMAT = Format("frms6", "pnCCD frames with .hdr", sniff, open_frms6, (".frms6", ".hdr"), gathers=True)

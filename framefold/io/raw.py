@@ -87,7 +87,12 @@ def open_raw(
     if size < pixels + frame_header or (nav_shape is None and size % stride):
         raise DataError(_misfit(path, size, sig, kind, stride, nav_shape))
     first = offset + frame_header
-    frames, present = frames_present(path, first, stride, pixels, None, strict=strict, footer=frame_footer)
+    # a scan that lacks frames is reported here with its bytes, and not once more above
+    wanted = math.prod(nav_shape) if nav_shape is not None and size % stride else 0
+    declared = wanted if wanted > size // stride else None
+    frames, present = frames_present(
+        path, first, stride, pixels, declared, strict=strict, footer=frame_footer
+    )
     return MemmapSource(FrameLayout(path, (frames,), sig, kind, first, stride, present), Metadata(), identity)
 
 

@@ -254,6 +254,8 @@ def _open_series(
     from framefold.io.series import open_series  # noqa: PLC0415  # needs this module
 
     fmt = _format_of(paths[0], name, given)
+    if fmt.gathers:
+        return _call(f"format {fmt.name!r}", fmt.open, paths[0], given, options)
     # a shape of the scan says nothing about a single file
     one = {**given, "nav_shape": None}
     call = _arguments(f"format {fmt.name!r}", fmt.open, one, options)

@@ -128,4 +128,4 @@ def _find_scan(path: str, layout: FrameLayout) -> tuple[int | None, int | None]:
     return begins, line
 
 
-FORMAT = Format("tvips", "TVIPS camera series", sniff, open_tvips, (".tvips",))
+FORMAT = Format("tvips", "TVIPS camera series", sniff, open_tvips, (".tvips",), gathers=True)

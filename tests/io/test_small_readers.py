@@ -158,6 +158,7 @@ def test_tvips_series(tmp_path, version, dtype):
         write_tvips(tmp_path / f"scan_{i:03d}.tvips", arr[3 * i : 3 * i + 3], version, first=i == 0)
     source = open_source(tmp_path / "scan_000.tvips")
     check_source(source, arr)
+    check_source(open_source(tmp_path), arr, reads=2)
     assert source.metadata.pixel_size == pytest.approx((15.5e-6, 15.5e-6))
     assert source.metadata.wavelength == pytest.approx(2.508e-12, rel=1e-3)
     (tmp_path / "scan_001.tvips").unlink()
@@ -195,14 +196,15 @@ def test_frms6(tmp_path):
     arr, dark = data((6, 8, 10)), data((4, 8, 10))
     write_frms6(tmp_path / "m_000.frms6", dark)
     write_frms6(tmp_path / "m_001.frms6", arr[:4], state_count=False)
-    (tmp_path / "m.hdr").write_text(HDR)
     check_source(open_source(tmp_path / "m_001.frms6"), arr[:4])
+    (tmp_path / "m.hdr").write_text(HDR)
     single = open_source(tmp_path / "m.hdr")
     assert tuple(single.shape.nav) == (4,)
     write_frms6(tmp_path / "m_002.frms6", arr[4:])
-    source = open_source(tmp_path / "m.hdr")
-    assert tuple(source.shape) == (2, 3, 8, 10)
-    check_source(source, arr)
+    for path in (tmp_path / "m.hdr", tmp_path / "m_000.frms6", tmp_path):
+        source = open_source(path)
+        assert tuple(source.shape) == (2, 3, 8, 10)
+        check_source(source, arr, reads=5)
     np.testing.assert_allclose(source.metadata.dark, dark.mean(axis=0))
     assert source.metadata.raw["darkframes"] == "4"
 
@@ -215,6 +217,7 @@ def test_frms6_damaged(tmp_path):
     (tmp_path / "m.hdr").write_text(HDR.replace("darkframes =", "[measurementInfo"))
     with pytest.raises(DataError, match="can be read"):
         open_source(tmp_path / "m.hdr")
+    (tmp_path / "m.hdr").unlink()
     raw = bytearray((tmp_path / "m_000.frms6").read_bytes())
     raw[88:90] = struct.pack("<H", 21)
     (tmp_path / "m_000.frms6").write_bytes(raw)
