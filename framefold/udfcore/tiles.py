@@ -40,7 +40,7 @@ class Tiles:
         lane = self._lane
         if self._sparse_source:
             if lane.corrections is None and lane.pre is None:
-                return for_backend(block[(slice(None), *part)].astype(lane.dtype), lane.backend)
+                return for_backend(_sub(block, read_part, part).astype(lane.dtype), lane.backend)
             block = to_dense(block)  # a dark frame fills every pixel anyway
         if lane.pre is not None:
             tile = self._transformed(block, read_part, part)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 # these drive LiberTEM's task runner, pickle its UDF objects in mid-run, or replace its readers
-INTERNAL = ("test_udf_pickle", "test_noncontiguous_tiles", "test_validation_skips")
+INTERNAL = ("test_udf_pickle", "test_noncontiguous_tiles", "test_validation_skips", "test_mask_caching")
 # tile shapes of LiberTEM's negotiation, and its executor of delayed arrays
 NOT_PROVIDED = ("tileshape_adjustment", "test_with_main_gpu and delayed", "test_with_main_gpu and dask")
 
@@ -26,7 +26,7 @@ QUICK = (
 )
 SLOW = ("sum", "sumsig", "stddev", "logsum", "com", "FEM", "crystallinity", "multi_udf")
 OTHERS = ("test_context.py", "corrections", "test_masks.py", "common/test_shape.py", "common/test_mask_container.py",
-          "common/test_math.py", "viz/test_viz_base.py")  # fmt: skip
+          "common/test_math.py")  # fmt: skip
 
 
 def run(folder: Path, files, sources, extra=""):

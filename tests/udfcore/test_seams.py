@@ -128,3 +128,14 @@ def test_sparse_frames_are_corrected_too(dataset):
     options = RunOptions(corrections=Corrections(dark=0.25, gain=2.0))
     got = to_end(Run(InlineExecutor(), ds, [FrameSums()], options)).buffers[0]["s"].data
     np.testing.assert_allclose(got, (2 * (data - 0.25)).sum(axis=(1, 2)))
+
+
+def test_sparse_frames_are_cut_into_tiles(dataset):
+    sparse = pytest.importorskip("sparse")
+    data = np.arange(5 * 24.0, dtype="float32").reshape(5, 4, 6)
+    ds = dataset(data)
+    ds.source.backend, ds.source.is_view = "sparse.COO", False
+    dense_read = ds.source.read
+    ds.source.read = lambda tile, out=None: sparse.COO.from_numpy(dense_read(tile, None))
+    run = Run(InlineExecutor(), ds, [FrameSums()], RunOptions(tile_shape=(2, 3, 4)))
+    np.testing.assert_allclose(to_end(run).buffers[0]["s"].data, data.sum(axis=(1, 2)))

@@ -124,8 +124,6 @@ class Context:
         if kind in _FILES:
             if kind == "hdf5" and "ds_path" in kwargs:
                 kwargs["key"] = kwargs.pop("ds_path")
-            if kind != "auto":
-                kwargs.setdefault("format", None)
             return datasets.FileDataSet(*args, **kwargs)
         raise NotProvided(f"the file type {filetype!r}", f" There are: {', '.join((*_DATASETS, *_FILES))}.")
 

@@ -231,6 +231,10 @@ class DataSet:
         """Return the corrections that belong to the data: none."""
         return CorrectionSet()
 
+    def get_task_comm_handler(self) -> Any:
+        """Return who is told about tasks: nobody."""
+        return None
+
     def supports_correction(self) -> bool:
         """Return True: the engine corrects any dataset."""
         return True

@@ -65,7 +65,7 @@ class WorkerSet(tuple[Worker, ...]):
 
 
 class TaskCommHandler:
-    """Told by LiberTEM about each task before it runs; framefold hands out tasks when a worker is free."""
+    """Told about each task before it is handed out: what ``get_task_comm_handler`` of a dataset returns."""
 
     def handle_task(self, task: Any, queue: Any) -> None:
         """Look at a task."""

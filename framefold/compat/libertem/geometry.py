@@ -40,7 +40,7 @@ def regularize_indices(indices: Array) -> Array:
     """Return lattice indices as ``(n, 2)``, from that or from ``numpy.mgrid``."""
     indices = np.asarray(indices)
     if indices.ndim == 3 and indices.shape[0] == 2:
-        indices = indices.reshape((2, -1)).T
+        indices = indices.T.reshape((-1, 2))  # the second axis is the slow one
     if indices.ndim != 2 or indices.shape[1] != 2:
         raise ValueError(f"indices of shape {indices.shape} are neither (n, 2) nor (2, h, k)")
     return indices

@@ -21,6 +21,7 @@ from framefold.udfcore.plan import RunOptions
 from framefold.udfcore.planning import declarations, make_plan
 from framefold.udfcore.results import Snapshot
 from framefold.udfcore.roi import as_roi
+from framefold.udfcore.task import Task
 from framefold.udfcore.udf import UDF
 
 Flags = npt.NDArray[np.bool_]
@@ -132,8 +133,26 @@ def _check(udfs: Sequence[UDF]) -> None:
 
 def steps(run: Run, dataset: DataSet) -> Iterator[LazyResults]:
     """Yield the results after each merge; the last ones are final."""
-    for snapshot in by_merge(run):
-        yield of_snapshot(snapshot, run, dataset)
+    handler = dataset.get_task_comm_handler()
+    if handler is None:
+        for snapshot in by_merge(run):
+            yield of_snapshot(snapshot, run, dataset)
+        return
+    hand_out = run.feed.next
+
+    def tell() -> Task | None:
+        task = hand_out()
+        if task is not None:
+            handler.handle_task(task, None)
+        return task
+
+    run.feed.next = tell  # type: ignore[method-assign]
+    handler.start()
+    try:
+        for snapshot in by_merge(run):
+            yield of_snapshot(snapshot, run, dataset)
+    finally:
+        handler.done()
 
 
 def of_snapshot(snapshot: Snapshot, run: Run, dataset: DataSet) -> LazyResults:
