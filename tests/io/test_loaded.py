@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 import framefold as ff
 
@@ -63,3 +64,28 @@ def test_series_and_shift(ctx, tmp_path):
     flat = arr.sum(axis=(2, 3)).reshape(-1)
     np.testing.assert_array_equal(res.data.reshape(-1)[:18], flat[2:])
     assert not res.valid_mask.reshape(-1)[18:].any()
+
+
+@pytest.mark.parametrize("kind", ["sparse", "scipy", "dask", "fortran"])
+def test_other_arrays(ctx, tmp_path, kind):
+    arr = scan(shape=(4, 5, 8, 16))
+    arr[arr > 10] = 0
+    if kind == "sparse":
+        given, options = pytest.importorskip("sparse").COO.from_numpy(arr), {}
+    elif kind == "scipy":
+        given = scipy.sparse.csr_array(arr.reshape(20, -1))
+        options = {"nav_shape": (4, 5), "sig_shape": (8, 16)}
+    elif kind == "dask":
+        given, options = pytest.importorskip("dask.array").from_array(arr, chunks=(2, 3, 8, 8)), {}
+    else:
+        np.save(tmp_path / "a.npy", np.asfortranarray(arr))
+        given, options = tmp_path / "a.npy", {}
+    ds = ctx.load(given, **options)
+    assert tuple(ds.shape) == arr.shape
+    roi = np.zeros((4, 5), bool)
+    roi[1:, 1:4] = True
+    for region, truth in ((None, arr.reshape(20, 8, 16)), (roi, arr[roi])):
+        both = ctx.run_udf(ds, [ff.udfs.SumUDF(), ff.udfs.SumSigUDF()], roi=region)
+        np.testing.assert_array_equal(both[0]["intensity"].data, truth.sum(axis=0))
+        got = both[1]["intensity"]
+        np.testing.assert_array_equal(got.data[got.valid_mask], truth.sum(axis=(1, 2)))
