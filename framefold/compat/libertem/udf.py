@@ -117,7 +117,9 @@ class UDFMeta(_Meta):
     def slice(self) -> Slice:
         """The current unit in flat, ROI-compressed navigation and signal coordinates; None on the head."""
         part: Any = super().slice
-        return part if part is None else Slice.of(part)
+        if part is None:
+            return None  # type: ignore[return-value]  # on the head only, as framefold's own
+        return Slice.of(part)
 
     @property
     def sig_slice(self) -> Slice:
