@@ -157,13 +157,18 @@ class Folder:
         annotate(
             exc,
             f"in {udf.plan.name}.{udf.stage}, {frames_text(plan, ids)}, partition {task.index} "
-            f"(rows {task.start}..{task.stop - 1}), {self.worker or 'this process'}, {plan.dataset.name}",
+            f"(rows {task.start}..{task.stop - 1}), {_place(self.worker)}, {plan.dataset.name}",
             udf=udf.plan.name,
             stage=udf.stage,
             partition=task.index,
             frames=ids.tolist(),
             params_version=task.params_version,
         )
+
+
+def _place(worker: str) -> str:
+    """Return a worker's name for messages; clusters often just number their workers."""
+    return f"worker {worker}" if worker.isdigit() else worker or "this process"
 
 
 _REMOVED = {"tile_slice": "self.meta.slice", "scheme_idx": "self.meta.tiling_scheme_idx"}
