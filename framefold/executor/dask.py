@@ -16,13 +16,12 @@ from framefold.errors import ExecutorError, WorkerLost
 from framefold.executor import dask_worker
 from framefold.executor.base import Job, Session
 from framefold.executor.dask_payload import SharedMemory, dumps, modules_for
-from framefold.executor.dask_run import WORKER_TIMEOUT, DaskRun, raise_failure
+from framefold.executor.dask_run import LOOK_SECONDS, WORKER_TIMEOUT, DaskRun, raise_failure
 from framefold.executor.dask_worker import CannotLoad, Failure, Shared
 from framefold.executor.local import physical_cores
 from framefold.udfcore.task import Partial
 
 CONNECT_TIMEOUT = 10.0
-CALL_TIMEOUT = 60.0
 
 
 class DaskExecutor:
@@ -157,6 +156,14 @@ def _connect(where: Any, workers: int, threads: int) -> Connected:
         ) from exc
 
 
+class _WorkersGone(OSError):
+    """Workers vanished while they were called."""
+
+    def __init__(self, addresses: set[str]) -> None:
+        super().__init__(f"workers are gone: {', '.join(sorted(addresses))}")
+        self.addresses = addresses
+
+
 class Connected:
     """A client with the calls that runs (see `dask_run.Cluster`) and sessions need."""
 
@@ -171,34 +178,87 @@ class Connected:
 
     def workers(self) -> dict[str, int]:
         """Return addresses and threads of all workers now."""
-        try:
-            found = self._call(self.client.scheduler.ncores, timeout=2.0)
-        except (OSError, TimeoutError, AttributeError, concurrent.futures.CancelledError) as exc:
-            if not self.lost():
-                time.sleep(0.05)  # the client notices the broken connection a moment later
-            text = self.lost() or f"the dask scheduler at {self._address} does not answer: {exc}"
-            raise ExecutorError(text) from exc
-        return dict(found)
+        return dict(self._answer(self.ask_workers()))
 
-    def on_workers(self, fn: Callable[..., Any], *args: Any, workers: list[str]) -> None:
-        """Call ``fn(*args)`` in the processes of `workers`; those that just died are passed over."""
-        self._call(self.client._run, fn, *args, workers=workers, on_error="ignore")
+    def ask_workers(self) -> concurrent.futures.Future[dict[str, int]]:
+        """Return a future of addresses and threads of all workers."""
 
-    def call_on(
-        self, worker: str, fn: Callable[..., Any], *args: Any, timeout: float | None = CALL_TIMEOUT
+        async def ask() -> Any:
+            return await self.client.scheduler.ncores()
+
+        return asyncio.run_coroutine_threadsafe(ask(), self.client.loop.asyncio_loop)
+
+    def _answer(self, future: concurrent.futures.Future[Any]) -> Any:
+        """Wait for the scheduler's answer as long as there is a scheduler."""
+        deadline = time.monotonic() + WORKER_TIMEOUT
+        while True:
+            try:
+                done, _ = concurrent.futures.wait([future], 0.1)
+                if done:
+                    return future.result()
+                cause: BaseException | None = None
+            except (OSError, AttributeError, concurrent.futures.CancelledError) as exc:
+                cause = exc  # the client notices a broken connection a moment later
+                time.sleep(0.05)
+            if cause is not None or self.lost() or time.monotonic() > deadline:
+                future.cancel()
+                text = self.lost() or f"the dask scheduler at {self._address} does not answer: {cause}"
+                raise ExecutorError(text) from cause
+
+    def on_workers(
+        self, fn: Callable[..., Any], *args: Any, workers: list[str], patience: float = 10.0
+    ) -> None:
+        """Call ``fn(*args)`` in the processes of `workers`; pass over those that died or do not answer."""
+        deadline = time.monotonic() + patience
+        while workers:
+            try:
+                self._watched(deadline, fn, args, workers)
+                return
+            except _WorkersGone as exc:
+                workers = [w for w in workers if w not in exc.addresses]
+            except TimeoutError:
+                return
+
+    def call_on(self, worker: str, fn: Callable[..., Any], *args: Any) -> Any:
+        """Return ``fn(*args)`` from the process of one worker, however long it takes.
+
+        Raises
+        ------
+        OSError
+            If the worker is gone.
+        """
+        return self._watched(float("inf"), fn, args, [worker])[worker]
+
+    def _watched(
+        self, deadline: float, fn: Callable[..., Any], args: tuple[Any, ...], workers: list[str]
     ) -> Any:
-        """Return ``fn(*args)`` from the process of one worker."""
-        return self._call(self.client._run, fn, *args, timeout=timeout, workers=[worker])[worker]
+        """Call on workers, and look whether they still exist: dask would knock at a dead one for 30 s."""
+
+        async def call() -> Any:
+            on_error = "raise" if deadline == float("inf") else "ignore"
+            return await self.client._run(fn, *args, workers=workers, on_error=on_error)
+
+        future = asyncio.run_coroutine_threadsafe(call(), self.client.loop.asyncio_loop)
+        while True:
+            wait = min(LOOK_SECONDS, max(0.0, deadline - time.monotonic()))
+            done, _ = concurrent.futures.wait([future], wait)
+            if done:
+                return future.result()
+            try:
+                gone = set(workers) - set(self.workers())
+            except BaseException:
+                future.cancel()
+                raise
+            if gone:
+                future.cancel()
+                raise _WorkersGone(gone)
+            if time.monotonic() >= deadline:
+                raise TimeoutError("workers do not answer")
 
     @property
     def local_workers(self) -> int | None:
         """How many workers there will ever be; None where that is up to others."""
         return None if self._local is None else len(self._local.pids())
-
-    def _call(
-        self, coroutine: Callable[..., Any], *args: Any, timeout: float | None = CALL_TIMEOUT, **kwargs: Any
-    ) -> Any:
-        return self.client.sync(coroutine, *args, callback_timeout=timeout, **kwargs)
 
     def submit(self, fn: Callable[..., Any], *args: Any, worker: str, key: Any) -> Any:
         """Return the dask future of ``fn(*args)`` on `worker`."""
@@ -248,7 +308,8 @@ class Connected:
         """Return the name of a worker for messages."""
         if address not in self._names:
             with suppress(Exception):
-                self._names.update(self._call(self._ask_names, timeout=2.0))
+                asked = asyncio.run_coroutine_threadsafe(self._ask_names(), self.client.loop.asyncio_loop)
+                self._names.update(self._answer(asked))
         return self._names.get(address, address)
 
     async def _ask_names(self) -> dict[str, str]:

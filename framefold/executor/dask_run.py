@@ -45,7 +45,13 @@ class Cluster(Protocol):
         """Return addresses and threads of all workers now."""
         ...
 
-    def on_workers(self, fn: Callable[..., Any], *args: Any, workers: list[str]) -> None:
+    def ask_workers(self) -> concurrent.futures.Future[dict[str, int]]:
+        """Return a future of the same."""
+        ...
+
+    def on_workers(
+        self, fn: Callable[..., Any], *args: Any, workers: list[str], patience: float = 10.0
+    ) -> None:
         """Call ``fn(*args)`` in the processes of `workers`, beside what they compute."""
         ...
 
@@ -130,7 +136,8 @@ class DaskRun:
         self._resident = any(p.lags for p in job.plan.udfs)
         self._exhausted = False
         self._empty_since: float | None = None
-        self._looked = 0.0
+        self._looked = -WORKER_TIMEOUT
+        self._asked: concurrent.futures.Future[dict[str, int]] | None = None
         self._n = 0
         self._payload: Payload | None = None
         self._arrays: Any = None
@@ -203,15 +210,28 @@ class DaskRun:
             cluster.on_workers(dask_worker.register, self._payload, workers=wanted)
 
     def _look(self) -> None:
-        """Notice new and dead workers."""
+        """Ask for the list of workers now and then; act on the answer when it is there."""
         now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS and self._workers:
-            return
-        self._looked = now
         lost = self._cluster.lost()
         if lost:
             raise ExecutorError(lost)
-        found = self._cluster.workers()
+        if self._asked is None:
+            if now - self._looked >= LOOK_SECONDS:
+                self._looked = now
+                self._asked = self._cluster.ask_workers()
+                self._asked.add_done_callback(lambda _: self._events.put(None))
+        elif self._asked.done():
+            asked, self._asked = self._asked, None
+            try:
+                found = asked.result()
+            except (OSError, AttributeError, concurrent.futures.CancelledError):
+                return  # the connection is broken, as `lost` will say in a moment
+            self._compare(found, now)
+        elif now - self._looked > WORKER_TIMEOUT:
+            raise ExecutorError(f"the dask scheduler has not answered for {WORKER_TIMEOUT:g} s")
+
+    def _compare(self, found: dict[str, int], now: float) -> None:
+        """Notice new and dead workers."""
         for address in [a for a in self._workers if a not in found]:
             self._bury(self._workers[address])
         new = [a for a in found if a not in self._workers]
@@ -409,7 +429,7 @@ class DaskRun:
             return
         worker.gone = True
         self._workers.pop(worker.address, None)
-        self._looked = 0.0
+        self._looked = min(self._looked, time.monotonic() - LOOK_SECONDS)
         attempts, worker.attempts = worker.attempts, []
         for attempt in attempts:
             attempt.future.release()
@@ -467,7 +487,9 @@ class DaskRun:
             for attempt in worker.attempts:
                 attempt.future.release()
         if self._payload is not None and self._workers and not self._cluster.lost():
-            self._cluster.on_workers(dask_worker.forget, self._payload.key, workers=list(self._workers))
+            # not waited for long: one that computes without releasing the interpreter hears it afterwards
+            addresses = list(self._workers)
+            self._cluster.on_workers(dask_worker.forget, self._payload.key, workers=addresses, patience=1.0)
 
 
 def raise_failure(failure: Failure, worker: str) -> None:

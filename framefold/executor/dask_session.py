@@ -60,7 +60,7 @@ class DaskSession:
 
     def _ask(self, fn: Callable[..., Any], *args: Any) -> Any:
         try:
-            answer = self._cluster.call_on(self._worker, fn, *args, timeout=None)
+            answer = self._cluster.call_on(self._worker, fn, *args)
         except (OSError, KeyError) as exc:
             raise _WorkerGone(
                 self._cluster.lost() or f"worker {self._name} is gone, and the session on it: open a new one"
