@@ -1,6 +1,8 @@
 """The shim for tests that need it, and where LiberTEM itself may be found."""
 
 import os
+import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,8 @@ def ctx(libertem):
 def libertem_python():
     """An interpreter that has the real LiberTEM."""
     given = os.environ.get("FRAMEFOLD_LIBERTEM_PYTHON")
+    if not given and PathFinder.find_spec("libertem") is not None:
+        given = sys.executable
     if not given:
         pytest.skip("FRAMEFOLD_LIBERTEM_PYTHON does not name a Python with LiberTEM")
     return given

@@ -101,12 +101,12 @@ NAMES = (
 
 
 def cases(thorough: bool) -> list[tuple[str, str, str, str, int]]:
-    """Return (UDF, dtype, region, tiling, partitions); a sample of 3 per UDF unless `thorough`."""
+    """Return (UDF, dtype, region, tiling, partitions); a sample of 2 per UDF unless `thorough`."""
     found = []
     for i, name in enumerate(NAMES):
         tilings = WHOLE if name in FRAMES else CUT
         full = list(itertools.product((name,), DTYPES, regions(), tilings, PARTITIONS))
-        found += full if thorough else full[i % 7 :: len(full) // 3]
+        found += full if thorough else full[i % 7 :: len(full) // 2]
     return found
 
 

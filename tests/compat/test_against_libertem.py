@@ -24,7 +24,7 @@ def matrix():
 
 @pytest.fixture(scope="session")
 def libertem_udfs(libertem_python):
-    code = "import libertem.udf as u; print(u.__path__[0])"
+    code = "from importlib.machinery import PathFinder as f; print(f.find_spec('libertem').submodule_search_locations[0])"
     return subprocess.run(
         [libertem_python, "-c", code], check=True, stdout=subprocess.PIPE, text=True
     ).stdout.strip()
@@ -86,6 +86,7 @@ def check(matrix, expected, effort, sources):
     assert not wrong, f"{len(wrong)} of {len(got)}:\n" + "\n".join(wrong[:30])
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("files", ["theirs", "ours"])
 def test_a_sample(matrix, reference, libertem_udfs, files):
     check(matrix, reference("sample"), "sample", libertem_udfs if files == "theirs" else None)

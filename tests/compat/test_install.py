@@ -109,3 +109,15 @@ def test_modules_and_sources_travel_to_a_process_that_has_neither(tmp_path):
     code = "import pickle, sys; print(pickle.loads(sys.stdin.buffer.read()).f())"
     found = subprocess.run([sys.executable, "-c", code], input=travelling, stdout=subprocess.PIPE, check=True)
     assert found.stdout.decode().strip() == "libertem.masks"
+
+
+@pytest.mark.parametrize("layout", ["", "udf", "libertem/udf", "src/libertem/udf"])
+def test_sources_are_found_in_packages_and_checkouts(tmp_path, layout):
+    folder = tmp_path / layout
+    folder.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "masks.py").write_text("raise AssertionError\n")
+    (folder / "masks.py").write_text("here = True\n")
+    with shim(sources=tmp_path):
+        from libertem.udf import masks
+
+        assert masks.here

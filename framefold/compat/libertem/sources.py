@@ -10,9 +10,9 @@ from pathlib import Path
 
 from framefold.errors import CompatError
 
-_LAYOUTS = {
-    "libertem.udf": ("", "libertem/udf", "src/libertem/udf", "udf"),
-    "libertem_live.udf": ("", "libertem_live/udf", "src/libertem_live/udf"),
+_INSIDE = {  # of a package, a site-packages folder, a checkout; else the folder itself
+    "libertem.udf": ("udf", "libertem/udf", "src/libertem/udf"),
+    "libertem_live.udf": ("libertem_live/udf", "src/libertem_live/udf"),
 }
 _OURS = frozenset({"base", "__init__"})  # the engine behind the UDFs is framefold's
 
@@ -37,14 +37,13 @@ class UDFSources:
         if module in self.texts:
             return self.texts[module]
         package, _, name = module.rpartition(".")
-        if package not in _LAYOUTS or name in _OURS:
+        if package not in _INSIDE or name in _OURS:
             return None
         for folder in self.folders:
-            for layout in _LAYOUTS[package]:
-                path = folder / layout / f"{name}.py"
-                if path.is_file():
-                    self.texts[module] = (str(path), path.read_text(encoding="utf-8"))
-                    return self.texts[module]
+            path = _udf_folder(folder, package) / f"{name}.py"
+            if path.is_file():
+                self.texts[module] = (str(path), path.read_text(encoding="utf-8"))
+                return self.texts[module]
         return None
 
 
@@ -82,7 +81,13 @@ def udf_sources(
 
 
 def _has_udf(folder: Path) -> bool:
-    return any(any((folder / layout).glob("*.py")) for layouts in _LAYOUTS.values() for layout in layouts)
+    return any(any(_udf_folder(folder, package).glob("*.py")) for package in _INSIDE)
+
+
+def _udf_folder(folder: Path, package: str) -> Path:
+    """Return the folder of the UDF files of `package` in what the user gave."""
+    inside = (folder / layout for layout in _INSIDE[package])
+    return next((f for f in inside if f.is_dir()), folder)
 
 
 def installed_udfs() -> Path:
