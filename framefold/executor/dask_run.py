@@ -14,74 +14,25 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
-from framefold.errors import ExecutorError, UDFError, WorkerLost
-from framefold.executor import dask_worker
+from framefold.errors import ExecutorError, WorkerLost
+from framefold.executor import dask_connected, dask_worker
 from framefold.executor.base import Job
+from framefold.executor.dask_answers import CannotLoad, Failure, Missing, raise_failure
+from framefold.executor.dask_connected import LOOK_SECONDS, Connected
 from framefold.executor.dask_payload import dumps, modules_for
-from framefold.executor.dask_worker import CannotLoad, Failure, Missing, Payload, Shared
+from framefold.executor.dask_worker import Payload
 from framefold.udfcore.task import Partial, Task
 
-LOOK_SECONDS = 0.25  # how often the list of workers is asked for
 SHORT_TASK = 0.1  # below this the way to the head and back is worth two more in flight
 SLOW_FACTOR = 4.0
 SLOW_SECONDS = 1.0  # no second run of anything that is younger
-WORKER_TIMEOUT = 30.0
 MAX_TRIES = 20  # of one partition for whatever reasons: an end to any circle
 _DONE = object()
-
-
-class Cluster(Protocol):
-    """What a run needs of the executor: calls of dask, all from the feeder's thread."""
-
-    by_value: list[ModuleType]
-
-    def workers(self) -> dict[str, int]:
-        """Return addresses and threads of all workers now."""
-        ...
-
-    def ask_workers(self) -> concurrent.futures.Future[dict[str, int]]:
-        """Return a future of the same."""
-        ...
-
-    def on_workers(
-        self, fn: Callable[..., Any], *args: Any, workers: list[str], patience: float = 10.0
-    ) -> None:
-        """Call ``fn(*args)`` in the processes of `workers`, beside what they compute."""
-        ...
-
-    def submit(self, fn: Callable[..., Any], *args: Any, worker: str, key: Any) -> Any:
-        """Return the dask future of ``fn(*args)`` on `worker`."""
-        ...
-
-    def fetch(self, future: Any) -> concurrent.futures.Future[Any]:
-        """Return a future of the result in this process."""
-        ...
-
-    def ship(self, arrays: list[Any]) -> tuple[tuple[Shared, ...] | None, Any]:
-        """Return large arrays as shared memory, or else as scattered data."""
-        ...
-
-    def lost(self) -> str:
-        """Return why the cluster cannot be used any more, or an empty string."""
-        ...
-
-    def name(self, address: str) -> str:
-        """Return the name of a worker for messages."""
-        ...
-
-    def last_lines(self, address: str) -> str:
-        """Return what a worker printed last, if that is known."""
-        ...
-
-    def wanted(self) -> None:
-        """Tell the cluster that workers are wanted (adaptive clusters start with none)."""
-        ...
 
 
 @dataclass(eq=False)
@@ -120,7 +71,7 @@ class _Worker:
 class DaskRun:
     """The feeder of one job."""
 
-    def __init__(self, job: Job, cluster: Cluster) -> None:
+    def __init__(self, job: Job, cluster: Connected) -> None:
         self._job = job
         self._cluster = cluster
         self._out: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -136,7 +87,7 @@ class DaskRun:
         self._resident = any(p.lags for p in job.plan.udfs)
         self._exhausted = False
         self._empty_since: float | None = None
-        self._looked = -WORKER_TIMEOUT
+        self._looked = -dask_connected.WORKER_TIMEOUT
         self._asked: concurrent.futures.Future[dict[str, int]] | None = None
         self._n = 0
         self._payload: Payload | None = None
@@ -227,8 +178,10 @@ class DaskRun:
             except (OSError, AttributeError, concurrent.futures.CancelledError):
                 return  # the connection is broken, as `lost` will say in a moment
             self._compare(found, now)
-        elif now - self._looked > WORKER_TIMEOUT:
-            raise ExecutorError(f"the dask scheduler has not answered for {WORKER_TIMEOUT:g} s")
+        elif now - self._looked > dask_connected.WORKER_TIMEOUT:
+            raise ExecutorError(
+                f"the dask scheduler has not answered for {dask_connected.WORKER_TIMEOUT:g} s"
+            )
 
     def _compare(self, found: dict[str, int], now: float) -> None:
         """Notice new and dead workers."""
@@ -245,10 +198,9 @@ class DaskRun:
         elif self._empty_since is None:
             self._empty_since = now
             self._cluster.wanted()
-        elif now - self._empty_since > WORKER_TIMEOUT:
-            raise ExecutorError(
-                f"the cluster has had no worker for {WORKER_TIMEOUT:g} s: start workers, then run again"
-            )
+        elif now - self._empty_since > dask_connected.WORKER_TIMEOUT:
+            seconds = f"{dask_connected.WORKER_TIMEOUT:g} s"
+            raise ExecutorError(f"the cluster has had no worker for {seconds}: start workers, then run again")
 
     # --- handing out -------------------------------------------------------------------------
 
@@ -490,11 +442,3 @@ class DaskRun:
             # not waited for long: one that computes without releasing the interpreter hears it afterwards
             addresses = list(self._workers)
             self._cluster.on_workers(dask_worker.forget, self._payload.key, workers=addresses, patience=1.0)
-
-
-def raise_failure(failure: Failure, worker: str) -> None:
-    """Raise what user code raised on a worker, with its own type."""
-    exc = dask_worker.rebuild(failure)
-    if exc is None:
-        raise UDFError(f"an exception on worker {worker} cannot be rebuilt here; it was:\n{failure.text}")
-    raise exc

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from framefold.errors import ExecutorError
 from framefold.executor.base import Session
+from framefold.executor.dask_answers import CannotLoad, Failure, as_failure, cannot_load, raise_failure
 from framefold.executor.dask_payload import dumps, modules_for
-from framefold.executor.dask_run import raise_failure
-from framefold.executor.dask_worker import CannotLoad, Failure, as_failure, cannot_load
 from framefold.executor.session import LocalSession
 
 if TYPE_CHECKING:
-    from framefold.executor.dask import Connected
+    from framefold.executor.dask_connected import Connected
 
 WAIT_SECONDS = 30.0
 

@@ -6,6 +6,7 @@ import contextlib
 import heapq
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,6 +80,7 @@ class Run:
         self.executor = executor
         self.udfs = tuple(udfs)
         self._held = _hold(udfs)
+        weakref.finalize(self, self._held.close)  # a run that is dropped before it began
         try:
             self.plan = make_plan(dataset, udfs, options)
             lanes = executor.capacity

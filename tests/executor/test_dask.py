@@ -291,7 +291,7 @@ def test_a_cluster_without_workers_gets_some_time(dataset, monkeypatch):
         process.wait()
         check(result)
         assert result.report["workers"] == ["late"]
-        monkeypatch.setattr("framefold.executor.dask_run.WORKER_TIMEOUT", 0.5)
+        monkeypatch.setattr("framefold.executor.dask_connected.WORKER_TIMEOUT", 0.5)
         with pytest.raises(ExecutorError, match=r"no worker for 0\.5 s: start workers"):
             to_end(make(executor, dataset(DATA), Sums(seconds=0)))
         executor.close()

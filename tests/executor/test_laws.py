@@ -248,3 +248,9 @@ def test_reports_who_folded(executor, dataset):
     report = run(executor, dataset(DATA), Slow(), partition_frames=2).report
     assert report["frames"] == 120 and report["partitions"] == 60
     assert len(report["workers"]) == executor.capacity
+
+
+def test_a_run_that_never_began_frees_its_udfs(executor, dataset):
+    udf = Sums()
+    Run(executor, dataset(DATA), [udf], RunOptions())
+    assert run(executor, dataset(DATA), udf)["count"].data[0] == 120
