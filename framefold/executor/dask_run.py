@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from framefold.errors import ExecutorError, WorkerLost
@@ -31,6 +31,7 @@ from framefold.udfcore.task import Partial, Task
 SHORT_TASK = 0.1  # below this the way to the head and back is worth two more in flight
 SLOW_FACTOR = 4.0
 SLOW_SECONDS = 1.0  # no second run of anything that is younger
+LARGE_PATCH = 64 * 1024  # changed parameters below this travel with each task
 MAX_TRIES = 20  # of one partition for whatever reasons: an end to any circle
 _DONE = object()
 
@@ -91,6 +92,7 @@ class DaskRun:
         self._asked: concurrent.futures.Future[dict[str, int]] | None = None
         self._n = 0
         self._payload: Payload | None = None
+        self._patches: dict[int, bytes] = {}
         self._arrays: Any = None
         self._thread = threading.Thread(target=self._feed, name="framefold-feeder", daemon=True)
         self._thread.start()
@@ -157,8 +159,27 @@ class DaskRun:
             threads = max([1, *cluster.workers().values()]) if plan.max_lanes == 1 else 1
             self._payload = Payload(f"{plan.run_id}/{len(cluster.by_value)}", header, threads, shared)
         wanted = list(self._workers) if addresses is None else addresses
-        if wanted:
-            cluster.on_workers(dask_worker.register, self._payload, workers=wanted)
+        cluster.on_workers(dask_worker.register, self._payload, workers=wanted)
+        for version in self._patches:
+            self._send_patches(version, wanted)
+
+    def _send_patches(self, version: int, addresses: list[str]) -> None:
+        assert self._payload is not None
+        patches = self._patches[version]
+        self._cluster.on_workers(
+            dask_worker.add_patches, self._payload.key, version, patches, workers=addresses
+        )
+
+    def _without_large_patches(self, task: Task) -> Task:
+        """Send large changed parameters to all workers at once rather than with every task."""
+        version = task.params_version
+        if task.patches and version not in self._patches:
+            pickled = dumps(task.patches, self._cluster.by_value)
+            if len(pickled) < LARGE_PATCH:
+                return task
+            self._patches[version] = pickled
+            self._send_patches(version, list(self._workers))
+        return replace(task, patches=()) if version in self._patches else task
 
     def _look(self) -> None:
         """Ask for the list of workers now and then; act on the answer when it is there."""
@@ -243,8 +264,9 @@ class DaskRun:
             )
         else:
             alone = self._resident and task.index in self._shipped
+            sent = self._without_large_patches(task)
             future = self._cluster.submit(
-                dask_worker.fold_task, self._payload.key, worker.name, task, alone, self._arrays,
+                dask_worker.fold_task, self._payload.key, worker.name, sent, alone, self._arrays,
                 worker=worker.address, key=key,
             )  # fmt: skip
         now = time.monotonic()

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import OrderedDict
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from framefold.errors import UDFRunCancelled
@@ -49,6 +49,7 @@ class _Run:
     lock: threading.Lock = field(default_factory=threading.Lock)
     cancelled: threading.Event = field(default_factory=threading.Event)
     folders: dict[Any, tuple[Folder, threading.Lock]] = field(default_factory=dict)
+    patches: dict[int, Any] = field(default_factory=dict)
     plan: Plan | None = None
     limits: ExitStack = field(default_factory=ExitStack)
 
@@ -66,11 +67,11 @@ def register(payload: Payload) -> None:
             _end(_runs.popitem(last=False)[1])
 
 
-def cancel(key: str) -> None:
-    """Stop the folds of a plan at their next block."""
+def add_patches(key: str, version: int, patches: bytes) -> None:
+    """Know changed parameters of a plan; large ones come this way, once instead of with every task."""
     run = _runs.get(key)
     if run is not None:
-        run.cancelled.set()
+        run.patches = {**run.patches, version: patches}
 
 
 def forget(key: str) -> None:
@@ -123,6 +124,10 @@ def _fold(key: str, worker: str, task: Task, alone: bool, arrays: Any) -> Any:
         return Missing()
     try:
         plan = _plan(run, arrays)
+        if task.params_version and not task.patches:
+            if task.params_version not in run.patches:
+                return Missing()
+            task = _with_patches(run, task)
     except Exception as exc:  # noqa: BLE001  # a module that is missing, old, or fails when it is imported
         return cannot_load(exc)
     try:
@@ -175,6 +180,15 @@ def _plan(run: _Run, arrays: Any) -> Plan:
             run.plan = pickle.loads(payload.header, buffers=buffers)  # noqa: S301  # from the head of this run
             run.limits.enter_context(blas_threads(payload.threads))
         return run.plan
+
+
+def _with_patches(run: _Run, task: Task) -> Task:
+    with run.lock:
+        patches = run.patches[task.params_version]
+        if isinstance(patches, bytes):
+            patches = pickle.loads(patches)  # noqa: S301  # from the head of this run
+            run.patches = {**run.patches, task.params_version: patches}
+        return replace(task, patches=patches)
 
 
 def _attach(shared: Shared) -> Any:

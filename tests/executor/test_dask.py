@@ -199,6 +199,27 @@ def test_changed_data_are_seen_and_equal_data_travel_once(fresh, dataset):
     assert len(fresh._connected()._memory._kept) == 2
 
 
+def test_large_changed_parameters_travel_once_per_worker(fresh, dataset):
+    class Weighted(UDF):
+        def __init__(self, weights):
+            super().__init__(weights=weights)
+
+        def get_result_buffers(self):
+            return {"value": self.buffer("nav", dtype="float64")}
+
+        def process_frame(self, frame):
+            time.sleep(0.005)
+            self.results.value[:] = self.params.weights[0]
+
+    run = make(fresh, dataset(DATA), Weighted(np.zeros(100_000)), partition_frames=4)
+    for n, _ in enumerate(run.partials()):
+        if n in (2, 8):
+            run.update_parameters([{"weights": np.full(100_000, float(n))}])
+    value = run.snapshot(final=True)["value"].data
+    assert set(value) == {0, 2, 8} and (np.diff(value) >= 0).all()
+    assert run.snapshot(final=True).params_version == (0, 2)
+
+
 def test_what_workers_print_arrives_with_their_name(fresh, capsys):
     def talk(_):
         print("hello from a worker")

