@@ -38,7 +38,7 @@ class FirstPixel(ff.UDF):
 
 
 def udfs_of(job, sig):
-    from framefold.udfs import ApplyMasksUDF, StdDevUDF, SumSigUDF, SumUDF
+    from framefold.udfs import ApplyMasksUDF, CrystallinityUDF, StdDevUDF, SumSigUDF, SumUDF
 
     rng = np.random.default_rng(0)
     dense = rng.random((16, *sig)).astype("float32")
@@ -55,6 +55,7 @@ def udfs_of(job, sig):
         "disk": lambda: [ApplyMasksUDF(masks=[disk])],
         "fused": lambda: [SumUDF(), SumSigUDF(), StdDevUDF()],
         "mixed": lambda: [SumUDF(), FirstPixel()],
+        "slow": lambda: [SumUDF(), StdDevUDF(), CrystallinityUDF(rad_in=5, rad_out=60)],
         "noop_1": lambda: [noop(1)],
         "noop_9": lambda: [noop(9)],
     }[job]()
@@ -85,9 +86,13 @@ def main():
             ctx.map(ds, np.sum)
         elif command["job"] == "map_python":
             ctx.map(ds, python_sum)
-        elif command["job"] == "sum_snapshots":
-            for snapshot in ctx.run_udf_iter(ds, udfs_of("sum", sig), publish="latest", publish_interval=0.1):
-                snapshot["intensity"].data
+        elif command["job"] == "slow_snapshots":
+            for snapshot in ctx.run_udf_iter(
+                ds, udfs_of("slow", sig), publish="latest", publish_interval=0.1
+            ):
+                assert all(
+                    buffer.data is not None for result in snapshot.buffers for buffer in result.values()
+                )
         else:
             ctx.run_udf(ds, udfs_of(command["job"], tuple(command["sig"])), corrections=corrections)
         print(json.dumps({"seconds": time.perf_counter() - t0}), flush=True)
