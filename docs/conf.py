@@ -32,6 +32,7 @@ sphinx_gallery_conf = {
 }
 exclude_patterns = [
     "_build",
+    "benchmarks/*.md",
     "gen_modules/unreleased.md",
     "auto_examples/*.ipynb",
     "auto_examples/*.py",
