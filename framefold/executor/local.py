@@ -190,6 +190,8 @@ class _GilProbe:
             if wall < GIL_PROBE_SECONDS:
                 return
             self._told = True
+            if machine_load() > physical_cores() + 0.5:
+                return  # other programs take the cores: lanes that wait for one look as if they waited for the GIL
             if 0.7 <= self._cpu / wall <= 1.3:
                 self._one_lane = True
                 names = ", ".join(f"{p.name}.process_{p.method.value}" for p in self._job.plan.udfs)
@@ -200,6 +202,11 @@ class _GilProbe:
     def surplus(self, lane: int) -> bool:
         """Whether this lane should end because more than one only hinders."""
         return self._one_lane and lane > 0
+
+
+def machine_load() -> float:
+    """Return how many programs wanted a core during the last minute, 0 where the system does not tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 @functools.cache

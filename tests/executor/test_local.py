@@ -69,6 +69,7 @@ def test_a_udf_that_holds_the_gil_is_told_once(dataset, monkeypatch, caplog, udf
     clock = [0.0]
     monkeypatch.setattr(local, "time", types.SimpleNamespace(perf_counter=lambda: clock[0]))
     job = Run(LocalExecutor(2), dataset(DATA), [udf()], RunOptions()).job
+    monkeypatch.setattr(local, "machine_load", lambda: 0.0)
     probe = local._GilProbe(job, 2)
     for _ in range(40):
         clock[0] += 0.1
@@ -82,6 +83,7 @@ def test_a_udf_that_holds_the_gil_is_told_once(dataset, monkeypatch, caplog, udf
 
 def test_all_frames_are_folded_whatever_the_probe_finds(dataset, monkeypatch):
     monkeypatch.setattr(local, "GIL_PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(local, "machine_load", lambda: 0.0)
     assert run(Busy(), dataset(DATA))["n"].data[0] == 400
     report = run(Waiting(), dataset(DATA)).report
     assert report["frames"] == 400 and report["notes"] == {}
