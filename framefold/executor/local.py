@@ -191,7 +191,7 @@ class _GilProbe:
                 return
             self._told = True
             if machine_load() > physical_cores() + 0.5:
-                return  # other programs take the cores: lanes that wait for one look as if they waited for the GIL
+                return  # other programs take the cores: waiting for one looks like waiting for the GIL
             if 0.7 <= self._cpu / wall <= 1.3:
                 self._one_lane = True
                 names = ", ".join(f"{p.name}.process_{p.method.value}" for p in self._job.plan.udfs)
