@@ -43,6 +43,7 @@ class Connected:
         self._memory = SharedMemory()
         self._address = client.scheduler.address if client.scheduler is not None else "?"
         self._names: dict[str, str] = {}
+        self._direct = bool(client.direct_to_workers)
 
     def workers(self) -> dict[str, int]:
         """Return addresses and threads of all workers now."""
@@ -132,23 +133,28 @@ class Connected:
         """Return the dask future of ``fn(*args)`` on `worker`."""
         return self.client.submit(fn, *args, key=key, workers=[worker], retries=0, pure=False)
 
-    def fetch(self, future: Any) -> concurrent.futures.Future[Any]:
-        """Return a future of the result in this process."""
+    def fetch(self, future: Any, worker: str) -> concurrent.futures.Future[Any]:
+        """Return a future of the result of a task that runs on `worker`.
 
-        async def result() -> Any:
-            # gathers of one client share requests: cancelling one coroutine would cancel others with it, so
-            # these are never cancelled; they end when their future is released
-            for _ in range(3):
-                await future._state.wait()
-                try:
-                    return await self.client.gather(future, asynchronous=True)
-                except asyncio.CancelledError:
-                    if future.status != "finished":
-                        raise
-                    await asyncio.sleep(0.01)
-            raise OSError("the result of a task could not be fetched")
+        Each result is asked for by itself: `distributed.Client.gather` batches the keys of several callers,
+        and one dead worker would make them all wait until a connection attempt to it times out.
+        """
+        return asyncio.run_coroutine_threadsafe(self._fetch(future, worker), self.client.loop.asyncio_loop)
 
-        return asyncio.run_coroutine_threadsafe(result(), self.client.loop.asyncio_loop)
+    async def _fetch(self, future: Any, worker: str) -> Any:
+        from distributed.utils_comm import gather_from_workers  # noqa: PLC0415  # heavy
+
+        await future._state.wait()
+        if future.status != "finished":
+            return await self.client.gather(future, asynchronous=True)  # raises what is to be raised
+        key = future.key
+        if self._direct:
+            data = (await gather_from_workers({key: [worker]}, rpc=self.client.rpc))[0]
+        else:
+            data = (await self.client.scheduler.gather(keys=[key])).get("data", {})
+        if key not in data:
+            raise OSError(f"worker {worker} finished a task and did not deliver its result")
+        return data[key]
 
     def ship(self, arrays: list[Any]) -> tuple[tuple[Shared, ...] | None, Any]:
         """Return large arrays as shared memory, or else as scattered data."""

@@ -56,6 +56,8 @@ class _Worker:
         In the order of submission; the first `threads` of them run, the others wait there.
     unshipped
         Partitions that are in its large buffers and nowhere else.
+    life
+        How often this address was given up before: large buffers of earlier lives do not count.
     since
         When the first attempt came to the front.
     """
@@ -63,6 +65,7 @@ class _Worker:
     address: str
     name: str
     threads: int
+    life: int
     attempts: list[_Attempt] = field(default_factory=list)
     unshipped: dict[int, Task] = field(default_factory=dict)
     since: float = 0.0
@@ -82,6 +85,7 @@ class DaskRun:
         self._again: deque[Task] = deque()
         self._deaths: dict[int, int] = {}
         self._tries: dict[int, int] = {}
+        self._burials: dict[str, int] = {}
         self._done: set[int] = set()
         self._shipped: set[int] = set()
         self._seconds: deque[float] = deque(maxlen=50)
@@ -211,7 +215,8 @@ class DaskRun:
         new = [a for a in found if a not in self._workers]
         for address in new:
             threads = 1 if self._job.plan.max_lanes == 1 else max(1, found[address])
-            self._workers[address] = _Worker(address, self._cluster.name(address), threads)
+            life = self._burials.get(address, 0)
+            self._workers[address] = _Worker(address, self._cluster.name(address), threads, life)
         if new:
             self._send_plan(new)
         if self._workers:
@@ -260,13 +265,13 @@ class DaskRun:
         key = f"framefold-{self._payload.key}-{'flush' if task is None else task.index}-{self._n}"
         if task is None:
             future = self._cluster.submit(
-                dask_worker.flush_task, self._payload.key, worker=worker.address, key=key
+                dask_worker.flush_task, self._payload.key, worker.life, worker=worker.address, key=key
             )
         else:
             alone = self._resident and task.index in self._shipped
             sent = self._without_large_patches(task)
             future = self._cluster.submit(
-                dask_worker.fold_task, self._payload.key, worker.name, sent, alone, self._arrays,
+                dask_worker.fold_task, self._payload.key, worker.life, worker.name, sent, alone, self._arrays,
                 worker=worker.address, key=key,
             )  # fmt: skip
         now = time.monotonic()
@@ -274,7 +279,8 @@ class DaskRun:
         if not worker.attempts:
             worker.since = now
         worker.attempts.append(attempt)
-        self._cluster.fetch(future).add_done_callback(lambda f: self._events.put((attempt, f)))
+        fetched = self._cluster.fetch(future, worker.address)
+        fetched.add_done_callback(lambda f: self._events.put((attempt, f)))
 
     def _run_slow_ones_again(self) -> None:
         """At the end, give what a slow worker holds to an idle one, too; the first result counts."""
@@ -333,13 +339,15 @@ class DaskRun:
                     self._collected(worker, partial)
                 else:
                     self._folded(attempt, partial)
+            if attempt.task is None and worker.unshipped:
+                self._bury(worker, blame=False)  # it does not have what it should have
         elif isinstance(answer, Missing):
             # another process at the same address, or one with too many runs
             worker.attempts.insert(0, attempt)
             self._bury(worker, blame=False)
         elif isinstance(answer, CannotLoad):
             self._send_by_value(attempt, answer)
-            self._repeat(attempt)
+            self._repeat(attempt.task)
         elif isinstance(answer, Failure):
             raise_failure(answer, worker.name)
 
@@ -362,10 +370,23 @@ class DaskRun:
 
     # --- what goes wrong ---------------------------------------------------------------------
 
-    def _repeat(self, attempt: _Attempt) -> None:
-        task = attempt.task
-        if task is not None and task.index not in self._done and task not in self._again:
-            self._again.append(task)
+    def _needed(self, task: Task) -> bool:
+        """Whether a partition, or its part in large buffers, is neither here nor on a living worker."""
+        index = task.index
+        if task in self._again:
+            return False
+        if index not in self._done:
+            return True
+        lags = self._resident and index not in self._shipped
+        return lags and not any(index in w.unshipped for w in self._workers.values())
+
+    def _repeat(self, task: Task | None, note: str = "") -> None:
+        """Fold a partition again, if it is needed."""
+        if task is None or not self._needed(task):
+            return
+        self._again.append(task)
+        if note:
+            self._job.note(note)
 
     def _vanished(self, attempt: _Attempt, exc: BaseException) -> None:
         """Dask dropped the future: the scheduler is gone, or somebody restarted the cluster."""
@@ -376,7 +397,7 @@ class DaskRun:
             time.sleep(0.01)
         self._job.note("task dropped by the cluster, folded again")
         self._bury(attempt.worker, blame=False)
-        self._repeat(attempt)
+        self._repeat(attempt.task)
 
     def _dask_error(self, attempt: _Attempt, exc: Exception) -> None:
         if type(exc).__name__ in ("KilledWorker", "NoValidWorkerError"):
@@ -410,20 +431,16 @@ class DaskRun:
         job = self._job
         if blame:
             job.note("worker lost")
+        self._burials[worker.address] = self._burials.get(worker.address, 0) + 1
         for position, attempt in enumerate(attempts):
             task = attempt.task
-            if task is None or (task.index in self._done and task.index not in worker.unshipped):
-                continue
-            if position < worker.threads and blame:
+            if blame and position < worker.threads and task is not None and self._needed(task):
                 n = self._deaths[task.index] = self._deaths.get(task.index, 0) + 1
                 if n > job.retries:
                     raise WorkerLost(self._obituary(task, worker, n))
-            if task.index not in worker.unshipped:
-                job.note("partition folded again after its worker was lost")
-                self._again.append(task)
+            self._repeat(task, "partition folded again after its worker was lost")
         for task in worker.unshipped.values():
-            job.note("partition folded again: its large buffers were lost with a worker")
-            self._again.append(task)
+            self._repeat(task, "partition folded again: its large buffers were lost with a worker")
         worker.unshipped = {}
 
     def _obituary(self, task: Task, worker: _Worker, n: int) -> str:

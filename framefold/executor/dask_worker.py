@@ -48,7 +48,7 @@ class _Run:
     payload: Payload
     lock: threading.Lock = field(default_factory=threading.Lock)
     cancelled: threading.Event = field(default_factory=threading.Event)
-    folders: dict[Any, tuple[Folder, threading.Lock]] = field(default_factory=dict)
+    folders: dict[tuple[int, int], tuple[Folder, threading.Lock]] = field(default_factory=dict)
     patches: dict[int, Any] = field(default_factory=dict)
     plan: Plan | None = None
     limits: ExitStack = field(default_factory=ExitStack)
@@ -92,19 +92,21 @@ def known() -> list[str]:
     return list(_runs)
 
 
-def fold_task(key: str, worker: str, task: Task, alone: bool, arrays: Any) -> Any:
+def fold_task(key: str, life: int, worker: str, task: Task, alone: bool, arrays: Any) -> Any:
     """Fold one partition, see `_fold`, and send what it prints to the head."""
     with speaking(worker):
-        return _fold(key, worker, task, alone, arrays)
+        return _fold(key, life, worker, task, alone, arrays)
 
 
-def _fold(key: str, worker: str, task: Task, alone: bool, arrays: Any) -> Any:
+def _fold(key: str, life: int, worker: str, task: Task, alone: bool, arrays: Any) -> Any:
     """Fold one partition.
 
     Parameters
     ----------
     key
         Of the plan.
+    life
+        How often the head gave this worker up: large buffers of earlier lives are folded again elsewhere.
     worker
         Name of this worker, for messages.
     task
@@ -133,7 +135,7 @@ def _fold(key: str, worker: str, task: Task, alone: bool, arrays: Any) -> Any:
     try:
         if alone:
             return [Folder(plan, worker, run.payload.threads).fold(task, run.cancelled)]
-        folder, lock = _folder(run, plan, worker)
+        folder, lock = _folder(run, plan, life, worker)
         with lock:
             partial = folder.fold(task, run.cancelled)
             return [partial, folder.flush()] if folder.flush_due else [partial]
@@ -143,13 +145,15 @@ def _fold(key: str, worker: str, task: Task, alone: bool, arrays: Any) -> Any:
         return as_failure(exc)
 
 
-def flush_task(key: str) -> Any:
-    """Return the deltas of the large buffers of all folders of a plan, or `Missing`."""
+def flush_task(key: str, life: int) -> Any:
+    """Return the deltas of the large buffers of all folders of a plan in this life, or `Missing`."""
     run = _runs.get(key)
     if run is None:
         return Missing()
     deltas: list[Partial] = []
-    for folder, lock in list(run.folders.values()):
+    for (born, _), (folder, lock) in list(run.folders.items()):
+        if born != life:
+            continue
         with lock:
             delta = folder.flush()
         if delta is not None:
@@ -197,9 +201,9 @@ def _attach(shared: Shared) -> Any:
         return memoryview(mmap.mmap(file.fileno(), shared.nbytes, access=mmap.ACCESS_COPY))
 
 
-def _folder(run: _Run, plan: Plan, worker: str) -> tuple[Folder, threading.Lock]:
+def _folder(run: _Run, plan: Plan, life: int, worker: str) -> tuple[Folder, threading.Lock]:
     # UDFs that thread inside get one lane per process
-    key = None if plan.max_lanes == 1 else threading.get_ident()
+    key = life, 0 if plan.max_lanes == 1 else threading.get_ident()
     with run.lock:
         found = run.folders.get(key)
         if found is None:
