@@ -17,7 +17,8 @@ class EngineOptions:
         ``"any"``: `merge` may also join partials on a worker, in any grouping; it must then not read
         ``meta.get_valid_nav_mask``.
     partial_frames
-        The author's promise that partials from different sectors of the same frames may be joined.
+        The author's promise that partials from different sectors of the same frames may be joined. For
+        live streams; without effect on files, whose frames are whole.
     whole_frames
         `process_tile` needs tiles of the full signal shape.
     gil
