@@ -24,7 +24,7 @@ steps = list(ctx.run_udf_iter(ds, ff.udfs.SumSigUDF(), partition_frames=64))
 picked = [steps[i] for i in np.linspace(0, len(steps) - 1, 4).astype(int)]
 
 # %%
-fig, axes = plt.subplots(1, 4, figsize=(12, 3.2), layout="constrained")
+fig, axes = plt.subplots(1, 4, figsize=(12, 3.6), layout="constrained")
 for ax, step in zip(axes, picked, strict=True):
     ax.imshow(step.buffers[0]["intensity"].masked_data, cmap="viridis")
     ax.set_title(f"{step.n_frames} frames")

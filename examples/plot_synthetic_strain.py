@@ -33,7 +33,7 @@ scan = cbed(
 frames = scan.frames(0, 1600)[::533]
 
 # %%
-fig, axes = plt.subplots(1, 4, figsize=(12, 3.2), layout="constrained")
+fig, axes = plt.subplots(1, 4, figsize=(12, 3.6), layout="constrained")
 for ax, frame in zip(axes, frames, strict=True):
     ax.imshow(frame, vmax=40, cmap="magma")
     ax.set_axis_off()
@@ -42,7 +42,7 @@ fig.suptitle("Four frames, in counts")
 # %%
 # The truth belongs to the scan: strain, rotation, the place and intensity of every disk.
 maps = {"eps_xx": field.eps_xx, "eps_yy": field.eps_yy, "eps_xy": field.eps_xy, "theta": field.theta}
-fig, axes = plt.subplots(1, 4, figsize=(12, 3.2), layout="constrained")
+fig, axes = plt.subplots(1, 4, figsize=(12, 3.6), layout="constrained")
 for ax, (name, values) in zip(axes, maps.items(), strict=True):
     image = ax.imshow(100 * values, vmin=-3, vmax=3, cmap="RdBu_r")
     ax.set_title(name)

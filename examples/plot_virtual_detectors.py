@@ -41,7 +41,7 @@ pictures = {
     "right - left": right - left,
     "down - up": down - up,
 }
-fig, axes = plt.subplots(1, 4, figsize=(12, 3.2), layout="constrained")
+fig, axes = plt.subplots(1, 4, figsize=(12, 3.6), layout="constrained")
 for ax, (name, picture) in zip(axes, pictures.items(), strict=True):
     ax.imshow(picture, cmap="gray")
     ax.set_title(name)
