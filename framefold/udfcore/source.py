@@ -6,7 +6,6 @@ and the scan shape are the engine's business, so that files and streams cannot d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -97,55 +96,6 @@ class Source(Protocol):
 
     def stats(self) -> ReadStats:
         """Return what was read so far in this process."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Frames ``[first_frame, first_frame + len(data))`` of one sector, as they arrived.
-
-    Attributes
-    ----------
-    sector
-        Index of the sub-detector.
-    index
-        Number of the block, the same for all sectors.
-    first_frame
-        Running number of its first frame in the acquisition.
-    data
-        ``(frames, *part)`` of the sector's part of the signal axes; valid until the block is released.
-    valid
-        Bool ``(frames, pieces)``: which pieces arrived.
-    """
-
-    sector: int
-    index: int
-    first_frame: int
-    data: npt.NDArray[Any]
-    valid: npt.NDArray[np.bool_]
-
-
-class Receiver(Protocol):
-    """Delivers the blocks of live sectors: the counterpart of `Source` for streams.
-
-    Blocks of one sector come in order; those of different sectors in any order. Whoever takes a block
-    releases it, so that its memory can be filled again.
-    """
-
-    def next_block(self, timeout: float) -> Block | None:
-        """Return the next closed block, or None if there is none within `timeout` seconds."""
-        ...
-
-    def release(self, block: Block) -> None:
-        """Give the memory of `block` back."""
-        ...
-
-    def stop(self, reason: str) -> None:
-        """End the acquisition; blocks that are closed already still come."""
-        ...
-
-    def counters(self) -> Mapping[str, int]:
-        """Return what happened to the packets so far: received, valid, lost, late, duplicate, ..."""
         ...
 
 

@@ -1,0 +1,321 @@
+"""The words of live acquisitions: what a stream of partial frames announces, delivers and counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import IntEnum
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Missing = Literal["skip", "fill", "drop-frame", "error"]
+Layout = Literal["pieces", "frames"]
+EndReason = Literal["n_frames", "end-message", "idle", "stopped", "restart", "error"]
+
+
+class FrameStatus(IntEnum):
+    """How much of a frame arrived; uint8 in navigation buffers."""
+
+    UNSEEN = 0
+    COMPLETE = 1
+    PARTIAL = 2
+    LOST = 3
+
+
+@dataclass(frozen=True)
+class LiveOptions:
+    """Options of a live source, by keyword of ``ctx.load`` or as query keys of its URL.
+
+    Attributes
+    ----------
+    missing
+        What happens to a piece that has not arrived when its block closes: its frame is left out of the
+        tiles of that piece (``"skip"``), folded with `fill_value` (``"fill"``), left out everywhere
+        (``"drop-frame"``), or ends the run (``"error"``).
+    fill_value
+        For ``missing="fill"``; NaN is allowed for float input.
+    deadline
+        Seconds after the first packet of the next block until a block closes incomplete.
+    idle_timeout
+        Seconds without a packet that end an acquisition which has begun.
+    start_timeout
+        Seconds to wait for the first frame of every sector; None: for ever.
+    block_time
+        Seconds of frames in a block.
+    ring_bytes
+        Memory for blocks per host; None: the smaller of 2 GiB and a quarter of the memory.
+    receiver
+        UDP only: receive in a process of its own, or in a thread.
+    placement
+        Sector -> name or host of the worker that receives it; empty: all on one.
+    n_frames
+        Frames of the acquisition where the protocol does not tell; None: product of the scan shape.
+    history
+        Frames kept by navigation buffers of runs without an end.
+    first_frame
+        Id of the first frame where it is known beforehand; None: announced or elected.
+    """
+
+    missing: Missing = "skip"
+    fill_value: float = 0
+    deadline: float = 0.2
+    idle_timeout: float = 5.0
+    start_timeout: float | None = 60.0
+    block_time: float = 0.03
+    ring_bytes: int | None = None
+    receiver: Literal["process", "thread"] = "process"
+    placement: Mapping[int, str] = field(default_factory=dict)
+    n_frames: int | None = None
+    history: int = 65536
+    first_frame: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PieceGrid:
+    """Pieces of a sector: what one packet carries, the unit of validity. All pieces have one shape.
+
+    Attributes
+    ----------
+    shape
+        Of one piece, in signal axes.
+    origins
+        First pixel of each piece, relative to the sector's part of the frame.
+    """
+
+    shape: tuple[int, ...]
+    origins: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+
+@dataclass(frozen=True, slots=True)
+class SectorSpec:
+    """One sub-detector with a stream of its own.
+
+    Attributes
+    ----------
+    index
+        Number of the sector.
+    part
+        Its slices of the signal axes; the parts of all sectors are disjoint and cover the frame.
+    pieces
+        What arrives at once.
+    endpoint
+        Where it is received, for messages.
+    shard
+        The stream carries whole frames, but only some of them (several PULL sockets on one PUSH).
+    """
+
+    index: int
+    part: tuple[slice, ...]
+    pieces: PieceGrid
+    endpoint: str
+    shard: bool = False
+
+    def piece_slices(self, piece: int) -> tuple[slice, ...]:
+        """Return the slices of the signal axes of one piece."""
+        origin = self.pieces.origins[piece]
+        return tuple(
+            slice(p.start + o, p.start + o + n)
+            for p, o, n in zip(self.part, origin, self.pieces.shape, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class AcquisitionStart:
+    """What is known when an acquisition begins (or when its sockets are open, for fixed geometries).
+
+    Attributes
+    ----------
+    n_frames
+        Frames to come; None: not known.
+    sig_shape, dtype
+        Of a whole frame, native byte order.
+    nav_shape
+        Scan shape as the stream states it; None: not stated.
+    sectors
+        The sub-detectors that *this* stream object receives.
+    first_id
+        Id of the first frame where the protocol tells; None: elected.
+    meta
+        Plain values from headers (energy, pixel size, detector name, pixel mask, ...).
+    """
+
+    n_frames: int | None
+    sig_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    nav_shape: tuple[int, ...] | None
+    sectors: tuple[SectorSpec, ...]
+    first_id: int | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_pieces(self) -> int:
+        """Pieces of a whole frame, over the sectors of this stream."""
+        return sum(len(s.pieces) for s in self.sectors)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of a whole decoded frame."""
+        return math.prod(self.sig_shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Frames ``[first_frame, first_frame + frames)`` of all sectors of a stream, closed.
+
+    Attributes
+    ----------
+    index
+        Number of the block; the same for all streams of an acquisition.
+    first_frame
+        Running number of its first frame in the acquisition, from 0.
+    frames
+        Number of frames.
+    data
+        Per sector ``(pieces, frames, *piece)`` (layout ``"pieces"``; a piece is contiguous over frames), or
+        one array ``(frames, *sig)`` alone (layout ``"frames"``). Where `valid` is False the values are
+        undefined. Gone when the block is released.
+    valid
+        Per sector, bool ``(frames, pieces)``: which pieces arrived.
+    t_first, t_last
+        ``time.monotonic()`` of its first and last packet.
+    """
+
+    index: int
+    first_frame: int
+    frames: int
+    data: tuple[npt.NDArray[Any], ...]
+    valid: tuple[npt.NDArray[np.bool_], ...]
+    t_first: float = 0.0
+    t_last: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AcquisitionEnd:
+    """The acquisition is over: no block follows.
+
+    Attributes
+    ----------
+    reason
+        Why.
+    last_frame
+        Running number of the last frame that was begun; -1: none.
+    text
+        For people, where the reason needs words.
+    """
+
+    reason: EndReason
+    last_frame: int
+    text: str = ""
+
+
+@dataclass(slots=True)
+class SectorStats:
+    """The accounts of one sector, in pieces. Every packet has exactly one fate.
+
+    ``received == valid + duplicate + late + overrun + corrupt + foreign`` and
+    ``expected == valid + lost`` over the frames of closed blocks.
+    """
+
+    sector: int
+    endpoint: str = ""
+    received: int = 0
+    valid: int = 0
+    duplicate: int = 0
+    late: int = 0
+    overrun: int = 0
+    corrupt: int = 0
+    foreign: int = 0
+    expected: int = 0
+    lost: int = 0
+    kernel_drops: int = 0
+    bytes: int = 0
+    ring_fill: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counters as plain values."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+class Stream(Protocol):
+    """The sectors of one live detector that this process receives; not shared between processes.
+
+    Order of calls: `prepare`, then for every acquisition `wait_start`, `next_block`/`release` until the
+    `AcquisitionEnd`, at last `close`. `next_block` is called by one thread, `release` and `stop` by any.
+    """
+
+    def prepare(self, layout: Layout = "pieces") -> AcquisitionStart | None:
+        """Bind or connect and touch the memory. After this no packet is missed.
+
+        Returns the geometry where it is known before the first message, else None.
+
+        Raises
+        ------
+        StreamError
+            Naming the endpoint and the mend, if that is not possible.
+        """
+        ...
+
+    def wait_start(self, timeout: float | None) -> AcquisitionStart:
+        """Return what the next acquisition announces, at once where the geometry is fixed.
+
+        Raises
+        ------
+        StreamError
+            After `timeout` seconds, naming every silent sector and what was received there.
+        """
+        ...
+
+    def next_block(self, timeout: float) -> Block | AcquisitionEnd | None:
+        """Return the next closed block in order, the end, or None if nothing closes in `timeout` seconds."""
+        ...
+
+    def release(self, block: Block) -> None:
+        """Give the memory of `block` back, so that it can be filled again."""
+        ...
+
+    def stop(self, reason: EndReason = "stopped") -> None:
+        """End the acquisition; what arrived is closed and still delivered."""
+        ...
+
+    def stats(self) -> tuple[SectorStats, ...]:
+        """Return the accounts as they are now, final after the end."""
+        ...
+
+    def close(self) -> None:
+        """Free sockets, memory and processes; may be called at any time and twice."""
+        ...
+
+
+class LiveSource(Protocol):
+    """What a live URL stands for: pickles as the URL and its options, opens nothing by itself.
+
+    Attributes
+    ----------
+    url
+        As given.
+    options
+        Policies and limits.
+    nav_shape
+        Scan shape the user stated, or None.
+    sync_offset
+        As for files: frame *i* of the dataset is frame ``i + sync_offset`` of the stream.
+    """
+
+    url: str
+    options: LiveOptions
+    nav_shape: tuple[int, ...] | None
+    sync_offset: int
+
+    def known(self) -> AcquisitionStart | None:
+        """Return the geometry of all sectors where it is known without connecting, else None."""
+        ...
+
+    def open(self, sectors: tuple[int, ...] | None = None) -> Stream:
+        """Return the stream of these sectors (None: all) in this process; it is not prepared yet."""
+        ...
