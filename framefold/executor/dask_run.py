@@ -86,6 +86,7 @@ class DaskRun:
         self._deaths: dict[int, int] = {}
         self._tries: dict[int, int] = {}
         self._burials: dict[str, int] = {}
+        self._lost: set[str] = set()
         self._done: set[int] = set()
         self._shipped: set[int] = set()
         self._seconds: deque[float] = deque(maxlen=50)
@@ -409,6 +410,7 @@ class DaskRun:
             if lost:
                 raise ExecutorError(lost) from exc
             attempt.worker.attempts.insert(0, attempt)
+            self._count_lost(attempt.worker)
             self._bury(attempt.worker, blame=False)
             return
         hint = ""
@@ -430,7 +432,7 @@ class DaskRun:
             attempt.future.release()
         job = self._job
         if blame:
-            job.note("worker lost")
+            self._count_lost(worker)
         self._burials[worker.address] = self._burials.get(worker.address, 0) + 1
         for position, attempt in enumerate(attempts):
             task = attempt.task
@@ -442,6 +444,12 @@ class DaskRun:
         for task in worker.unshipped.values():
             self._repeat(task, "partition folded again: its large buffers were lost with a worker")
         worker.unshipped = {}
+
+    def _count_lost(self, worker: _Worker) -> None:
+        """Count a worker once, also if the scheduler, which learns late, lists its address once more."""
+        if worker.address not in self._lost:
+            self._lost.add(worker.address)
+            self._job.note("worker lost")
 
     def _obituary(self, task: Task, worker: _Worker, n: int) -> str:
         ids = self._job.plan.rows.frame_ids(task.start, task.stop)
