@@ -5,6 +5,7 @@ import sys
 import time
 
 import numpy as np
+from watch import Watch
 
 import framefold as ff
 
@@ -81,7 +82,8 @@ def main():
         if command["job"] == "sum_dark_gain":
             rng = np.random.default_rng(1)
             corrections = ff.Corrections(dark=rng.random(sig), gain=rng.random(sig) + 0.5)
-        t0 = time.perf_counter()
+        watch = Watch() if command.get("watch") else None
+        t0, c0 = time.perf_counter(), time.process_time()
         if command["job"] == "map_sum":
             ctx.map(ds, np.sum)
         elif command["job"] == "map_python":
@@ -93,9 +95,14 @@ def main():
                 assert all(
                     buffer.data is not None for result in snapshot.buffers for buffer in result.values()
                 )
+        elif command["job"] == "slow_plots":
+            ctx.run_udf(ds, udfs_of("slow", sig), plots=True)
         else:
             ctx.run_udf(ds, udfs_of(command["job"], tuple(command["sig"])), corrections=corrections)
-        print(json.dumps({"seconds": time.perf_counter() - t0}), flush=True)
+        used = {"seconds": time.perf_counter() - t0, "cpu": time.process_time() - c0}
+        if watch is not None:
+            used["anonymous_mib"] = watch.stop()
+        print(json.dumps(used), flush=True)
     ctx.close()
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 
 import numpy as np
+from watch import Watch
 
 
 def noop(n_buffers):
@@ -84,14 +85,18 @@ def main():
         if command["job"] == "sum_dark_gain":
             rng = np.random.default_rng(1)
             corrections = CorrectionSet(dark=rng.random(sig), gain=rng.random(sig) + 0.5)
-        t0 = time.perf_counter()
+        watch = Watch() if command.get("watch") else None
+        t0, c0 = time.perf_counter(), time.process_time()
         if command["job"] == "map_sum":
             ctx.map(ds, np.sum)
         elif command["job"] == "map_python":
             ctx.map(ds, python_sum)
         else:
             ctx.run_udf(ds, udfs_of(command["job"], tuple(command["sig"])), corrections=corrections)
-        print(json.dumps({"seconds": time.perf_counter() - t0}), flush=True)
+        used = {"seconds": time.perf_counter() - t0, "cpu": time.process_time() - c0}
+        if watch is not None:
+            used["anonymous_mib"] = watch.stop()
+        print(json.dumps(used), flush=True)
     ctx.close()
 
 

@@ -23,6 +23,7 @@ from framefold.udfcore.task import Partial
 log = logging.getLogger("framefold")
 _DONE = object()
 GIL_PROBE_SECONDS = 1.0
+MIN_ASLEEP = 0.25  # two lanes of pure Python sleep 30 to 50 % of the time
 
 
 class LocalExecutor:
@@ -112,9 +113,10 @@ class _Lanes:
                 task = job.feed.next()
                 if task is None:
                     break
+                queued = queued_seconds()
                 partial = folder.fold(task, job.feed.cancelled)
                 job.feed.done(partial)
-                self._probe.add(lane, partial)
+                self._probe.add(lane, partial, queued_seconds() - queued)
                 self._put(partial)
                 if folder.flush_due:
                     self._put(folder.flush())
@@ -162,7 +164,8 @@ class _Lanes:
 class _GilProbe:
     """Finds out whether lanes wait for the GIL: their CPU time adds up to no more than one core.
 
-    Idle lanes (slow disks) look different: there the CPU time is far below one core.
+    Idle lanes (slow disks) look different: there the CPU time is far below one core. So do lanes that wait for
+    a core that another program has: they are ready to run, while a lane that waits for the GIL sleeps.
     """
 
     def __init__(self, job: Job, lanes: int) -> None:
@@ -170,13 +173,17 @@ class _GilProbe:
         self._lanes = lanes
         self._lock = threading.Lock()
         self._cpu = 0.0
+        self._queued = 0.0
         self._since: float | None = None
         self._warm: set[int] = set()
         self._told = all(p.cls.engine.gil == "free" for p in job.plan.udfs)
         self._one_lane = False
 
-    def add(self, lane: int, partial: Partial) -> None:
-        """Count a partial; the first of each lane holds compilation and is left out."""
+    def add(self, lane: int, partial: Partial, queued: float = 0.0) -> None:
+        """Count a partial and the time it was ready to run without a core.
+
+        The first partial of each lane holds compilation and is left out.
+        """
         with self._lock:
             if lane not in self._warm:
                 self._warm.add(lane)
@@ -186,13 +193,15 @@ class _GilProbe:
             if self._since is None or self._told:
                 return
             self._cpu += partial.cpu_seconds
+            self._queued += queued
             wall = time.perf_counter() - self._since
             if wall < GIL_PROBE_SECONDS:
                 return
             self._told = True
             if machine_load() > physical_cores() + 0.5:
                 return  # other programs take the cores: waiting for one looks like waiting for the GIL
-            if 0.7 <= self._cpu / wall <= 1.3:
+            asleep = 1 - (self._cpu + self._queued) / (wall * self._lanes)
+            if 0.7 <= self._cpu / wall <= 1.1 and asleep > MIN_ASLEEP:
                 self._one_lane = True
                 names = ", ".join(f"{p.name}.process_{p.method.value}" for p in self._job.plan.udfs)
                 text = f"{names} holds the GIL: Context(workers={self._lanes}) would be faster"
@@ -202,6 +211,15 @@ class _GilProbe:
     def surplus(self, lane: int) -> bool:
         """Whether this lane should end because more than one only hinders."""
         return self._one_lane and lane > 0
+
+
+def queued_seconds() -> float:
+    """Return how long this thread has waited for a core so far, 0 where the system does not tell."""
+    try:
+        with open("/proc/thread-self/schedstat") as f:
+            return int(f.read().split()[1]) * 1e-9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def machine_load() -> float:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
+from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.udf import UDF
@@ -30,17 +31,29 @@ class RecordUDF(UDF):
         Of the file. Its shape is that of the dataset, or ``(frames, *sig)`` with a ROI.
     overwrite
         Replace an existing file.
+    keep
+        Bool per frame of the dataset, in navigation or flat shape, or the same as nav aux data: only these
+        frames are written, one after the other, shape ``(kept frames, *sig)``. None: all.
 
     Raises
     ------
     DataError
-        If the file exists, before anything is read.
+        If the file exists, or `keep` does not fit the dataset, before anything is read.
     """
 
     engine = EngineOptions(whole_frames=True, gil="free")
 
-    def __init__(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        super().__init__(path=os.fspath(path), overwrite=overwrite)
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        overwrite: bool = False,
+        keep: npt.ArrayLike | AuxData | None = None,
+    ) -> None:
+        # not as aux data: the place of a frame in the file depends on all frames before it
+        flags = keep.array if isinstance(keep, AuxData) else keep
+        super().__init__(
+            path=os.fspath(path), overwrite=overwrite, keep=None if flags is None else np.asarray(flags)
+        )
 
     def get_preferred_input_dtype(self) -> npt.DTypeLike:
         """Ask for raw data."""
@@ -56,9 +69,29 @@ class RecordUDF(UDF):
             return
         meta = self.meta
         nav = tuple(meta.dataset_shape.nav) if meta.roi is None else (int(np.count_nonzero(meta.roi)),)
+        if self.params.keep is not None:
+            nav = (int(np.count_nonzero(self._kept())),)
         create_npy(
             Path(self.params.path), (*nav, *meta.dataset_shape.sig), meta.input_dtype, self.params.overwrite
         )
+
+    def _kept(self) -> npt.NDArray[np.bool_]:
+        """Return which rows of the run are written."""
+        keep, meta = self.params.keep, self.meta
+        if keep.dtype != np.bool_ or keep.size != meta.dataset_shape.nav.size:
+            raise DataError(
+                f"keep has dtype {keep.dtype} and shape {keep.shape}: it must be bool, one entry for each of "
+                f"the frames {tuple(meta.dataset_shape.nav)}"
+            )
+        flat = keep.reshape(-1)
+        return flat if meta.roi is None else flat[meta.roi.reshape(-1)]
+
+    def get_worker_data(self) -> Mapping[str, Any]:
+        """Find the place of every kept frame in the file."""
+        if self.params.keep is None:
+            return {}
+        kept = self._kept()
+        return {"place": np.where(kept, np.cumsum(kept) - 1, -1)}
 
     def get_task_data(self) -> Mapping[str, Any]:
         """Open the file for one partition."""
@@ -74,13 +107,22 @@ class RecordUDF(UDF):
         """Write the frames of the tile."""
         where = self.meta.slice
         assert where is not None  # known for every tile
-        data = memoryview(np.ascontiguousarray(tile).reshape(-1).view(np.uint8).data)
-        frame = data.nbytes // max(1, tile.shape[0])
-        offset = self.task_data.header + where.origin[0] * frame
+        row = where.origin[0]
+        if self.params.keep is None:
+            self._write(tile, row)
+            return
+        place = self.worker_data.place[row : row + tile.shape[0]]
+        wanted = np.flatnonzero(place >= 0)
+        if len(wanted):  # what is kept of a tile stays together in the file
+            self._write(tile[wanted], int(place[wanted[0]]))
+
+    def _write(self, frames: npt.NDArray[Any], place: int) -> None:
+        data = memoryview(np.ascontiguousarray(frames).reshape(-1).view(np.uint8).data)
+        offset = self.task_data.header + place * (data.nbytes // max(1, frames.shape[0]))
         while data.nbytes:  # the system writes at most 2 GiB at a time
             done = os.pwrite(self.task_data.file.fileno(), data, offset)
             data, offset = data[done:], offset + done
-        self.results.recorded += tile.shape[0]
+        self.results.recorded += frames.shape[0]
 
     def postprocess(self) -> None:
         """Wait until the frames are on disk."""

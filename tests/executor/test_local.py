@@ -57,15 +57,16 @@ def run(udf, ds, lanes=2, frames=4):
 
 
 @pytest.mark.parametrize(
-    "udf, share, told",
+    "udf, share, queued, told",
     [
-        (Busy, 0.5, True),  # two lanes share one core's worth of time: they wait for the GIL
-        (Busy, 0.95, False),  # both compute
-        (Busy, 0.1, False),  # both wait for a disk
-        (Free, 0.5, False),  # the author knows better
+        (Busy, 0.5, 0.0, True),  # two lanes share one core's worth of time: they wait for the GIL
+        (Busy, 0.5, 0.5, False),  # another program has the other core
+        (Busy, 0.95, 0.0, False),  # both compute
+        (Busy, 0.1, 0.0, False),  # both wait for a disk
+        (Free, 0.5, 0.0, False),  # the author knows better
     ],
 )
-def test_a_udf_that_holds_the_gil_is_told_once(dataset, monkeypatch, caplog, udf, share, told):
+def test_a_udf_that_holds_the_gil_is_told_once(dataset, monkeypatch, caplog, udf, share, queued, told):
     clock = [0.0]
     monkeypatch.setattr(local, "time", types.SimpleNamespace(perf_counter=lambda: clock[0]))
     job = Run(LocalExecutor(2), dataset(DATA), [udf()], RunOptions()).job
@@ -74,7 +75,7 @@ def test_a_udf_that_holds_the_gil_is_told_once(dataset, monkeypatch, caplog, udf
     for _ in range(40):
         clock[0] += 0.1
         for lane in (0, 1):
-            probe.add(lane, Partial(((0, 0, 1),), (), cpu_seconds=0.1 * share))
+            probe.add(lane, Partial(((0, 0, 1),), (), cpu_seconds=0.1 * share), 0.1 * queued)
     text = "Busy.process_frame holds the GIL: Context(workers=2) would be faster"
     assert job.notes == ({text: 1} if told else {})
     assert [r.message for r in caplog.records] == [text] * told

@@ -58,6 +58,25 @@ def test_record(run, tmp_path, dtype):
     np.testing.assert_array_equal(np.load(path), data[roi])
 
 
+@pytest.mark.parametrize("as_aux", [False, True], ids=["array", "aux"])
+def test_record_keeps_some(run, tmp_path, as_aux):
+    data, path = frames(), tmp_path / "frames.npy"
+    keep = np.random.default_rng(9).random((4, 5)) < 0.4
+    udf = RecordUDF(path, keep=RecordUDF.aux_data(keep, kind="nav", dtype="bool") if as_aux else keep)
+    got = run(udf, data, order=[2, 0, 1])
+    assert got["recorded"].data.tolist() == [keep.sum()]
+    np.testing.assert_array_equal(np.load(path), data[keep])
+    roi = np.random.default_rng(8).random((4, 5)) < 0.5
+    run(RecordUDF(path, overwrite=True, keep=keep.ravel()), data, roi=roi)
+    np.testing.assert_array_equal(np.load(path), data[roi & keep])
+
+
+def test_record_cannot_keep_what_is_not_there(run, tmp_path):
+    for keep in (np.ones(19, bool), np.ones(20, int)):
+        with pytest.raises(DataError, match=r"keep has dtype .* it must be bool, one entry for each of"):
+            run(RecordUDF(tmp_path / "frames.npy", keep=keep), frames())
+
+
 def test_record_nowhere(run, tmp_path):
     with pytest.raises(DataError, match="cannot make .*missing.*frames.npy"):
         run(RecordUDF(tmp_path / "missing" / "frames.npy"), frames())
