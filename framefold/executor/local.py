@@ -164,8 +164,8 @@ class _Lanes:
 class _GilProbe:
     """Finds out whether lanes wait for the GIL: their CPU time adds up to no more than one core.
 
-    Idle lanes (slow disks) look different: there the CPU time is far below one core. So do lanes that wait for
-    a core that another program has: they are ready to run, while a lane that waits for the GIL sleeps.
+    Idle lanes (slow disks) look different: there the CPU time is far below one core. So do lanes that wait
+    for a core that another program has: they are ready to run, while a lane that waits for the GIL sleeps.
     """
 
     def __init__(self, job: Job, lanes: int) -> None:
