@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from framefold.udfs.crystallinity import CrystallinityUDF
     from framefold.udfs.dpc import DPCUDF
     from framefold.udfs.fem import FEMUDF
+    from framefold.udfs.fourd.icom import ICoMUDF
+    from framefold.udfs.fourd.ssb import SSBUDF
     from framefold.udfs.frame_stats import FrameStatsUDF
     from framefold.udfs.grouped_sum import GroupedSumUDF
     from framefold.udfs.histogram import HistogramUDF
@@ -39,6 +41,7 @@ _MODULES = {
     "FrameStatsUDF": "frame_stats",
     "GroupedSumUDF": "grouped_sum",
     "HistogramUDF": "histogram",
+    "ICoMUDF": "fourd.icom",
     "LogSumUDF": "logsum",
     "MaxUDF": "minmax",
     "MeanUDF": "mean",
@@ -48,6 +51,7 @@ _MODULES = {
     "PickUDF": "pick",
     "RadialProfileUDF": "radial_profile",
     "RecordUDF": "record",
+    "SSBUDF": "fourd.ssb",
     "SpectralPeaksUDF": "spectral_peaks",
     "StdDevUDF": "stddev",
     "SumSigUDF": "sumsig",
@@ -57,8 +61,8 @@ _MODULES = {
 
 __all__ = [
     "ApplyMasksUDF", "AutoUDF", "CoMUDF", "CrystallinityUDF", "DPCUDF", "FEMUDF", "FrameStatsUDF",
-    "GroupedSumUDF", "HistogramUDF", "LogSumUDF", "MaxUDF", "MeanUDF", "MinUDF", "MonitorUDF",
-    "PercentileUDF", "PickUDF", "RadialProfileUDF", "RecordUDF", "SpectralPeaksUDF", "StdDevUDF",
+    "GroupedSumUDF", "HistogramUDF", "ICoMUDF", "LogSumUDF", "MaxUDF", "MeanUDF", "MinUDF", "MonitorUDF",
+    "PercentileUDF", "PickUDF", "RadialProfileUDF", "RecordUDF", "SSBUDF", "SpectralPeaksUDF", "StdDevUDF",
     "SumSigUDF", "SumUDF", "VirtualDetectorUDF",
 ]  # fmt: skip
 

@@ -9,8 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import UDFError
-from framefold.kernels.mask_runs import MaskRuns, runs_of_dense
-from framefold.kernels.moments import add_moments
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.udf import UDF
@@ -23,7 +21,7 @@ from framefold.udfs.field_results import (
     masked,
     on_scan,
 )
-from framefold.udfs.virtual_detector import detector_masks
+from framefold.udfs.frame_moments import FrameMoments, center_of, shifts_of
 
 __all__ = ["CoMUDF", "GuessResult", "guess_corrections"]
 
@@ -124,44 +122,21 @@ class CoMUDF(UDF):
             "regression": self.buffer("single", (3, 2), "float64", use="result_only"),
         }
 
-    def center(self) -> tuple[float, float]:
-        """Return (cy, cx), with defaults filled in."""
-        rows, cols = self.meta.dataset_shape.sig
-        p = self.params
-        return (rows // 2 if p.cy is None else p.cy, cols // 2 if p.cx is None else p.cx)
-
     def get_worker_data(self) -> Mapping[str, Any]:
         """Return the mask and its runs per signal part."""
         p = self.params
-        cy, cx = self.center()
-        mask = detector_masks(tuple(self.meta.dataset_shape.sig), "ring", cy, cx, p.r, p.ri)[0]
-        return {"mask": mask, "parts": {}}
+        return {"moments": FrameMoments(tuple(self.meta.dataset_shape.sig), p.cy, p.cx, p.r, p.ri)}
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Add sum and moments of one part of the frames."""
-        data, index = self.worker_data, self.meta.tiling_scheme_idx
-        if index not in data.parts:
-            where = self.meta.sig_slice
-            cy, cx = self.center()
-            origin = (where.origin[0] - cy, where.origin[1] - cx)
-            data.parts[index] = (runs_of_dense(data.mask[None][(slice(None), *where.get())]), origin)
-        runs: MaskRuns
-        runs, origin = data.parts[index]
-        add_moments(tile, runs, origin, self.results.moments)
+        self.worker_data.moments.add(self.meta, tile, self.results.moments)
 
     def get_results(self) -> Mapping[str, Any]:
         """Return shifts and fields; NaN and invalid where there is no value."""
         p = self.params
-        moments = on_scan(self, self.results.moments)
-        total = moments[..., 0]
-        known = np.isfinite(total)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shifts = moments[..., 1:] / total[..., None]
-        if p.zero == "reference":
-            shifts[known & (total == 0)] = 0
-        shifts[~np.isfinite(shifts).all(axis=-1)] = np.nan
+        shifts = shifts_of(on_scan(self, self.results.moments), p.zero)
         return {
-            "raw_com": masked(shifts + self.center()),
+            "raw_com": masked(shifts + center_of(tuple(self.meta.dataset_shape.sig), p.cy, p.cx)),
             "raw_shifts": masked(shifts),
             **field_results(shifts, p.scan_rotation, p.flip_y, p.regression),
         }
