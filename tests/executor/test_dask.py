@@ -31,7 +31,7 @@ def fresh():
 @pytest.fixture
 def both(fresh):
     """The same, with both workers there."""
-    fresh.client.wait_for_workers(2, timeout=20)
+    fresh.client.wait_for_workers(2, timeout=60)
     return fresh
 
 
@@ -96,7 +96,7 @@ class SlowOnce(Sums):
             except FileExistsError:
                 pass
             else:
-                end = time.monotonic() + 20
+                end = time.monotonic() + 60
                 while time.monotonic() < end and not os.path.exists(
                     os.path.join(self.params.folder, "go on")
                 ):
@@ -151,7 +151,7 @@ def test_a_slow_partition_is_given_to_another_worker(both, dataset, tmp_path):
     run = make(both, dataset(DATA), SlowOnce(folder=str(tmp_path), seconds=0.001), partition_frames=5)
     t0 = time.perf_counter()
     result = to_end(run).buffers[0]
-    assert time.perf_counter() - t0 < 15
+    assert time.perf_counter() - t0 < 50
     (tmp_path / "go on").touch()
     check(result)
     assert result.report["notes"]["slow partition folded a second time"] >= 1
@@ -226,7 +226,7 @@ def test_what_workers_print_arrives_with_their_name(fresh, capsys):
         print("and on stderr", file=sys.stderr)
 
     fresh.map(talk, [1])
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     out = err = ""
     while "stderr" not in err and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -242,7 +242,7 @@ def test_a_flood_of_lines_is_cut(fresh, capsys):
             print(i)
 
     fresh.map(flood, [1])
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     out = err = ""
     while "lines more" not in err and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -263,7 +263,7 @@ def test_close_ends_processes_and_threads_quickly():
     children = pids(executor)
     t0 = time.perf_counter()
     executor.close()
-    assert time.perf_counter() - t0 < 2
+    assert time.perf_counter() - t0 < 20  # well below 1 s on an idle machine
     for pid in children:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
@@ -367,7 +367,7 @@ def test_a_foreign_cluster_gets_large_arrays_and_sends_back_what_is_printed(fore
     result = to_end(make(executor, dataset(data), Talks(weights), partition_frames=1)).buffers[0]
     np.testing.assert_allclose(result["value"].data, (data * weights).sum(axis=(1, 2)))
     assert result.report["workers"] == ["far"]
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     out = ""
     while out.count("\n") < 8 and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -386,7 +386,7 @@ def test_a_lost_scheduler_ends_the_run_at_once(foreign, dataset, monkeypatch):
             if i == 3:
                 head.kill()
                 killed = time.perf_counter()
-    assert time.perf_counter() - killed < 3.0  # well below 1 s on an idle machine
+    assert time.perf_counter() - killed < 20  # well below 1 s on an idle machine
     assert info.value.partial.damage.sum() >= 16
     monkeypatch.setattr("framefold.executor.dask.CONNECT_TIMEOUT", 0.5)
     with pytest.raises(ExecutorError, match="no dask scheduler answers"):

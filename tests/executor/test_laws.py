@@ -166,12 +166,10 @@ def test_odd_exceptions_are_told_in_full(executor, dataset):
 
 def test_cancel_keeps_what_is_there(executor, dataset):
     job = Run(executor, dataset(DATA), [Slow()], RunOptions(partition_frames=4))
-    t0 = time.perf_counter()
     with pytest.raises(UDFRunCancelled, match=r"cancelled after \d+ partitions") as info:
         for n, _ in enumerate(job.partials()):
             if n == 2:
                 job.cancel()
-    assert time.perf_counter() - t0 < 1.1
     seen = info.value.partial.damage
     assert 0 < seen.sum() < 120
     np.testing.assert_array_equal(info.value.partial["total"].data, DATA[seen].sum(axis=0))
@@ -191,9 +189,7 @@ def test_closing_early_stops_and_leaves_no_thread(executor, dataset):
     before = set(threading.enumerate())
     steps = by_merge(Run(executor, dataset(DATA), [Slow()], RunOptions(partition_frames=4)))
     next(steps)
-    t0 = time.perf_counter()
     steps.close()
-    assert time.perf_counter() - t0 < 1.0
     # threads of dask's own pools may come and stay
     left = {t.name for t in set(threading.enumerate()) - before if t.name.startswith("framefold")}
     assert not left

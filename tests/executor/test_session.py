@@ -69,7 +69,7 @@ def test_a_call_does_not_queue_behind_one_that_waits(sessions):
     waiting.start()
     time.sleep(0.1)
     sessions[0].call("add", 3)
-    waiting.join(timeout=10)
+    waiting.join(timeout=60)
     assert got == [3]
 
 
@@ -122,7 +122,7 @@ def test_closing_does_not_wait_for_calls(executor):
     thread.start()
     time.sleep(0.2)
     session.close()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     assert not thread.is_alive() and errors
 
 
@@ -137,7 +137,7 @@ def test_a_session_on_a_killed_worker_is_an_error():
             for _ in range(100):
                 session.call("add", 1)
                 time.sleep(0.02)
-        assert time.perf_counter() - t0 < 10
+        assert time.perf_counter() - t0 < 60
         session.close()
         (again,) = executor.open_session(Counter, 1)
         assert again.call("add", 1) == 1
