@@ -307,10 +307,14 @@ class LiveSource(Protocol):
         As for files: frame *i* of the dataset is frame ``i + sync_offset`` of the stream.
     """
 
-    url: str
-    options: LiveOptions
-    nav_shape: tuple[int, ...] | None
-    sync_offset: int
+    @property
+    def url(self) -> str: ...
+    @property
+    def options(self) -> LiveOptions: ...
+    @property
+    def nav_shape(self) -> tuple[int, ...] | None: ...
+    @property
+    def sync_offset(self) -> int: ...
 
     def known(self) -> AcquisitionStart | None:
         """Return the geometry of all sectors where it is known without connecting, else None."""

@@ -18,7 +18,9 @@ from framefold.udfcore.live import LiveOptions, LiveSource
 Opener = Callable[..., LiveSource]
 
 # scheme -> module in io/live/protocols that registers it; imported when a URL names it
-_MODULES: dict[str, str] = {}
+_MODULES: dict[str, str] = {
+    "merlin": "merlin",
+}
 _registered: dict[str, Opener] = {}
 
 

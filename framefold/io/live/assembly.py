@@ -1,0 +1,262 @@
+"""Frames by number into blocks, for streams with backpressure: gaps are lost, what comes too late is late."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.io.live.slots import Slots, carve
+from framefold.udfcore.live import AcquisitionStart, Block, Layout, SectorStats
+
+_FIRST = 8
+_WINDOW = 2
+# a jump of more frames than this in a run without an end is a damaged number, not a gap
+MAX_JUMP = 2**20
+
+
+class Cancelled(Exception):  # no error: the wait for a slot was called off
+    """The acquisition was stopped while its reader waited for memory."""
+
+
+@dataclass(slots=True, eq=False)
+class _Open:
+    index: int
+    first: int
+    frames: int
+    slot: npt.NDArray[np.uint8]
+    data: tuple[npt.NDArray[Any], ...]
+    valid: tuple[npt.NDArray[np.bool_], ...]
+    t_first: float = 0.0
+    t_last: float = 0.0
+
+    @property
+    def stop(self) -> int:
+        return self.first + self.frames
+
+
+class Assembly:
+    """Blocks being filled; all methods but `release` are called by the reader's thread.
+
+    Every sector is one stream in order: once a sector has passed a block, nothing more of it can come. A
+    block closes when all sectors have passed it, or one is two blocks ahead, or `deadline` seconds
+    after the next block began.
+
+    Parameters
+    ----------
+    start
+        Geometry.
+    n_frames
+        Frames to take; more are foreign. None: no end.
+    layout
+        See `Block`.
+    block_time
+        Seconds of frames in a block, at the measured rate.
+    deadline
+        s.
+    slots
+        Memory.
+    emit
+        Takes each closed block and its slot.
+    cancelled
+        Whether a wait for memory shall end.
+    """
+
+    def __init__(
+        self,
+        start: AcquisitionStart,
+        n_frames: int | None,
+        *,
+        layout: Layout,
+        block_time: float,
+        deadline: float,
+        slots: Slots,
+        emit: Callable[[Block, npt.NDArray[np.uint8]], None],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self.start, self.n_frames, self.slots = start, n_frames, slots
+        self.stats = tuple(SectorStats(s.index, s.endpoint) for s in start.sectors)
+        self.last_frame = -1
+        self.t_last = 0.0
+        self._layout, self._emit, self._cancelled = layout, emit, cancelled
+        self._block_time, self._deadline = block_time, deadline
+        self._parts = [tuple(s.stop - s.start for s in sector.part) for sector in start.sectors]
+        self._passed = [0] * len(start.sectors)
+        self._open: deque[_Open] = deque()
+        self._index = self._next = 0
+        frame_time = start.meta.get("frame_time")
+        known = isinstance(frame_time, int | float) and frame_time > 0
+        self._size = _clamp(block_time / float(frame_time) if known else _FIRST, slots.frames)  # type: ignore[arg-type]
+        self._clock: tuple[float, int] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all frames have been closed."""
+        return self.n_frames is not None and self._next >= self.n_frames and not self._open
+
+    def rows(self, sector: int, frame: int) -> npt.NDArray[Any] | None:
+        """Return the place of `frame` and of those behind it in its block, ``(k, *part)``, k >= 1.
+
+        None if it is not wanted; it is counted then, and `filled` must not be called.
+
+        Raises
+        ------
+        Cancelled
+            If the acquisition was stopped while this waited for memory.
+        """
+        block = self._block_of(sector, frame)
+        if block is None:
+            return None
+        i = frame - block.first
+        if block.valid[sector][i, 0]:
+            self._count(sector, "duplicate")
+            return None
+        data = block.data[0 if self._layout == "frames" else sector]
+        if self._layout == "frames":
+            return data[(slice(i, None), *self.start.sectors[sector].part)]
+        return data[0, i:]
+
+    def filled(self, sector: int, frame: int, n: int = 1) -> None:
+        """Say that `n` frames from `frame` on lie where `rows` told."""
+        now = time.monotonic()
+        block = next(b for b in self._open if b.first <= frame < b.stop)
+        i = frame - block.first
+        block.valid[sector][i : i + n] = True
+        block.t_first = block.t_first or now
+        block.t_last = self.t_last = now
+        stats = self.stats[sector]
+        stats.received += n
+        stats.valid += n
+        stats.bytes += n * self._row_bytes(sector)
+        self.last_frame = max(self.last_frame, frame + n - 1)
+        self._passed[sector] = max(self._passed[sector], frame + n)
+        self._close_passed()
+
+    def corrupt(self, sector: int, n: int = 1) -> None:
+        """Count pieces that arrived damaged; their frames are lost unless they come again."""
+        self.t_last = time.monotonic()
+        self._count(sector, "corrupt", n)
+
+    def foreign(self, sector: int, n: int = 1) -> None:
+        """Count pieces that do not belong to this acquisition."""
+        self._count(sector, "foreign", n)
+
+    def tick(self, now: float) -> None:
+        """Close what has waited for longer than the deadline."""
+        while len(self._open) > 1 and now - self._open[1].t_first > self._deadline and self._open[1].t_first:
+            self._close()
+
+    def begun(self, sector: int, frame: int) -> None:
+        """Count `frame` as begun, though the rest of it will not come."""
+        if self.rows(sector, frame) is not None:
+            self.last_frame = max(self.last_frame, frame)
+
+    def finish(self) -> None:
+        """Close all open blocks; the last ends with the last frame that was begun."""
+        while self._open:
+            self._close(cut=len(self._open) == 1)
+
+    def discard(self) -> None:
+        """Free the memory of open blocks without delivering them."""
+        while self._open:
+            self.slots.give_back(self._open.popleft().slot)
+
+    def _block_of(self, sector: int, frame: int) -> _Open | None:
+        first = self._open[0].first if self._open else self._next
+        if frame < 0 or (self.n_frames is not None and frame >= self.n_frames):
+            self._count(sector, "foreign")
+            return None
+        if self.n_frames is None and frame - max(self.last_frame, 0) > MAX_JUMP:
+            self._count(sector, "foreign")
+            return None
+        if frame < first:
+            self._count(sector, "late")
+            return None
+        if frame >= self._next:
+            # nothing of this sector can come any more for what lies before: closed before memory is asked for
+            self._passed[sector] = max(self._passed[sector], frame)
+            self._close_passed()
+            self._open_until(frame)
+        return next(b for b in self._open if b.first <= frame < b.stop)
+
+    def _open_until(self, frame: int) -> None:
+        while frame >= self._next:
+            while len(self._open) >= _WINDOW:
+                self._close()
+            frames = self._size
+            if frame - self._next >= frames:  # a gap: as few empty blocks as it takes
+                frames = min(self.slots.frames, frame - self._next)
+            if self.n_frames is not None:
+                frames = min(frames, self.n_frames - self._next)
+            slot = self.slots.take(self._cancelled)
+            if slot is None:
+                raise Cancelled
+            self._open.append(self._new_block(slot, frames))
+            self._next += frames
+            self._index += 1
+            self._close_passed()
+
+    def _new_block(self, slot: npt.NDArray[np.uint8], frames: int) -> _Open:
+        dtype = self.start.dtype
+        if self._layout == "frames":
+            data = carve(slot, [(frames, *self.start.sig_shape)], dtype)
+        else:
+            data = carve(slot, [(1, frames, *part) for part in self._parts], dtype)
+        valid = tuple(np.zeros((frames, 1), np.bool_) for _ in self._parts)
+        return _Open(self._index, self._next, frames, slot, data, valid)
+
+    def _close_passed(self) -> None:
+        while self._open and min(self._passed) >= self._open[0].stop:
+            self._close()
+
+    def _close(self, *, cut: bool = False) -> None:
+        block = self._open.popleft()
+        frames = block.frames
+        if cut:  # what lies behind the last frame is unseen, not lost
+            frames = max(0, min(frames, self.last_frame + 1 - block.first))
+            self._next = block.first + frames
+        for stats, arrived in zip(self.stats, block.valid, strict=True):
+            stats.expected += frames
+            stats.lost += frames - int(np.count_nonzero(arrived))
+            stats.ring_fill = self.slots.fill
+        if not frames:
+            self.slots.give_back(block.slot)
+            return
+        self._follow_rate(block)
+        data, valid = block.data, block.valid
+        if frames < block.frames:
+            data = tuple(d[:frames] if self._layout == "frames" else d[:, :frames] for d in data)
+            valid = tuple(v[:frames] for v in valid)
+        closed = Block(block.index, block.first, frames, data, valid, block.t_first, block.t_last)
+        self._emit(closed, block.slot)
+
+    def _follow_rate(self, block: _Open) -> None:
+        if not block.t_last:
+            return
+        if self._clock is not None:
+            seconds, frames = block.t_last - self._clock[0], block.stop - self._clock[1]
+            if seconds > 0 and frames > 0:
+                # at most twice as many, so that one burst does not set the size
+                wanted = min(self._block_time * frames / seconds, 2 * self._size)
+                self._size = _clamp(wanted, self.slots.frames)
+        self._clock = block.t_last, block.stop
+
+    def _count(self, sector: int, fate: str, n: int = 1) -> None:
+        stats = self.stats[sector]
+        stats.received += n
+        setattr(stats, fate, getattr(stats, fate) + n)
+
+    def _row_bytes(self, sector: int) -> int:
+        size = self.start.dtype.itemsize
+        for n in self._parts[sector]:
+            size *= n
+        return size
+
+
+def _clamp(frames: float, most: int) -> int:
+    return max(1, min(round(min(frames, most)), most))

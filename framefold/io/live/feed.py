@@ -1,0 +1,64 @@
+"""The seam between a protocol with backpressure and the stream that blocks its frames: `Feed`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from framefold.io.live.assembly import Assembly
+from framefold.udfcore.live import AcquisitionStart, EndReason
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """What a feed answers when an acquisition has ended: why, and in words where that needs words."""
+
+    reason: EndReason
+    text: str = ""
+
+
+class Feed(Protocol):
+    """One connection to a detector that waits for us; used by one thread.
+
+    Attributes
+    ----------
+    endpoint
+        Address, for messages.
+    """
+
+    endpoint: str
+
+    def connect(self) -> None:
+        """Open the sockets.
+
+        Raises
+        ------
+        StreamError
+            Naming the address and the mend.
+        """
+        ...
+
+    def begin(self, timeout: float) -> AcquisitionStart | None:
+        """Return the next acquisition, or None after about `timeout` seconds without one.
+
+        Its sectors are all that this feed delivers. A connection that was lost is made again.
+        """
+        ...
+
+    def receive(self, assembly: Assembly, timeout: float) -> Over | None:
+        """Hand what arrives within about `timeout` seconds to `assembly`; return at least that often.
+
+        Raises
+        ------
+        StreamError
+            If the stream breaks its protocol: the acquisition ends with what arrived before.
+        """
+        ...
+
+    def heard(self) -> str:
+        """Say what was received since the last acquisition, for the error when none begins."""
+        ...
+
+    def close(self) -> None:
+        """Close the sockets; may be called twice."""
+        ...
