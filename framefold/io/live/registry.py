@@ -56,7 +56,7 @@ def register_protocol(name: str, *, replace: bool = False) -> Callable[[Opener],
     return register
 
 
-def protocols() -> tuple[str, ...]:
+def protocol_names() -> tuple[str, ...]:
     """Return the names of all protocols: built in, of plug-ins, registered."""
     return tuple(sorted({*_MODULES, *_registered, *_plug_ins()}))
 
@@ -75,7 +75,7 @@ def get_protocol(name: str) -> Opener:
         elif name in _plug_ins():
             _plug_ins()[name].load()
     if name not in _registered:
-        known = protocols()
+        known = protocol_names()
         raise DataError(
             f"unknown protocol {name!r}.{did_you_mean(name, known)} Protocols: {', '.join(known) or 'none'}"
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from framefold.errors import DataError
-from framefold.io.live import LiveRequest, open_url, parse_address, protocols, register_protocol
+from framefold.io.live import LiveRequest, open_url, parse_address, protocol_names, register_protocol
 from framefold.io.live.registry import _MODULES, frames_wanted, get_protocol
 from framefold.io.registry import open_source
 
@@ -112,7 +112,7 @@ def test_one_port():
 def test_names_are_not_taken_twice():
     with pytest.raises(DataError, match="'nothing' exists"):
         register_protocol("nothing")(lambda request: None)
-    assert "nothing" in protocols()
+    assert "nothing" in protocol_names()
 
 
 @pytest.mark.parametrize("name", sorted(_MODULES))
