@@ -13,13 +13,15 @@ import numpy.typing as npt
 from framefold.errors import DataError, UDFRunCancelled, annotate
 from framefold.udfcore.backend import NUMPY
 from framefold.udfcore.instance import Instance, frames_text
+from framefold.udfcore.live_fold import LiveWalk
 from framefold.udfcore.plan import Plan
-from framefold.udfcore.task import Partial, Task
+from framefold.udfcore.task import LivePart, LiveTask, Partial, Task
 from framefold.udfcore.tile import TileSlice
 from framefold.udfcore.tiles import Tiles
 
 Array = npt.NDArray[Any]
 _IO_RETRIES = 2
+LARGE_BYTES = 16 * 1024**2
 TRANSFER_RATE = 0.7e9  # bytes/s between processes; large buffers travel at most a fifth of the time
 
 
@@ -35,9 +37,12 @@ class Folder:
         self._version = 0
         self._pending: list[tuple[int, int, int]] = []
         self._pending_frames = 0
+        self._pending_live: list[LivePart] = []
+        self._walk = None if plan.live is None else LiveWalk(plan, self._lanes, self._explain)
         self._flushed = time.monotonic()
         large = sum(d.nbytes(0, p.sig) for p in plan.udfs for k, d in p.decls.items() if k in p.resident)
-        self._flush_interval = max(1.0, 5 * large / TRANSFER_RATE)
+        least = 1.0 if plan.live is None or large > LARGE_BYTES else plan.live.publish_interval
+        self._flush_interval = max(least, 5 * large / TRANSFER_RATE)
 
     def fold(self, task: Task, cancelled: threading.Event | None = None) -> Partial:
         """Return the partial of `task`.
@@ -52,6 +57,7 @@ class Folder:
             self._update(task)
         plan = self.plan
         frames = 0
+        live: LivePart | None = None
         caught: dict[str, int] = {}
 
         def count(kind: str, flag: int) -> None:
@@ -61,18 +67,23 @@ class Folder:
         with np.errstate(divide="call", over="call", invalid="call", call=count):
             for udf in self._udfs:
                 udf.begin(task)
-            for segment in plan.rows.segments(task.start, task.stop):
-                for a, b in _cut(segment, plan.read_depth):
-                    if cancelled is not None and cancelled.is_set():
-                        raise UDFRunCancelled("UDF run cancelled while a partition was folded")
-                    self._fold_block(task, a, b)
-                    frames += b - a
+            if self._walk is not None:
+                assert isinstance(task, LiveTask)  # live feeds hand out nothing else
+                frames, live = self._walk.fold(task, cancelled)
+            else:
+                frames = self._fold_rows(task, cancelled)
             arrays = tuple(udf.finish() for udf in self._udfs)
         last = plan.rows.frame_ids(task.stop - 1, task.stop) if task.stop > task.start else None
+        if live is not None:
+            assert plan.live is not None
+            whole = np.flatnonzero(plan.live.usable(live.status))
+            last = plan.rows.frame_ids(task.start, task.stop)[whole[-1:]] if len(whole) else None
         ident = (task.index, task.start, task.stop)
         if any(udf.plan.lags for udf in self._udfs):
             self._pending.append(ident)
             self._pending_frames += frames
+            if live is not None:
+                self._pending_live.append(live)
         return Partial(
             (ident,),
             arrays,
@@ -84,6 +95,7 @@ class Folder:
             worker=self.worker,
             warnings=caught,
             last_ids=last,
+            live=live,
         )
 
     @property
@@ -96,12 +108,23 @@ class Folder:
         if not self._pending:
             return None
         tasks, frames = tuple(self._pending), self._pending_frames
-        self._pending, self._pending_frames = [], 0
+        live = joined_parts(self._pending_live) if self._pending_live else None
+        self._pending, self._pending_frames, self._pending_live = [], 0, []
         self._flushed = time.monotonic()
         return Partial(
             tasks, tuple(u.take_resident() for u in self._udfs), frames=frames, worker=self.worker,
-            delta=True, params_version=self._version,
+            delta=True, params_version=self._version, live=live,
         )  # fmt: skip
+
+    def _fold_rows(self, task: Task, cancelled: threading.Event | None) -> int:
+        plan, frames = self.plan, 0
+        for segment in plan.rows.segments(task.start, task.stop):
+            for a, b in _cut(segment, plan.read_depth):
+                if cancelled is not None and cancelled.is_set():
+                    raise UDFRunCancelled("UDF run cancelled while a partition was folded")
+                self._fold_block(task, a, b)
+                frames += b - a
+        return frames
 
     def _update(self, task: Task) -> None:
         for i, udf in enumerate(self._udfs):
@@ -164,6 +187,16 @@ class Folder:
             frames=ids.tolist(),
             params_version=task.params_version,
         )
+
+
+def joined_parts(parts: list[LivePart]) -> LivePart:
+    """Return what several parts together tell about a delta."""
+    return LivePart(
+        np.zeros(0, np.uint8),
+        np.sum([p.counts for p in parts], axis=0),
+        sum(p.whole for p in parts),
+        [t for p in parts for t in p.closed],
+    )
 
 
 def _place(worker: str) -> str:

@@ -41,6 +41,7 @@ class Instance:
         self.meta = udf.meta = udf._make_meta(plan.info)
         self.meta.params_version = version
         self.meta.threads_per_worker = self._threads
+        self.meta._missing_frame = plan.method is UDFMethod.FRAME
         udf.results = udf._make_views(plan.decls, plan.name)
         self._views = vars(udf.results)
         self._params = vars(udf.params)

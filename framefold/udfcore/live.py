@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -179,7 +179,7 @@ class Block:
     data
         Per sector ``(pieces, frames, *piece)`` (layout ``"pieces"``; a piece is contiguous over frames), or
         one array ``(frames, *sig)`` alone (layout ``"frames"``). Where `valid` is False the values are
-        undefined. Gone when the block is released.
+        undefined; the engine may write there. Gone when the block is released.
     valid
         Per sector, bool ``(frames, pieces)``: which pieces arrived.
     t_first, t_last
@@ -292,6 +292,26 @@ class Stream(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class LiveReady:
+    """What ``on_ready`` is told: from now on nothing that the detector sends is missed.
+
+    Attributes
+    ----------
+    url
+        Of the source.
+    start
+        What is known of the acquisition; None where the detector tells only when it begins.
+    endpoints
+        Where it is received, one per sector that is known.
+    """
+
+    url: str
+    start: AcquisitionStart | None
+    endpoints: tuple[str, ...] = ()
+
+
+@runtime_checkable
 class LiveSource(Protocol):
     """What a live URL stands for: pickles as the URL and its options, opens nothing by itself.
 

@@ -53,6 +53,7 @@ class ResultMaker:
                 UDFResult(
                     results_of(udf, p, f), damage, stated,
                     {**about, "udf": p.name, "parameters": _plain(udf._kwargs)}, f.frames, self._saver,
+                    f.coverage.get(""),
                 )
                 for udf, p, f in zip(udfs, plan.udfs, frozen, strict=True)
             )  # fmt: skip
@@ -70,8 +71,12 @@ def bound_copy(udf: UDF, plan: UDFPlan, frozen: Frozen, run: Plan) -> UDF:
     for name, decl in plan.decls.items():
         arr = frozen.arrays.get(name)
         if arr is not None and decl.reduce == "mean" and decl.kind != "nav":
+            frames: Any = frozen.frames[name]
+            if decl.kind == "sig" and name in frozen.coverage:
+                frames = frozen.coverage[name]
+                frames = frames.reshape(frames.shape + (1,) * len(decl.extra_shape))
             with np.errstate(divide="ignore", invalid="ignore"):
-                arr = arr / np.asarray(frozen.frames[name], dtype=arr.real.dtype)
+                arr = arr / np.asarray(frames, dtype=arr.real.dtype)
         views[name] = arr
     meta = copy.copy(udf.meta)
     meta._mask = frozen.merged
@@ -156,6 +161,9 @@ def _result(name: str, decl: BufferDecl, plan: UDFPlan, value: Any, frozen: Froz
             mask = np.broadcast_to(flags, shape)
         else:
             mask = np.ones(shape, dtype=bool)
+            seen = frozen.coverage.get(name, frozen.coverage.get("")) if decl.kind == "sig" else None
+            if seen is not None and seen.any():  # pixels of a dead sector rest on nothing
+                mask = np.broadcast_to((seen > 0).reshape(plan.sig + (1,) * len(decl.extra_shape)), shape)
             if decl.reduce == "mean" and not frozen.frames.get(name, 1):
                 mask = np.zeros(shape, dtype=bool)
     return ResultBuffer(name, decl, plan, arr, np.asarray(mask).reshape(shape), everywhere)

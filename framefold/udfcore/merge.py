@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,15 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import UDFError, annotate
+from framefold.udfcore.assemble import coverage
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.binding import bind_aux_whole
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.plan import Plan, UDFPlan
-from framefold.udfcore.task import Partial
+from framefold.udfcore.task import LivePart, Partial
 from framefold.udfcore.udf import UDF, merge_call
 
 Array = npt.NDArray[Any]
 Flags = npt.NDArray[np.bool_]
+MAX_LATENCIES = 10_000
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,15 @@ class Frozen:
         Flag per row: in the small buffers.
     frames
         For each buffer the frames inside (large buffers lag behind).
+    coverage
+        Live: for each buffer the frames inside per pixel, int64, signal shape; under "" those of the small
+        buffers.
     """
 
     arrays: Mapping[str, Array]
     merged: Flags
     frames: Mapping[str, int]
+    coverage: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
 
 
 @dataclass
@@ -49,6 +56,8 @@ class _Head:
     stamp: Array = field(default_factory=lambda: np.zeros(0))
     newest: dict[str, int] = field(default_factory=dict)
     frames: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    by_piece: bool = False
 
 
 class Merger:
@@ -66,7 +75,16 @@ class Merger:
         self.merged = np.zeros(plan.n_rows, dtype=bool)
         self._seen: set[int] = set()
         self._seen_large: set[int] = set()
+        self.status = np.zeros(plan.n_rows if plan.live is not None else 0, dtype=np.uint8)
+        self.latencies: list[float] = []
         self._heads = [self._head(udf, p) for udf, p in zip(udfs, plan.udfs, strict=True)]
+        if plan.live is not None:
+            n_pieces = plan.live.geometry.start.n_pieces
+            for lane, mode in zip(plan.lanes, plan.live.modes, strict=True):
+                for i in lane.udfs:
+                    head = self._heads[i]
+                    head.by_piece = mode == "pieces"
+                    head.counts = {k: np.zeros(n_pieces, np.int64) for k in (*head.buffers, "")}
 
     def _head(self, udf: UDF, plan: UDFPlan) -> _Head:
         n = self.plan.n_rows
@@ -101,10 +119,16 @@ class Merger:
             for head, arrays in zip(self._heads, partial.arrays, strict=True):
                 self._merge_one(head, partial, arrays)
             seen |= ids
+            if partial.live is not None:
+                self._account(partial, partial.live)
             if not partial.delta:
                 for _, start, stop in partial.tasks:
                     self.rows_done += stop - start
-                    self.merged[start:stop] = self.plan.rows.deliverable(start, stop)
+                    self.merged[start:stop] = (
+                        self.plan.rows.deliverable(start, stop)
+                        if self.plan.live is None
+                        else self.plan.live.usable(self.status[start:stop])
+                    )
                 self.n_frames += partial.frames
                 self.partitions += len(partial.tasks)
                 v = partial.params_version
@@ -112,6 +136,20 @@ class Merger:
                 self.newest_params = max(self.newest_params, v)
             self.version += 1
             return True
+
+    def _account(self, partial: Partial, live: LivePart) -> None:
+        """Count what arrived, in the buffers that this partial holds."""
+        now = time.monotonic()
+        for head, arrays in zip(self._heads, partial.arrays, strict=True):
+            names = [*arrays] if partial.delta else [*arrays, ""]
+            for name in names:
+                head.counts[name] += live.counts if head.by_piece else live.whole
+        if partial.delta or not any(h.plan.lags for h in self._heads):
+            self.latencies += [now - t for t in live.closed if t]
+            del self.latencies[:-MAX_LATENCIES]
+        if not partial.delta:
+            _, start, stop = partial.tasks[0]
+            self.status[start:stop] = live.status
 
     def _merge_one(self, head: _Head, partial: Partial, arrays: Mapping[str, Array]) -> None:
         custom: dict[str, Array] = {}
@@ -177,6 +215,15 @@ class Merger:
             head.buffers[name][...] = src
             head.newest[name] = newest
 
+    def _coverage(self, head: _Head) -> dict[str, npt.NDArray[np.int64]]:
+        if self.plan.live is None:
+            return {}
+        sectors, sig = self.plan.live.geometry.start.sectors, head.plan.sig
+        return {
+            name: np.broadcast_to(counts[0], sig) if (counts == counts[0]).all() else coverage(counts, sectors, sig)
+            for name, counts in head.counts.items()
+        }
+
     def update(self, udf_index: int, patch: Mapping[str, Any]) -> None:
         """Use other parameters for all further merges and results of one UDF."""
         with self.lock:
@@ -191,14 +238,14 @@ class Merger:
         with self.lock:
             merged = self.merged.copy()
             return tuple(
-                Frozen({k: v.copy() for k, v in h.buffers.items()}, merged, dict(h.frames))
+                Frozen({k: v.copy() for k, v in h.buffers.items()}, merged, dict(h.frames), self._coverage(h))
                 for h in self._heads
             )
 
     def finish(self) -> tuple[Frozen, ...]:
         """Return the buffers themselves; nothing is merged afterwards."""
         with self.lock:
-            return tuple(Frozen(h.buffers, self.merged, dict(h.frames)) for h in self._heads)
+            return tuple(Frozen(h.buffers, self.merged, dict(h.frames), self._coverage(h)) for h in self._heads)
 
     @property
     def udfs(self) -> tuple[UDF, ...]:

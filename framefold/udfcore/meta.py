@@ -38,7 +38,8 @@ class UDFMeta:
     """
 
     __slots__ = (
-        "_count", "_info", "_mask", "_part", "_partition", "_sig", "_start",
+        "_count", "_info", "_mask", "_missing", "_missing_frame", "_missing_from", "_part", "_partition",
+        "_sig", "_start",
         "params_version", "partition_index", "threads_per_worker",
     )  # fmt: skip
 
@@ -50,6 +51,9 @@ class UDFMeta:
         self._sig: tuple[slice, ...] | None = None
         self._partition: tuple[int, int] | None = None
         self._mask: npt.NDArray[np.bool_] | None = None
+        self._missing: npt.NDArray[np.bool_] | None = None  # like the tile whose first row is `_missing_from`
+        self._missing_from = 0
+        self._missing_frame = False  # process_frame: without the axis of frames
         self.params_version = 0
         self.partition_index: int | None = None
         self.threads_per_worker = 1
@@ -99,8 +103,14 @@ class UDFMeta:
 
     @property
     def missing(self) -> npt.NDArray[np.bool_] | None:
-        """Pixels of the unit that never arrived (live, ``missing="fill"``), or None."""
-        return None
+        """Pixels of the unit that never arrived (live, ``missing="fill"``), like the tile or frame, or None."""
+        if self._missing is None or self._start < 0:
+            return None
+        first = self._start - self._missing_from
+        lost = self._missing[first : first + self._count]
+        if not lost.any():
+            return None
+        return lost[0] if self._missing_frame else lost
 
     # --- the run -----------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.dataset import Dataset
+from framefold.udfcore.live_plan import LivePlan
 from framefold.udfcore.meta import RunInfo
 from framefold.udfcore.partitioning import PartitionLimits
 from framefold.udfcore.pre import PreChain, Transform
@@ -29,7 +30,8 @@ DETERMINISTIC_BYTES = 128 * 1024**2
 class RunOptions:
     """Options of a run that shape its plan; see ``Context.run_udf``.
 
-    `tile_shape`, `borders` and `contiguous` (tiles are always C-contiguous) serve the compatibility layer.
+    `tile_shape`, `borders` and `contiguous` (tiles are always C-contiguous) serve the compatibility layer;
+    `publish_interval` is how often, in seconds, live workers ship what they have.
     """
 
     roi: npt.NDArray[np.bool_] | None = None
@@ -42,6 +44,7 @@ class RunOptions:
     tile_shape: tuple[int, ...] | None = None
     borders: tuple[int, ...] | None = None
     contiguous: bool = False
+    publish_interval: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class Plan:
     chunk: int
     options: RunOptions
     max_lanes: int | None = None
+    live: LivePlan | None = None
 
     @property
     def n_rows(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,16 @@ from framefold.udfcore.backend import Backends, choose_backend
 from framefold.udfcore.binding import bind_aux_whole
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.dataset import Dataset
+from framefold.udfcore.live_plan import (
+    LaneMode,
+    LiveGeometry,
+    LivePlan,
+    by_piece,
+    check_fill,
+    parts_in_pieces,
+    parts_join,
+    piece_scheme,
+)
 from framefold.udfcore.meta import RunInfo
 from framefold.udfcore.partitioning import MAX_PARTITION_BYTES
 from framefold.udfcore.plan import LanePlan, Plan, RunOptions, UDFPlan
@@ -52,17 +62,26 @@ def make_plan(dataset: Dataset, udfs: Sequence[UDF], options: RunOptions) -> Pla
     if options.dtype_policy == "joint":
         joint = np.result_type(*(d.dtype for d in drafts))
         drafts = [_Draft(d.udf, d.method, joint, d.backend, d.chain, d.correct) for d in drafts]
+    geometry: LiveGeometry | None = getattr(dataset.source, "geometry", None)
+    if geometry is not None:
+        check_fill(geometry.options, dataset.dtype)
+    live_modes = [None if geometry is None else _live_mode(d, geometry, options) for d in drafts]
     groups: dict[Any, list[int]] = {}
     for i, d in enumerate(drafts):
         whole = d.udf.engine.whole_frames
-        groups.setdefault((d.method, d.dtype, d.backend, d.chain, d.correct, whole), []).append(i)
+        key = (d.method, d.dtype, d.backend, d.chain, d.correct, whole, live_modes[i])
+        groups.setdefault(key, []).append(i)
     read_parts_wanted: list[TilingScheme | None] = []
     lanes: list[LanePlan] = []
     schemes: dict[int, TilingScheme] = {}
-    for (method, dtype, backend, chain, correct, whole), members in groups.items():
+    modes: list[LaneMode] = []
+    for (method, dtype, backend, chain, correct, whole, mode), members in groups.items():
+        pieces = geometry if mode in ("pieces", "complete") else None
         scheme = _scheme(
-            method, [drafts[i].udf for i in members], dataset, dtype, chain, correct, whole, options
+            method, [drafts[i].udf for i in members], dataset, dtype, chain, correct, whole, options, pieces
         )
+        if mode is not None:
+            modes.append(mode)
         prepared = (
             corrections.prepare(tuple(dataset.shape.sig), _correct_dtype(dtype, chain))
             if correct and corrections
@@ -72,16 +91,24 @@ def make_plan(dataset: Dataset, udfs: Sequence[UDF], options: RunOptions) -> Pla
         read_parts_wanted.append(None if whole_reads else scheme)
         lanes.append(LanePlan(tuple(members), method, dtype, backend, chain, scheme, prepared, ()))
         schemes.update(dict.fromkeys(members, scheme))
-    read_parts = _read_parts(dataset, read_parts_wanted)
-    lanes = [_nest(lane, read_parts) for lane in lanes]
-    read_depth = _read_depth(dataset, lanes, read_parts)
+    live = None if geometry is None else LivePlan(geometry, tuple(modes), options.publish_interval)
+    if geometry is None:
+        read_parts = _read_parts(dataset, read_parts_wanted)
+        lanes = [_nest(lane, read_parts) for lane in lanes]
+        read_depth = _read_depth(dataset, lanes, read_parts)
+    else:
+        read_parts, read_depth = geometry.pieces, 2**62
+        lanes = [
+            replace(lane, parts_of=parts_in_pieces(lane.scheme, read_parts if mode != "frames" else None))
+            for lane, mode in zip(lanes, modes, strict=True)
+        ]
     plans = tuple(_udf_plan(d, dataset, rows, options, schemes[i], run_id) for i, d in enumerate(drafts))
     max_rows = _max_rows(dataset, plans, lanes)
     chunk = max(1, dataset.source.natural_chunks[0]) if roi is None else 1
     limits = [u.engine.lanes for u in udfs if u.engine.lanes]
     return Plan(
         run_id, dataset, rows, plans, tuple(lanes), read_depth, read_parts, max_rows, chunk, options,
-        max_lanes=min(limits) if limits else None,
+        max_lanes=min(limits) if limits else None, live=live,
     )  # fmt: skip
 
 
@@ -93,6 +120,21 @@ class _Draft:
     backend: str
     chain: PreChain | None
     correct: bool
+
+
+def _live_mode(draft: _Draft, geometry: LiveGeometry, options: RunOptions) -> LaneMode:
+    """Return how a UDF gets the frames of a live stream."""
+    given = options.corrections
+    halo = False
+    if draft.correct and given is not None:
+        sig = geometry.start.sig_shape
+        halo = given.prepare(sig, _correct_dtype(draft.dtype, draft.chain)).needs_halo
+    scope = None if draft.chain is None else draft.chain.scope
+    if draft.method is not UDFMethod.TILE or not by_piece(draft.udf, scope, halo):
+        return "frames"
+    if geometry.options.missing != "skip":
+        return "complete"
+    return "complete" if parts_join(draft.udf, declarations(draft.udf, draft.dtype)) else "pieces"
 
 
 def udf_chain(udf: UDF, options: RunOptions) -> tuple[Transform, ...]:
@@ -157,7 +199,8 @@ def _udf_plan(
     udf.meta = udf._make_meta(info)
     bind_aux_whole(udf, rows, sig)
     decls = declarations(udf, draft.dtype)
-    resident = frozenset() if options.deterministic else _resident(udf, decls, sig)
+    live = getattr(dataset.source, "geometry", None) is not None
+    resident = frozenset() if options.deterministic else _resident(udf, decls, sig, live)
     joined = frozenset() if options.deterministic else _joined(udf, decls)
     return UDFPlan(
         type(udf), udf._kwargs, type(udf).__name__, decls, draft.method, info, sig, resident, joined
@@ -172,12 +215,15 @@ def _joined(udf: UDF, decls: Mapping[str, BufferDecl]) -> frozenset[str]:
     )
 
 
-def _resident(udf: UDF, decls: Mapping[str, BufferDecl], sig: tuple[int, ...]) -> frozenset[str]:
-    """Return the buffers that may keep accumulating over partitions.
+def _resident(
+    udf: UDF, decls: Mapping[str, BufferDecl], sig: tuple[int, ...], live: bool
+) -> frozenset[str]:
+    """Return the buffers that may keep accumulating over partitions; live all that can, at any size.
 
-    Not where user code finishes a partition in `postprocess`: it would see earlier partitions too.
+    Not where user code finishes a partition in `postprocess`, or gives small buffers their start values in
+    `preprocess`: it would see earlier partitions too.
     """
-    if type(udf).postprocess is not UDF.postprocess:
+    if type(udf).postprocess is not UDF.postprocess or (live and type(udf).preprocess is not UDF.preprocess):
         return frozenset()
     return frozenset(
         name
@@ -185,7 +231,7 @@ def _resident(udf: UDF, decls: Mapping[str, BufferDecl], sig: tuple[int, ...]) -
         if d.use != "result_only"
         and d.kind != "nav"
         and d.reduce in ("sum", "max", "min", "mean")
-        and (d.large or d.nbytes(0, sig) > LARGE_BYTES)
+        and (live or d.large or d.nbytes(0, sig) > LARGE_BYTES)
     )
 
 
@@ -220,7 +266,7 @@ def _correct_dtype(dtype: np.dtype[Any], chain: PreChain | None) -> np.dtype[Any
 
 def _scheme(
     method: UDFMethod, udfs: list[UDF], dataset: Dataset, dtype: np.dtype[Any], chain: PreChain | None,
-    correct: bool, whole: bool, options: RunOptions,
+    correct: bool, whole: bool, options: RunOptions, pieces: LiveGeometry | None = None,
 ) -> TilingScheme:  # fmt: skip
     sig = chain.out_shape if chain else tuple(dataset.shape.sig)
     if method is UDFMethod.PARTITION:
@@ -238,6 +284,11 @@ def _scheme(
     total = min((s for s in sizes if s is not UDF.TILE_SIZE_BEST_FIT and s != math.inf), default=math.inf)
     frame = max(1, math.prod(sig) * dtype.itemsize)
     ceiling = max(1, MAX_PARTITION_BYTES // frame)
+    if pieces is not None:
+        budget = cache_target() * (VIEW_BUDGET if zero_copy else 1)
+        return piece_scheme(
+            pieces, dtype.itemsize, depth=int(min(depth, ceiling)), total_size=total, budget=budget
+        )
     frame_chunk = dataset.source.natural_chunks[1:]
     rows = frame_chunk[0] if frame_chunk and chain is None else 1
     return tile_scheme(

@@ -179,7 +179,9 @@ class UDFResult(Mapping[str, ResultBuffer]):
         provenance: Mapping[str, Any],
         frames: Mapping[str, int],
         saver: Saver | None = None,
+        coverage: npt.NDArray[np.int64] | None = None,
     ) -> None:
+        self._coverage = coverage
         self._buffers = dict(buffers)
         self._saver = saver
         self.damage = damage
@@ -211,7 +213,12 @@ class UDFResult(Mapping[str, ResultBuffer]):
 
     @property
     def coverage(self) -> npt.NDArray[np.int64]:
-        """Frames folded per detector pixel, int64, signal shape; in files every pixel of a frame is there."""
+        """Frames folded per detector pixel, int64, signal shape; in files every pixel of a frame is there.
+
+        Of a live run whose `report` says ``"running"``, large buffers may hold fewer.
+        """
+        if self._coverage is not None:
+            return _read_only(self._coverage)
         plan = next(iter(self._buffers.values()))._plan
         return np.full(plan.sig, int(self.damage.sum()), dtype=np.int64)
 

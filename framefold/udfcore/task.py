@@ -33,6 +33,41 @@ class Task:
     patches: tuple[Mapping[str, Any], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class LiveTask(Task):
+    """A closed block of a live stream to fold: the rows of its frames.
+
+    Attributes
+    ----------
+    block
+        Where the data are, until the task is done.
+    """
+
+    block: Any = None
+
+
+@dataclass(slots=True)
+class LivePart:
+    """What a partial of a live run tells about the frames inside.
+
+    Attributes
+    ----------
+    status
+        `FrameStatus` per row, uint8; empty in deltas.
+    counts
+        Rows folded per piece, int64, in the order of the sectors.
+    whole
+        Rows of which everything was folded.
+    closed
+        ``time.monotonic()`` of the last packet of each block inside.
+    """
+
+    status: npt.NDArray[np.uint8]
+    counts: npt.NDArray[np.int64]
+    whole: int
+    closed: list[float]
+
+
 @dataclass(slots=True)
 class Partial:
     """The folded buffers of one partition, or the delta of large buffers over several.
@@ -59,6 +94,8 @@ class Partial:
         True for large buffers that come after the small ones of the same partitions.
     warnings
         Numpy warnings collected while folding: text -> count.
+    live
+        What arrived, in live runs.
     """
 
     tasks: tuple[tuple[int, int, int], ...]
@@ -72,3 +109,4 @@ class Partial:
     delta: bool = False
     warnings: dict[str, int] = field(default_factory=dict)
     last_ids: npt.NDArray[np.int64] | None = None
+    live: LivePart | None = None

@@ -1,0 +1,251 @@
+"""Fold one block of a live stream: tiles along its pieces, whole frames where a lane needs them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import StreamError, UDFRunCancelled
+from framefold.udfcore.assemble import assemble, missing_pixels
+from framefold.udfcore.instance import Instance
+from framefold.udfcore.live import Block, FrameStatus
+from framefold.udfcore.plan import LanePlan, Plan
+from framefold.udfcore.task import LivePart, LiveTask
+from framefold.udfcore.tiles import Tiles
+from framefold.udfcore.udf import UDFMethod
+
+Array = npt.NDArray[Any]
+Flags = npt.NDArray[np.bool_]
+Lane = tuple[LanePlan, list[Instance], Tiles]
+
+
+class LiveWalk:
+    """Hands the data of blocks to the lanes of one folder; keeps scratch between them."""
+
+    def __init__(self, plan: Plan, lanes: Sequence[Lane], explain: Callable[[Exception, Any], None]) -> None:
+        assert plan.live is not None
+        self._plan = plan
+        self._live = plan.live
+        self._sectors = plan.live.geometry.start.sectors
+        self._missing = plan.live.geometry.options.missing
+        self._tiled = [
+            (*lane, mode) for lane, mode in zip(lanes, plan.live.modes, strict=True) if mode != "frames"
+        ]
+        self._framed = [
+            lane for lane, mode in zip(lanes, plan.live.modes, strict=True) if mode == "frames"
+        ]
+        self._explain = explain
+        self._scratch: dict[tuple[int, ...], Array] = {}
+
+    def fold(self, task: LiveTask, cancelled: threading.Event | None) -> tuple[int, LivePart]:
+        """Fold the rows of `task` and return how many frames are inside, and what arrived.
+
+        Raises
+        ------
+        StreamError
+            With ``missing="error"``, if a piece did not arrive.
+        """
+        block: Block = task.block
+        where = self._plan.rows.frame_ids(task.start, task.stop) + self._plan.rows.offset - block.first_frame
+        valid = [flags[where] for flags in block.valid]
+        status = _status(valid, len(where))
+        if self._missing == "error" and (status != FrameStatus.COMPLETE).any():
+            raise StreamError(self._what_is_missing(task, valid, status))
+        if self._missing == "fill":
+            self._fill(block, valid, where)
+            usable = np.ones(len(where), dtype=bool)
+            gaps = valid if (status != FrameStatus.COMPLETE).any() else None
+            status = np.where(status == FrameStatus.COMPLETE, status, FrameStatus.PARTIAL).astype(np.uint8)
+        else:
+            usable = status == FrameStatus.COMPLETE
+            gaps = None
+        per_piece = self._missing == "skip"
+        if block.data and block.data[0].shape[0] == block.frames and len(block.data) == 1 and not self._tiled:
+            self._frames(task, block.data[0], where, usable, gaps, cancelled)
+        else:
+            if self._tiled:
+                self._pieces(task, where, valid if per_piece else None, usable, gaps, cancelled)
+            if self._framed:
+                self._frames(task, None, where, usable, gaps, cancelled)
+        whole = int(np.count_nonzero(usable))
+        counts = (
+            np.concatenate([flags.sum(axis=0, dtype=np.int64) for flags in valid])
+            if per_piece
+            else np.full(sum(flags.shape[1] for flags in valid), whole, dtype=np.int64)
+        )
+        return whole, LivePart(status, counts, whole, [block.t_last])
+
+    # --- tiles along pieces ------------------------------------------------------------------
+
+    def _pieces(
+        self, task: LiveTask, where: npt.NDArray[np.int64], valid: list[Flags] | None, usable: Flags,
+        gaps: list[Flags] | None, cancelled: threading.Event | None,
+    ) -> None:  # fmt: skip
+        block: Block = task.block
+        whole_runs = _runs(usable)
+        number = 0
+        for s, sector in enumerate(self._sectors):
+            full = None if valid is None else valid[s].all(axis=0)
+            for p in range(len(sector.pieces)):
+                if cancelled is not None and cancelled.is_set():
+                    raise UDFRunCancelled("UDF run cancelled while a block was folded")
+                if full is None:
+                    own_runs = whole_runs
+                else:
+                    own_runs = [(0, len(where))] if full[p] else _runs(valid[s][:, p])  # type: ignore[index]
+                part = sector.piece_slices(p)
+                for lane, udfs, tiles, mode in self._tiled:
+                    members = lane.parts_of[number]
+                    for a, b in own_runs if mode == "pieces" else whole_runs:
+                        raw = self._rows(block.data[s][p], where[a:b])
+                        lost = None if gaps is None else _gap(gaps[s][a:b, p])
+                        self._tiles(task, lane, udfs, tiles, raw, part, members, task.start + a, lost)
+                number += 1
+
+    # --- whole frames ------------------------------------------------------------------------
+
+    def _frames(
+        self, task: LiveTask, ready: Array | None, where: npt.NDArray[np.int64], usable: Flags,
+        gaps: list[Flags] | None, cancelled: threading.Event | None,
+    ) -> None:  # fmt: skip
+        sig = self._plan.live.geometry.start.sig_shape  # type: ignore[union-attr]  # live, or not here
+        part = tuple(slice(0, n) for n in sig)
+        data = task.block.data
+        if ready is None and len(data) == 1 and data[0].shape[0] == 1 and data[0].shape[2:] == sig:
+            ready = data[0][0]
+        whole = any(lane.method is UDFMethod.PARTITION for lane, _, _ in self._framed)
+        depth = 2**62 if whole else max(lane.scheme.depth for lane, _, _ in self._framed)
+        for first, last in _runs(usable):
+            for a in range(first, last, min(depth, last - first)):
+                if cancelled is not None and cancelled.is_set():
+                    raise UDFRunCancelled("UDF run cancelled while a block was folded")
+                b = min(last, a + depth)
+                rows = where[a:b]
+                if ready is not None:
+                    raw = self._rows(ready, rows)
+                else:
+                    raw = self._out((b - a, *sig))
+                    assemble(data, self._sectors, _indexer(rows), raw)
+                lost = None
+                if gaps is not None and not all(g[a:b].all() for g in gaps):
+                    lost = missing_pixels([g[a:b] for g in gaps], self._sectors, sig)
+                for lane, udfs, tiles in self._framed:
+                    members = tuple(range(len(lane.scheme)))
+                    self._tiles(task, lane, udfs, tiles, raw, part, members, task.start + a, lost)
+
+    def _tiles(
+        self, task: LiveTask, lane: LanePlan, udfs: list[Instance], tiles: Tiles, raw: Array,
+        part: tuple[slice, ...], members: tuple[int, ...], first: int, lost: Flags | None,
+    ) -> None:  # fmt: skip
+        try:
+            for start, stop, index, tile in tiles.cut(raw, part, members):
+                for udf in udfs:
+                    if lost is not None:
+                        udf.meta._missing = _lost_in_tile(lane, lost, part, index, start, stop)
+                        udf.meta._missing_from = first + start
+                    udf.process(tile, first + start, first + stop, index)
+        except Exception as exc:
+            self._explain(exc, task)
+            raise
+        finally:
+            if lost is not None:
+                for udf in udfs:
+                    udf.meta._missing = None
+
+    def _rows(self, data: Array, rows: npt.NDArray[np.int64]) -> Array:
+        """Return some frames of a piece: a view where they follow one another."""
+        which = _indexer(rows)
+        if isinstance(which, slice):
+            return data[which]
+        return np.take(data, which, axis=0, out=self._out((len(rows), *data.shape[1:])), mode="clip")
+
+    def _out(self, shape: tuple[int, ...]) -> Array:
+        have = self._scratch.get(shape[1:])
+        if have is None or have.shape[0] < shape[0]:
+            have = self._scratch[shape[1:]] = np.empty(shape, dtype=self._plan.dataset.dtype)
+        return have[: shape[0]]
+
+    def _fill(self, block: Block, valid: list[Flags], where: npt.NDArray[np.int64]) -> None:
+        value = self._live.geometry.options.fill_value
+        frames_first = len(block.data) == 1 and not self._tiled and block.data[0].shape[0] == block.frames
+        for s, (sector, flags) in enumerate(zip(self._sectors, valid, strict=True)):
+            for row, piece in np.argwhere(~flags).tolist():
+                if frames_first:
+                    block.data[0][(int(where[row]), *sector.piece_slices(piece))] = value
+                else:
+                    block.data[s][piece, int(where[row])] = value
+
+    def _what_is_missing(self, task: LiveTask, valid: list[Flags], status: npt.NDArray[np.uint8]) -> str:
+        row = int(np.flatnonzero(status != FrameStatus.COMPLETE)[0])
+        frame = int(self._plan.rows.frame_ids(task.start + row, task.start + row + 1)[0])
+        lost = [
+            f"piece {p} of sector {sector.index} ({sector.endpoint})"
+            for sector, flags in zip(self._sectors, valid, strict=True)
+            for p in np.flatnonzero(~flags[row]).tolist()
+        ]
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        return (
+            f"frame {frame}: {', '.join(lost[:3])}{more} did not arrive, and missing='error' was asked for. "
+            "missing='skip' folds what arrived"
+        )
+
+
+def _status(valid: Sequence[Flags], n: int) -> npt.NDArray[np.uint8]:
+    every, some = np.ones(n, dtype=bool), np.zeros(n, dtype=bool)
+    for flags in valid:
+        every &= flags.all(axis=1)
+        some |= flags.any(axis=1)
+    partial = np.where(some, FrameStatus.PARTIAL, FrameStatus.LOST)
+    return np.where(every, FrameStatus.COMPLETE, partial).astype(np.uint8)
+
+
+def _runs(flags: Flags) -> list[tuple[int, int]]:
+    """Return maximal ranges of True."""
+    if flags.all():
+        return [(0, len(flags))] if len(flags) else []
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])).astype(np.int8)))
+    return [(a, b) for a, b in edges.reshape(-1, 2).tolist()]
+
+
+def _indexer(rows: npt.NDArray[np.int64]) -> Any:
+    """Return a slice where the indices follow one another, so that a view will do."""
+    first, n = int(rows[0]), len(rows)
+    return slice(first, first + n) if int(rows[-1]) - first == n - 1 else rows
+
+
+def _gap(arrived: Flags) -> Flags | None:
+    """Return ``(n,)`` flags of the frames that lack this piece, or None."""
+    return None if arrived.all() else ~arrived
+
+
+def _lost_in_tile(
+    lane: LanePlan, lost: Flags, part: tuple[slice, ...], index: int, start: int, stop: int
+) -> Flags:
+    """Return flags like a tile: which of its pixels never arrived."""
+    tile = lane.scheme.parts[index]
+    shape = (stop - start, *(s.stop - s.start for s in tile))
+    if lost.ndim == 1:
+        return np.broadcast_to(lost[start:stop].reshape(-1, *(1,) * len(tile)), shape)
+    if lane.pre is not None and lane.pre.scope != "pixel":
+        # a transform mixes pixels: nothing of such a frame is sure
+        return np.broadcast_to(
+            lost[start:stop].reshape(stop - start, -1).any(axis=1).reshape(-1, *(1,) * len(tile)), shape
+        )
+    inner = tuple(slice(t.start - p.start, t.stop - p.start) for t, p in zip(tile, part, strict=True))
+    return lost[(slice(start, stop), *inner)]
+
+
+def row_ranges(plan: Plan, block: Block) -> Iterator[tuple[int, int]]:
+    """Yield the rows of the run whose frames are in `block`: one range, or nothing."""
+    rows = plan.rows
+    first = block.first_frame - rows.offset
+    last = first + block.frames
+    first, last = max(0, first), min(rows.n_nav, last)
+    if rows.ids is not None:
+        first, last = (int(i) for i in np.searchsorted(rows.ids, (first, last)))
+    if last > first:
+        yield first, last
