@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypedDict, Unpack, overload
 
@@ -19,11 +20,13 @@ from framefold.io.save import save_result
 from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.events import Observer
+from framefold.udfcore.live_dataset import LiveDataset
 from framefold.udfcore.plan import RunOptions
 from framefold.udfcore.pre import Transform
 from framefold.udfcore.provenance import provenance_of
 from framefold.udfcore.results import ResultBuffer, Snapshot, UDFResult
 from framefold.udfcore.roi import as_roi
+from framefold.udfcore.source import Source
 from framefold.udfcore.udf import UDF
 
 Roi = Any
@@ -81,7 +84,8 @@ class Context:
     ) -> None:
         self.executor: Executor = make_executor(where, workers, executor, threads_per_worker)
         self.plot_class = plot_class
-        self._last: Dataset | None = None
+        self._last: Dataset | LiveDataset | None = None
+        self._live: weakref.WeakSet[Any] = weakref.WeakSet()  # what `stop` can stop
 
     # --- data --------------------------------------------------------------------------------
 
@@ -128,9 +132,14 @@ class Context:
             sig_shape=None if sig_shape is None else tuple(int(n) for n in np.atleast_1d(sig_shape)),
             dtype=dtype,
             key=key,
+            sync_offset=sync_offset,
             **options,
         )
         nav = None if nav_shape is None else tuple(int(n) for n in np.atleast_1d(nav_shape))
+        if not isinstance(opened, Source):
+            live = LiveDataset(opened, nav_shape=nav, sync_offset=sync_offset or None)
+            self._last = live
+            return live  # type: ignore[return-value]  # for a run it is a dataset like any other
         ds = Dataset(opened, nav_shape=nav, sync_offset=sync_offset, exporter=self.export)
         self._last = ds
         return ds
@@ -199,9 +208,10 @@ class Context:
         pre
             Transforms between the data and all UDFs.
         on_ready
-            Called once before the first frame is read (live: when everything listens).
+            Called once before the first frame is read. Live: in a thread of its own with a `LiveReady`, when
+            everything listens; starting the detector there loses nothing.
         publish_interval
-            Seconds between two updates of the plots.
+            Seconds between two updates of the plots, and of what workers ship of a live run.
         partition_frames
             Frames per partition; None: by measured time.
         deterministic
@@ -224,15 +234,13 @@ class Context:
         """
         single = isinstance(udf, (UDF, type))
         udfs = [udf] if single else list(udf)
-        options = self._options(
-            dataset, udfs, roi, corrections, backends, pre, partition_frames, deterministic, dtype_policy
-        )
-        ds, opts = options
+        ds, opts = self._options(
+            dataset, udfs, roi, corrections, backends, pre, partition_frames, deterministic, dtype_policy,
+            publish_interval,
+        )  # fmt: skip
 
         def work() -> Any:
-            run = self._run(ds, udfs, opts, progress, retries, validate)
-            if on_ready is not None:
-                on_ready(run.plan)
+            run = self._run(ds, udfs, opts, progress, retries, validate, on_ready)
             viewers = _viewers(plots, self.plot_class, run, udfs)
             if viewers:
                 final = None
@@ -259,6 +267,7 @@ class Context:
         sync: bool = True,
         *,
         pre: Sequence[Transform] = (),
+        on_ready: Callable[[Any], Any] | None = None,
         publish: Literal["auto", "merge", "latest"] = "auto",
         publish_interval: float = 0.1,
         partition_frames: int | None = None,
@@ -274,7 +283,7 @@ class Context:
         publish
             ``"merge"``: one snapshot per merged partition, the loop body sets the pace. ``"latest"``: the
             newest every `publish_interval`, a slow loop body delays nothing. ``"auto"``: ``"merge"`` for
-            files.
+            files, ``"latest"`` for live streams.
 
         Returns
         -------
@@ -284,10 +293,12 @@ class Context:
             raise UDFError(f"publish={publish!r} is not one of 'auto', 'merge', 'latest'")
         udfs = [udf] if isinstance(udf, (UDF, type)) else list(udf)
         ds, opts = self._options(
-            dataset, udfs, roi, corrections, backends, pre, partition_frames, deterministic, dtype_policy
-        )
-        run = self._run(ds, udfs, opts, progress, retries, validate)
-        steps = latest(run, publish_interval) if publish == "latest" else by_merge(run)
+            dataset, udfs, roi, corrections, backends, pre, partition_frames, deterministic, dtype_policy,
+            publish_interval,
+        )  # fmt: skip
+        run = self._run(ds, udfs, opts, progress, retries, validate, on_ready)
+        newest = publish == "latest" or (publish == "auto" and run.live is not None)
+        steps = latest(run, publish_interval) if newest else by_merge(run)
         viewers = _viewers(plots, self.plot_class, run, udfs)
         if viewers:
             steps = _viewed(steps, viewers)
@@ -372,7 +383,11 @@ class Context:
         """
         from framefold.convert import export_frames  # noqa: PLC0415  # loads h5py
 
-        ds, opts = self._options(dataset, (None,), roi, corrections, None, pre, None, False, "group")
+        ds, make = self._options(dataset, (None,), roi, corrections, None, pre, None, False, "group")
+        if isinstance(ds, LiveDataset):
+            ds.export(path)
+        assert isinstance(ds, Dataset)
+        opts = make(ds)
         export_frames(
             ds,
             path,
@@ -393,14 +408,19 @@ class Context:
         from framefold.udfcore.inspection import inspect_run  # noqa: PLC0415  # a report, not needed to run
 
         udfs: list[Any] = [udf] if isinstance(udf, (UDF, type)) else list(udf)
-        ds, opts = self._options(dataset, udfs, roi, None, None, (), None, False, "group")
-        return inspect_run(ds, udfs, opts, self.executor.capacity)
+        given, make = self._options(dataset, udfs, roi, None, None, (), None, False, "group")
+        ds = given if isinstance(given, Dataset) else given.dataset
+        return inspect_run(ds, udfs, make(ds), self.executor.capacity)
 
     display = inspect
 
     def stop(self) -> None:
-        """Cancel everything that runs in this context."""
-        self.executor.cancel()
+        """End what runs in this context: live runs return what has arrived, others are cancelled."""
+        live = [drive for drive in self._live if not drive.closed]
+        for drive in live:
+            drive.stop()
+        if not live:
+            self.executor.cancel()
 
     def close(self) -> None:
         """Release workers that this context started."""
@@ -417,35 +437,42 @@ class Context:
 
     # --- wiring ------------------------------------------------------------------------------
 
-    def _as_dataset(self, dataset: Any) -> Dataset:
-        return dataset if isinstance(dataset, Dataset) else self.load(dataset)
+    def _as_dataset(self, dataset: Any) -> Dataset | LiveDataset:
+        return dataset if isinstance(dataset, (Dataset, LiveDataset)) else self.load(dataset)
 
     def _options(
         self, dataset: Any, udfs: Sequence[Any], roi: Roi, corrections: Corrections | None,
         backends: Sequence[str] | str | None, pre: Sequence[Transform], partition_frames: int | None,
-        deterministic: bool, dtype_policy: str,
-    ) -> tuple[Dataset, RunOptions]:  # fmt: skip
+        deterministic: bool, dtype_policy: str, publish_interval: float = 0.1,
+    ) -> tuple[Dataset | LiveDataset, Callable[[Dataset], RunOptions]]:  # fmt: skip
+        """Return the dataset, and what makes the options of a run when its shape is known."""
         if dtype_policy not in ("group", "joint"):
             raise UDFError(f"dtype_policy={dtype_policy!r} is not one of 'group', 'joint'")
         if partition_frames is not None and partition_frames < 1:
             raise UDFError(f"partition_frames must be at least 1, got {partition_frames}")
+        if not publish_interval > 0:
+            raise UDFError(f"publish_interval must be above 0 s, got {publish_interval}")
         if not udfs:
             raise ValueError("no UDF given: pass one UDF or a list with at least one")
         ds = self._as_dataset(dataset)
-        options = RunOptions(
-            roi=as_roi(roi, tuple(ds.shape.nav), ds.name),
-            corrections=corrections,
-            backends=(backends,)
-            if isinstance(backends, str)
-            else None
-            if backends is None
-            else tuple(backends),
-            pre=tuple(pre),
-            dtype_policy=dtype_policy,
-            partition_frames=partition_frames,
-            deterministic=deterministic,
-        )
-        return ds, options
+        names = (backends,) if isinstance(backends, str) else None if backends is None else tuple(backends)
+
+        def make(known: Dataset) -> RunOptions:
+            return RunOptions(
+                roi=as_roi(roi, tuple(known.shape.nav), known.name),
+                corrections=corrections,
+                backends=names,
+                pre=tuple(pre),
+                dtype_policy=dtype_policy,
+                partition_frames=partition_frames,
+                deterministic=deterministic,
+                publish_interval=publish_interval,
+            )
+
+        if isinstance(ds, Dataset):
+            options = make(ds)  # what is wrong is raised at once
+            return ds, lambda _: options
+        return ds, make
 
     @staticmethod
     def _observers(progress: Progress) -> list[Observer]:
@@ -456,18 +483,24 @@ class Context:
         return [progress_observer(progress)]
 
     def _run(
-        self,
-        ds: Dataset,
-        udfs: Sequence[Any],
-        options: RunOptions,
-        progress: Progress,
-        retries: int,
-        validate: bool,
-    ) -> Run:
-        return Run(
-            self.executor, ds, udfs, options, observers=self._observers(progress), retries=retries,
-            validate=validate, provenance=lambda: provenance_of(ds, options), saver=save_result,
+        self, ds: Dataset | LiveDataset, udfs: Sequence[Any], options: Callable[[Dataset], RunOptions],
+        progress: Progress, retries: int, validate: bool, on_ready: Callable[[Any], Any] | None = None,
+    ) -> Run:  # fmt: skip
+        if isinstance(ds, LiveDataset):
+            from framefold.executor.live import open_live  # noqa: PLC0415  # only for live sources
+
+            return open_live(
+                self.executor, ds, udfs, options, observers=self._observers(progress), validate=validate,
+                provenance=provenance_of, saver=save_result, on_ready=on_ready, opened=self._live.add,
+            )  # fmt: skip
+        opts = options(ds)
+        run = Run(
+            self.executor, ds, udfs, opts, observers=self._observers(progress), retries=retries,
+            validate=validate, provenance=lambda: provenance_of(ds, opts), saver=save_result,
         )  # fmt: skip
+        if on_ready is not None:
+            on_ready(run.plan)
+        return run
 
 
 def _viewers(plots: Plots, plot_class: Any, run: Run, udfs: Sequence[Any]) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from framefold.udfcore.partitioning import TaskFeed
+from framefold.udfcore.partitioning import Feed
 from framefold.udfcore.plan import Plan
 from framefold.udfcore.task import Partial
 
@@ -28,7 +28,7 @@ class Job:
     """
 
     plan: Plan
-    feed: TaskFeed
+    feed: Feed
     retries: int = 3
     notes: dict[str, int] = field(default_factory=dict)
 

@@ -26,6 +26,7 @@ from framefold.executor.dask_answers import CannotLoad, Failure, Missing, raise_
 from framefold.executor.dask_connected import LOOK_SECONDS, Connected
 from framefold.executor.dask_payload import dumps, modules_for
 from framefold.executor.dask_worker import Payload
+from framefold.udfcore.partitioning import IDLE
 from framefold.udfcore.task import Partial, Task
 
 SHORT_TASK = 0.1  # below this the way to the head and back is worth two more in flight
@@ -252,6 +253,7 @@ class DaskRun:
         if not self._exhausted:
             task = self._job.feed.next()
             if task is not None:
+                assert task is not IDLE  # live feeds run in sessions
                 return task
             self._exhausted = True
         return None

@@ -9,7 +9,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from framefold.errors import ExecutorError, ParameterError, UDFError, UDFRunCancelled, did_you_mean
 from framefold.executor.base import Executor, Job
@@ -18,13 +18,15 @@ from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.events import Event, Observer, PartitionDone, RunEnded, RunStarted
 from framefold.udfcore.make_results import ResultMaker
 from framefold.udfcore.merge import Merger
-from framefold.udfcore.partitioning import PartitionPlanner, TaskFeed
+from framefold.udfcore.partitioning import Feed, PartitionPlanner, TaskFeed
 from framefold.udfcore.plan import RunOptions
 from framefold.udfcore.planning import declarations, make_plan
 from framefold.udfcore.results import Saver, Snapshot
 from framefold.udfcore.task import Partial
 from framefold.udfcore.udf import UDF
 from framefold.udfcore.validate import check_run
+
+LIVE_POLL = 3600.0  # nobody looks at the snapshots in between
 
 
 @dataclass
@@ -39,6 +41,34 @@ class _Totals:
     merge_seconds: float = 0.0
     warnings: dict[str, int] = field(default_factory=dict)
     workers: set[str] = field(default_factory=set)
+
+
+class LiveDrive(Protocol):
+    """What a run needs of a stream: where its partials come from, and how to end it.
+
+    Attributes
+    ----------
+    feed
+        Takes changed parameters, and is told when the run is cancelled.
+    """
+
+    feed: Feed
+
+    def partials(self, job: Job) -> Iterator[Partial]:
+        """Yield the partials of the acquisition as they come."""
+        ...
+
+    def stop(self) -> None:
+        """End the acquisition; what has arrived is still folded."""
+        ...
+
+    def report(self, run: Run, stated: dict[str, Any]) -> dict[str, Any]:
+        """Return `stated` with what only live runs can tell."""
+        ...
+
+    def close(self) -> None:
+        """Free what the run holds; may be called twice."""
+        ...
 
 
 class Run:
@@ -60,6 +90,8 @@ class Run:
         Plain values that describe the run.
     saver
         Given to the results for their ``save``.
+    live
+        What feeds the run where the data come by themselves; None: the dataset is read.
     """
 
     def __init__(
@@ -74,6 +106,7 @@ class Run:
         validate: bool = True,
         provenance: Callable[[], Mapping[str, Any]] = dict,
         saver: Saver | None = None,
+        live: LiveDrive | None = None,
     ) -> None:
         if not udfs:
             raise ValueError("no UDF given: pass one UDF or a list with at least one")
@@ -92,13 +125,17 @@ class Run:
         except BaseException:
             self._held.close()
             raise
-        self.feed = TaskFeed(PartitionPlanner(self.plan.partition_limits(lanes)))
+        self.live = live
+        self.feed: Feed = (
+            TaskFeed(PartitionPlanner(self.plan.partition_limits(lanes))) if live is None else live.feed
+        )
         self.job = Job(self.plan, self.feed, retries)
         self._maker = ResultMaker(self.plan, self.merger, provenance, saver)
         self._observers = list(observers)
         self._totals = _Totals()
         self._started = time.perf_counter()
         self._patches: list[dict[str, Any]] = [{} for _ in udfs]
+        self.interrupted = False
         self._stream = options.deterministic or any(u.engine.order == "stream" for u in udfs)
 
     def partials(self) -> Iterator[None]:
@@ -117,7 +154,7 @@ class Run:
             )
         )
         error: BaseException | None = None
-        stream = self.executor.run(self.job)
+        stream = self.executor.run(self.job) if self.live is None else self.live.partials(self.job)
         try:
             for partial in _in_order(stream) if self._stream else stream:
                 t0 = time.perf_counter()
@@ -140,6 +177,8 @@ class Run:
             if error is not None:
                 self.feed.cancelled.set()
             stream.close()  # type: ignore[attr-defined]  # executors yield from generators
+            if self.live is not None:
+                self.live.close()
             self._held.close()
             self._tell(RunEnded(time.perf_counter() - self._started, error))
 
@@ -175,7 +214,7 @@ class Run:
         """Return what the run did so far, as plain values."""
         t = self._totals
         stats = self.plan.dataset.source.stats()
-        return {
+        stated = {
             "executor": self.executor.name,
             "workers": sorted(t.workers),
             "seconds": time.perf_counter() - self._started,
@@ -191,11 +230,21 @@ class Run:
             "notes": dict(self.job.notes),
             "numpy_warnings": dict(t.warnings),
         }
+        return stated if self.live is None else self.live.report(self, stated)
 
     def release(self) -> None:
         """Let the UDF objects go when a run is given up before it began."""
         self.feed.cancelled.set()
+        if self.live is not None:
+            self.live.close()
         self._held.close()
+
+    def stop(self) -> None:
+        """End the run: live what has arrived is still folded, else as `cancel`."""
+        if self.live is not None:
+            self.live.stop()
+        else:
+            self.cancel()
 
     def cancel(self) -> None:
         """Stop: no new partitions, running ones are dropped at their next block."""
@@ -313,14 +362,14 @@ def latest(run: Run, interval: float) -> Iterator[Snapshot]:
     seen = 0
     try:
         while True:
-            with changed:
+            with changed, _stopping(run):
                 while not state["done"] and run.merger.version == seen:
                     changed.wait()
             if state["done"]:
                 break
             seen = run.merger.version
             yield run.snapshot(final=False)
-            with changed:
+            with changed, _stopping(run):
                 changed.wait_for(lambda: state["done"], timeout=interval)
     finally:
         if not state["done"]:
@@ -331,8 +380,23 @@ def latest(run: Run, interval: float) -> Iterator[Snapshot]:
     yield run.snapshot(final=True)
 
 
+@contextlib.contextmanager
+def _stopping(run: Run) -> Iterator[None]:
+    """Let Ctrl-C end a live acquisition and keep what has arrived; a second one ends the run."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if run.live is None or run.interrupted:
+            raise
+        run.interrupted = True
+        run.stop()
+
+
 def to_end(run: Run) -> Snapshot:
     """Merge everything and return the final snapshot."""
+    if run.live is not None:  # merged in a thread of its own, so that Ctrl-C finds this one waiting
+        *_, final = latest(run, LIVE_POLL)
+        return final
     for _ in run.partials():
         pass
     return run.snapshot(final=True)

@@ -9,6 +9,7 @@ from framefold.executor.base import Job, Session
 from framefold.executor.debug import DebugFolder
 from framefold.executor.session import open_sessions
 from framefold.udfcore.fold import Folder
+from framefold.udfcore.partitioning import IDLE
 from framefold.udfcore.task import Partial
 
 
@@ -39,9 +40,10 @@ class InlineExecutor:
         try:
             folder = DebugFolder(job.plan) if self.debug else Folder(job.plan, threads=self._threads)
             while (task := job.feed.next()) is not None:
-                partial = folder.fold(task, job.feed.cancelled)
-                job.feed.done(partial)
-                yield partial
+                if task is not IDLE:
+                    partial = folder.fold(task, job.feed.cancelled)
+                    job.feed.done(partial)
+                    yield partial
                 if folder.flush_due and (large := folder.flush()) is not None:
                     yield large
             delta = folder.flush()

@@ -18,6 +18,7 @@ from framefold.executor.base import Job, Session
 from framefold.executor.inline import InlineExecutor
 from framefold.executor.session import open_sessions
 from framefold.udfcore.fold import Folder
+from framefold.udfcore.partitioning import IDLE
 from framefold.udfcore.task import Partial
 
 log = logging.getLogger("framefold")
@@ -113,11 +114,12 @@ class _Lanes:
                 task = job.feed.next()
                 if task is None:
                     break
-                queued = queued_seconds()
-                partial = folder.fold(task, job.feed.cancelled)
-                job.feed.done(partial)
-                self._probe.add(lane, partial, queued_seconds() - queued)
-                self._put(partial)
+                if task is not IDLE:
+                    queued = queued_seconds()
+                    partial = folder.fold(task, job.feed.cancelled)
+                    job.feed.done(partial)
+                    self._probe.add(lane, partial, queued_seconds() - queued)
+                    self._put(partial)
                 if folder.flush_due:
                     self._put(folder.flush())
             delta = folder.flush()
@@ -176,7 +178,8 @@ class _GilProbe:
         self._queued = 0.0
         self._since: float | None = None
         self._warm: set[int] = set()
-        self._told = all(p.cls.engine.gil == "free" for p in job.plan.udfs)
+        # lanes that wait for a detector look like lanes that wait for the GIL
+        self._told = job.feed.live or all(p.cls.engine.gil == "free" for p in job.plan.udfs)
         self._one_lane = False
 
     def add(self, lane: int, partial: Partial, queued: float = 0.0) -> None:

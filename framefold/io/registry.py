@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from framefold.errors import DataError, did_you_mean
 from framefold.io.format import Format
+from framefold.udfcore.live import LiveSource
 from framefold.udfcore.source import Source
 
 HEAD_BYTES = 8192
@@ -158,8 +159,9 @@ def open_source(
     dtype: npt.DTypeLike | None = None,
     key: str | None = None,
     strict: bool = False,
+    sync_offset: int = 0,
     **options: Any,
-) -> Source:
+) -> Source | LiveSource:
     """Open a file, directory, glob, list of files, or array.
 
     Parameters
@@ -177,6 +179,8 @@ def open_source(
         Which array inside the file.
     strict
         Damage that would be survived with a warning, such as a truncated last frame, is an error.
+    sync_offset
+        Handed to live sources; elsewhere it is the business of `Dataset`.
     **options
         Options of the format; ``sig_dims=`` for arrays (default: the last two axes are signal).
 
@@ -187,7 +191,10 @@ def open_source(
     """
     given = {"nav_shape": nav_shape, "sig_shape": sig_shape, "dtype": dtype, "key": key, "strict": strict}
     if isinstance(source, (str, os.PathLike)):
-        return _open_path(os.fspath(source), format, given, options)
+        path = os.fspath(source)
+        if _is_url(path):
+            return _open_url(path, {**given, "sync_offset": sync_offset or None}, options)
+        return _open_path(path, format, given, options)
     if (
         isinstance(source, (list, tuple))
         and source
@@ -196,6 +203,10 @@ def open_source(
         return _open_series([os.fspath(s) for s in source], format, given, options, listed=True)
     if format is not None:
         raise DataError(f"format={format!r} applies to files, the source is a {type(source).__name__}")
+    if isinstance(source, LiveSource) and not isinstance(source, Source):
+        if options:
+            raise DataError(f"{source.url} is made already: give {', '.join(options)} where it is made")
+        return source
     opener = _array_opener(source)
     if opener is not None:
         return _call("array", opener, source, given, options)
@@ -208,8 +219,6 @@ def open_source(
 
 
 def _open_path(path: str, name: str | None, given: Mapping[str, Any], options: Mapping[str, Any]) -> Source:
-    if "://" in path and not os.path.exists(path):
-        return _open_url(path, given, options)
     path = os.path.expanduser(path)
     if not os.path.exists(path):
         from framefold.io.series import find_files  # noqa: PLC0415  # needs this module
@@ -264,15 +273,16 @@ def _open_series(
     return source
 
 
-def _open_url(url: str, given: Mapping[str, Any], options: Mapping[str, Any]) -> Source:
+def _is_url(path: str) -> bool:
+    return "://" in path and not os.path.exists(path)
+
+
+def _open_url(url: str, given: Mapping[str, Any], options: Mapping[str, Any]) -> Source | LiveSource:
     scheme, _, rest = url.partition("://")
     if scheme == "file":
-        return _open_path(rest, None, given, options)
-    try:
-        live = importlib.import_module("framefold.io.live")
-        open_url = live.open_url
-    except (ImportError, AttributeError) as exc:
-        raise DataError(f"cannot open {url}: live sources are not installed ({exc})") from exc
+        return _open_path(rest, None, {k: v for k, v in given.items() if k != "sync_offset"}, options)
+    from framefold.io.live.registry import open_url  # noqa: PLC0415  # only for live sources
+
     taken = {k: v for k, v in given.items() if v is not None and k != "strict"}
     return open_url(url, **taken, **options)  # checks its options itself
 

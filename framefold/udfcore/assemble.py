@@ -35,11 +35,11 @@ def assemble(data: Sequence[Array], sectors: Sequence[SectorSpec], frames: Any, 
 def missing_pixels(
     valid: Sequence[npt.NDArray[np.bool_]], sectors: Sequence[SectorSpec], sig: tuple[int, ...]
 ) -> npt.NDArray[np.bool_]:
-    """Return ``(n, *sig)`` flags of the pixels whose piece did not arrive; `valid` per sector ``(n, pieces)``."""
+    """Return ``(n, *sig)`` flags: pixels whose piece did not arrive; `valid` per sector ``(n, pieces)``."""
     out = np.zeros((len(valid[0]), *sig), dtype=bool)
     for flags, sector in zip(valid, sectors, strict=True):
         for frame, piece in np.argwhere(~flags).tolist():
-            out[(frame, *sector.piece_slices(piece))] = True
+            out[frame][sector.piece_slices(piece)] = True
     return out
 
 

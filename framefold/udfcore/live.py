@@ -207,11 +207,14 @@ class AcquisitionEnd:
         Running number of the last frame that was begun; -1: none.
     text
         For people, where the reason needs words.
+    first_id
+        Id on the wire of frame 0, where the protocol has one.
     """
 
     reason: EndReason
     last_frame: int
     text: str = ""
+    first_id: int | None = None
 
 
 @dataclass(slots=True)
@@ -267,12 +270,19 @@ class Stream(Protocol):
         Raises
         ------
         StreamError
-            After `timeout` seconds, naming every silent sector and what was received there.
+            After `timeout` seconds, naming every silent sector and what was received there; and when `stop`
+            is called meanwhile.
         """
         ...
 
     def next_block(self, timeout: float) -> Block | AcquisitionEnd | None:
-        """Return the next closed block in order, the end, or None if nothing closes in `timeout` seconds."""
+        """Return the next closed block in order, the end, or None if nothing closes in `timeout` seconds.
+
+        Raises
+        ------
+        StreamError
+            If sectors are still silent after `start_timeout`, naming them, or the protocol is broken.
+        """
         ...
 
     def release(self, block: Block) -> None:

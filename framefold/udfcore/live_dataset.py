@@ -34,7 +34,8 @@ class BoundSource:
         self.identity = url
         self.valid = None
         self.metadata = Metadata(
-            mask=_bad_pixels(start), raw={k: v for k, v in start.meta.items() if not isinstance(v, np.ndarray)}
+            mask=_bad_pixels(start),
+            raw={k: v for k, v in start.meta.items() if not isinstance(v, np.ndarray)},
         )
 
     def read(self, tile: TileSlice, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
@@ -47,8 +48,8 @@ class BoundSource:
 
 
 def _bad_pixels(start: AcquisitionStart) -> npt.NDArray[np.bool_] | None:
-    mask = start.meta.get("pixel_mask")
-    return np.asarray(mask) != 0 if np.shape(mask) == start.sig_shape else None
+    mask = np.asarray(start.meta.get("pixel_mask", 0))
+    return mask != 0 if mask.shape == start.sig_shape and mask.ndim else None
 
 
 class LiveDataset:
@@ -108,22 +109,22 @@ class LiveDataset:
         StreamError
             If they are not.
         """
-        return self._known().shape
+        return self.dataset.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """dtype of the raw frames."""
-        return self._known().dtype
+        return self.dataset.dtype
 
     @property
     def metadata(self) -> Metadata:
         """What is known beforehand."""
-        return self._known().metadata
+        return self.dataset.metadata
 
     @property
     def axes(self) -> tuple[Axis, ...]:
         """One axis per dataset axis."""
-        return self._known().axes
+        return self.dataset.axes
 
     @property
     def roi(self) -> RoiMaker:
@@ -139,12 +140,19 @@ class LiveDataset:
             return None
         return self.bind(start)
 
-    def _known(self) -> Dataset:
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset that a run would be bound to.
+
+        Raises
+        ------
+        StreamError
+            Where the detector must tell first.
+        """
         found = self.known()
         if found is None:
             raise StreamError(
-                f"{self.name}: shape and dtype are not known before the acquisition begins; "
-                "results tell them"
+                f"{self.name}: shape and dtype are not known before the acquisition begins; results tell them"
             )
         return found
 

@@ -35,9 +35,7 @@ class LiveWalk:
         self._tiled = [
             (*lane, mode) for lane, mode in zip(lanes, plan.live.modes, strict=True) if mode != "frames"
         ]
-        self._framed = [
-            lane for lane, mode in zip(lanes, plan.live.modes, strict=True) if mode == "frames"
-        ]
+        self._framed = [lane for lane, mode in zip(lanes, plan.live.modes, strict=True) if mode == "frames"]
         self._explain = explain
         self._scratch: dict[tuple[int, ...], Array] = {}
 
@@ -64,13 +62,10 @@ class LiveWalk:
             usable = status == FrameStatus.COMPLETE
             gaps = None
         per_piece = self._missing == "skip"
-        if block.data and block.data[0].shape[0] == block.frames and len(block.data) == 1 and not self._tiled:
-            self._frames(task, block.data[0], where, usable, gaps, cancelled)
-        else:
-            if self._tiled:
-                self._pieces(task, where, valid if per_piece else None, usable, gaps, cancelled)
-            if self._framed:
-                self._frames(task, None, where, usable, gaps, cancelled)
+        if self._tiled:
+            self._pieces(task, where, valid if per_piece else None, usable, gaps, cancelled)
+        if self._framed:
+            self._frames(task, where, usable, gaps, cancelled)
         whole = int(np.count_nonzero(usable))
         counts = (
             np.concatenate([flags.sum(axis=0, dtype=np.int64) for flags in valid])
@@ -86,6 +81,7 @@ class LiveWalk:
         gaps: list[Flags] | None, cancelled: threading.Event | None,
     ) -> None:  # fmt: skip
         block: Block = task.block
+        laid_out = self._in_frames(block)
         whole_runs = _runs(usable)
         number = 0
         for s, sector in enumerate(self._sectors):
@@ -101,7 +97,8 @@ class LiveWalk:
                 for lane, udfs, tiles, mode in self._tiled:
                     members = lane.parts_of[number]
                     for a, b in own_runs if mode == "pieces" else whole_runs:
-                        raw = self._rows(block.data[s][p], where[a:b])
+                        piece = block.data[0][(slice(None), *part)] if laid_out else block.data[s][p]
+                        raw = self._rows(piece, where[a:b])
                         lost = None if gaps is None else _gap(gaps[s][a:b, p])
                         self._tiles(task, lane, udfs, tiles, raw, part, members, task.start + a, lost)
                 number += 1
@@ -109,13 +106,16 @@ class LiveWalk:
     # --- whole frames ------------------------------------------------------------------------
 
     def _frames(
-        self, task: LiveTask, ready: Array | None, where: npt.NDArray[np.int64], usable: Flags,
+        self, task: LiveTask, where: npt.NDArray[np.int64], usable: Flags,
         gaps: list[Flags] | None, cancelled: threading.Event | None,
     ) -> None:  # fmt: skip
         sig = self._plan.live.geometry.start.sig_shape  # type: ignore[union-attr]  # live, or not here
         part = tuple(slice(0, n) for n in sig)
         data = task.block.data
-        if ready is None and len(data) == 1 and data[0].shape[0] == 1 and data[0].shape[2:] == sig:
+        ready: Array | None = None
+        if self._in_frames(task.block):
+            ready = data[0]
+        elif len(data) == 1 and data[0].shape[0] == 1 and data[0].shape[2:] == sig:
             ready = data[0][0]
         whole = any(lane.method is UDFMethod.PARTITION for lane, _, _ in self._framed)
         depth = 2**62 if whole else max(lane.scheme.depth for lane, _, _ in self._framed)
@@ -169,13 +169,17 @@ class LiveWalk:
             have = self._scratch[shape[1:]] = np.empty(shape, dtype=self._plan.dataset.dtype)
         return have[: shape[0]]
 
+    def _in_frames(self, block: Block) -> bool:
+        """Tell whether the block is one array of whole frames."""
+        return block.data[0].ndim == 1 + len(self._live.geometry.start.sig_shape)
+
     def _fill(self, block: Block, valid: list[Flags], where: npt.NDArray[np.int64]) -> None:
         value = self._live.geometry.options.fill_value
-        frames_first = len(block.data) == 1 and not self._tiled and block.data[0].shape[0] == block.frames
+        laid_out = self._in_frames(block)
         for s, (sector, flags) in enumerate(zip(self._sectors, valid, strict=True)):
             for row, piece in np.argwhere(~flags).tolist():
-                if frames_first:
-                    block.data[0][(int(where[row]), *sector.piece_slices(piece))] = value
+                if laid_out:
+                    block.data[0][int(where[row])][sector.piece_slices(piece)] = value
                 else:
                     block.data[s][piece, int(where[row])] = value
 

@@ -20,8 +20,8 @@ Part = tuple[slice, ...]
 LaneMode = Literal["pieces", "complete", "frames"]
 """How a lane sees incomplete frames.
 
-``"pieces"``: tiles along pieces, a missing piece is left out of its own tiles only. ``"complete"``: tiles along
-pieces, of frames whose every piece arrived. ``"frames"``: whole frames, assembled from their pieces.
+``"pieces"``: tiles along pieces, a missing piece is left out of its own tiles only. ``"complete"``: tiles
+along pieces, of frames whose every piece arrived. ``"frames"``: whole frames, assembled from their pieces.
 """
 
 
@@ -107,7 +107,7 @@ def parts_join(udf: UDF, decls: Mapping[str, BufferDecl]) -> str:
 def piece_scheme(
     geometry: LiveGeometry, itemsize: int, *, depth: int, total_size: float, budget: int | None = None
 ) -> TilingScheme:
-    """Return tiles that nest in pieces: pieces as they are, or cut along their first axis to fit the cache."""
+    """Return tiles that nest in pieces: as they are, or cut along their first axis to fit the cache."""
     sig = geometry.start.sig_shape
     parts: list[Part] = []
     deepest = 1
@@ -120,9 +120,7 @@ def piece_scheme(
         for piece in range(len(sector.pieces)):
             whole = sector.piece_slices(piece)
             parts += [
-                tuple(
-                    slice(w.start + s.start, w.start + s.stop) for w, s in zip(whole, inner, strict=True)
-                )
+                tuple(slice(w.start + s.start, w.start + s.stop) for w, s in zip(whole, inner, strict=True))
                 for inner in cut.parts
             ]
     return TilingScheme(deepest, tuple(parts), tuple(sig))

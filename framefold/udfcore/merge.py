@@ -220,7 +220,9 @@ class Merger:
             return {}
         sectors, sig = self.plan.live.geometry.start.sectors, head.plan.sig
         return {
-            name: np.broadcast_to(counts[0], sig) if (counts == counts[0]).all() else coverage(counts, sectors, sig)
+            name: np.broadcast_to(counts[0], sig)
+            if (counts == counts[0]).all()
+            else coverage(counts, sectors, sig)
             for name, counts in head.counts.items()
         }
 
@@ -245,7 +247,9 @@ class Merger:
     def finish(self) -> tuple[Frozen, ...]:
         """Return the buffers themselves; nothing is merged afterwards."""
         with self.lock:
-            return tuple(Frozen(h.buffers, self.merged, dict(h.frames), self._coverage(h)) for h in self._heads)
+            return tuple(
+                Frozen(h.buffers, self.merged, dict(h.frames), self._coverage(h)) for h in self._heads
+            )
 
     @property
     def udfs(self) -> tuple[UDF, ...]:

@@ -103,7 +103,7 @@ class UDFMeta:
 
     @property
     def missing(self) -> npt.NDArray[np.bool_] | None:
-        """Pixels of the unit that never arrived (live, ``missing="fill"``), like the tile or frame, or None."""
+        """Pixels of the tile or frame that never arrived (live, ``missing="fill"``), bool, or None."""
         if self._missing is None or self._start < 0:
             return None
         first = self._start - self._missing_from

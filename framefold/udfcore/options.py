@@ -31,6 +31,9 @@ class EngineOptions:
         ``"stream"``: merge in navigation order.
     lanes
         1: one fold lane per process, for UDFs that thread inside. None: one per core.
+    effects
+        `process_*` does more than fill buffers, such as writing files: it is not tried out on zeros before a
+        live run, so that its compilation falls into the run.
     """
 
     merge_scope: Literal["head", "any"] = "head"
@@ -40,3 +43,4 @@ class EngineOptions:
     corrections: Literal["engine", "self"] = "engine"
     order: Literal["stream"] | None = None
     lanes: Literal[1] | None = None
+    effects: bool = False

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import threading
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from framefold.udfcore.task import Partial, Task
 
@@ -103,8 +105,51 @@ class PartitionPlanner:
         return self._at >= self._limits.n_rows
 
 
+class Idle(enum.Enum):
+    """What a feed says when it has no task at the moment; more may come."""
+
+    IDLE = "idle"
+
+
+IDLE: Literal[Idle.IDLE] = Idle.IDLE
+
+
+class Feed(Protocol):
+    """Hands out the tasks of a run; thread-safe.
+
+    Attributes
+    ----------
+    cancelled
+        Set to end the run early: folds stop at their next block.
+    live
+        Whether tasks come when the data do, so that waiting for one says nothing.
+    """
+
+    cancelled: threading.Event
+    live: bool
+
+    def next(self) -> Task | Literal[Idle.IDLE] | None:
+        """Return the next task, `IDLE` if none came for a while, or None when no other will come."""
+        ...
+
+    def done(self, partial: Partial) -> None:
+        """Hear that a task was folded."""
+        ...
+
+    def update(self, version: int, patches: tuple[dict[str, object], ...]) -> None:
+        """Use other parameters for all tasks from now on."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Version of the parameters that the next task gets."""
+        ...
+
+
 class TaskFeed:
     """Partitions with the parameters that are current when they are handed out."""
+
+    live = False
 
     def __init__(self, planner: PartitionPlanner) -> None:
         self._planner = planner

@@ -215,9 +215,7 @@ def _joined(udf: UDF, decls: Mapping[str, BufferDecl]) -> frozenset[str]:
     )
 
 
-def _resident(
-    udf: UDF, decls: Mapping[str, BufferDecl], sig: tuple[int, ...], live: bool
-) -> frozenset[str]:
+def _resident(udf: UDF, decls: Mapping[str, BufferDecl], sig: tuple[int, ...], live: bool) -> frozenset[str]:
     """Return the buffers that may keep accumulating over partitions; live all that can, at any size.
 
     Not where user code finishes a partition in `postprocess`, or gives small buffers their start values in

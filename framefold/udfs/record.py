@@ -41,7 +41,7 @@ class RecordUDF(UDF):
         If the file exists, or `keep` does not fit the dataset, before anything is read.
     """
 
-    engine = EngineOptions(whole_frames=True, gil="free")
+    engine = EngineOptions(whole_frames=True, gil="free", effects=True)
 
     def __init__(
         self,

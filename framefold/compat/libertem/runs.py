@@ -140,9 +140,9 @@ def steps(run: Run, dataset: DataSet) -> Iterator[LazyResults]:
         return
     hand_out = run.feed.next
 
-    def tell() -> Task | None:
+    def tell() -> Any:
         task = hand_out()
-        if task is not None:
+        if isinstance(task, Task):
             handler.handle_task(task, None)
         return task
 
