@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from framefold.errors import ExecutorError, ParameterError, UDFError, UDFRunCancelled, did_you_mean
 from framefold.executor.base import Executor, Job
+from framefold.executor.interrupt import first_ctrl_c
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.events import Event, Observer, PartitionDone, RunEnded, RunStarted
@@ -27,6 +28,7 @@ from framefold.udfcore.udf import UDF
 from framefold.udfcore.validate import check_run
 
 LIVE_POLL = 3600.0  # nobody looks at the snapshots in between
+SIGNAL_SECONDS = 0.5  # a thread that waits without a limit does not always hear of signals
 
 
 @dataclass
@@ -135,7 +137,6 @@ class Run:
         self._totals = _Totals()
         self._started = time.perf_counter()
         self._patches: list[dict[str, Any]] = [{} for _ in udfs]
-        self.interrupted = False
         self._stream = options.deterministic or any(u.engine.order == "stream" for u in udfs)
 
     def partials(self) -> Iterator[None]:
@@ -360,41 +361,35 @@ def latest(run: Run, interval: float) -> Iterator[Snapshot]:
     thread = threading.Thread(target=merge, name="framefold-merger", daemon=True)
     thread.start()
     seen = 0
+    guard = contextlib.ExitStack()
+    if run.live is not None:
+        guard.enter_context(first_ctrl_c(run.stop))
     try:
         while True:
-            with changed, _stopping(run):
+            with changed:
                 while not state["done"] and run.merger.version == seen:
-                    changed.wait()
+                    changed.wait(SIGNAL_SECONDS)
             if state["done"]:
                 break
             seen = run.merger.version
             yield run.snapshot(final=False)
-            with changed, _stopping(run):
-                changed.wait_for(lambda: state["done"], timeout=interval)
+            with changed:
+                until = time.monotonic() + interval
+                while not state["done"] and (left := until - time.monotonic()) > 0:
+                    changed.wait(min(left, SIGNAL_SECONDS))
     finally:
         if not state["done"]:
             run.cancel()
         thread.join()
+        guard.close()
     if state["error"] is not None:
         raise state["error"]
     yield run.snapshot(final=True)
 
 
-@contextlib.contextmanager
-def _stopping(run: Run) -> Iterator[None]:
-    """Let Ctrl-C end a live acquisition and keep what has arrived; a second one ends the run."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if run.live is None or run.interrupted:
-            raise
-        run.interrupted = True
-        run.stop()
-
-
 def to_end(run: Run) -> Snapshot:
     """Merge everything and return the final snapshot."""
-    if run.live is not None:  # merged in a thread of its own, so that Ctrl-C finds this one waiting
+    if run.live is not None:  # merged in a thread of its own: this one waits for Ctrl-C
         *_, final = latest(run, LIVE_POLL)
         return final
     for _ in run.partials():
