@@ -12,7 +12,7 @@ export MKL_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: venv demo test test-all lint format types layers docs bench clean
+.PHONY: venv demo test test-all lint format types layers docs bench faults clean
 
 venv: $(STAMP)
 
@@ -51,6 +51,11 @@ docs: $(STAMP)
 bench: $(STAMP)
 	$(PY) -m pytest tests --benchmark-enable --benchmark-only -m "" -p no:xdist || test $$? -eq 5
 	set -e; for script in benchmarks/*.py; do test -e "$$script" || continue; echo "== $$script"; $(PY) "$$script"; done
+
+# everything that may go wrong, with the table for the documentation; about 10 minutes
+faults: $(STAMP)
+	$(PY) -m pip install --quiet -e '.[faults]'
+	$(PY) faults/run.py --out docs/faults/table.md
 
 clean:
 	rm -rf build dist docs/_build docs/auto_examples docs/gen_modules demo_output .pytest_cache .mypy_cache .ruff_cache

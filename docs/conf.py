@@ -31,6 +31,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
 }
 exclude_patterns = [
+    "faults/*",
     "_build",
     "benchmarks/*.md",
     "gen_modules/unreleased.md",

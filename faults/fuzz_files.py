@@ -98,7 +98,9 @@ def run(inputs, names=None):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--inputs", type=int, default=100_000, help="damaged files in all")
     parser.add_argument("--formats", nargs="*")
     parser.add_argument("--child", help=argparse.SUPPRESS)

@@ -145,6 +145,8 @@ def _connect(where: Any, workers: int, threads: int) -> Connected:
         return connected
     if isinstance(where, Client):
         return Connected(where, False, None)
+    if isinstance(where, str) and where.startswith("tls://"):
+        _check_certificates(where)
     try:
         client = Client(where, set_as_default=False, timeout=CONNECT_TIMEOUT)  # type: ignore[no-untyped-call]
         return Connected(client, True, None)
@@ -152,6 +154,19 @@ def _connect(where: Any, workers: int, threads: int) -> Connected:
         raise ExecutorError(
             f"no dask scheduler answers at {where!r}: {exc}. Expected an address such as 'tcp://host:8786'."
         ) from exc
+
+
+def _check_certificates(address: str) -> None:
+    """Refuse an encrypted address for which dask's configuration holds no certificates."""
+    from distributed.security import Security  # noqa: PLC0415
+
+    arguments = Security().get_connection_args("client")  # type: ignore[no-untyped-call]
+    if arguments.get("ssl_context") is None:
+        raise ExecutorError(
+            f"{address} is encrypted and dask's configuration (distributed.comm.tls) names no certificates: "
+            "pass Context(Client(address, security=Security(tls_ca_file=..., tls_client_cert=..., "
+            "tls_client_key=...)))"
+        )
 
 
 def _map(cluster: Connected, fn: Callable[[Any], Any], items: list[Any]) -> list[Any]:
