@@ -20,8 +20,7 @@ _NOT_HERE = (
     "export",
     "auto",
     "record",
-    "c2",
-)  # need a sink, a function, a path, a geometry: see `framefold convert`, `ctx.map`, `framefold fxs`
+)  # need a sink, a function, a path: see `framefold convert`, `ctx.map`
 
 
 def udf_names() -> Mapping[str, type[UDF]]:

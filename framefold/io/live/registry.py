@@ -20,6 +20,9 @@ Opener = Callable[..., LiveSource]
 # scheme -> module in io/live/protocols that registers it; imported when a URL names it
 _MODULES: dict[str, str] = {
     "merlin": "merlin",
+    "k2is": "k2is",
+    "jungfrau": "jungfrau",
+    "eiger-udp": "jungfrau",
 }
 _registered: dict[str, Opener] = {}
 

@@ -1,0 +1,412 @@
+"""Live sources over UDP: what a detector looks like, and the stream of blocks that its datagrams become."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import DataError, StreamError
+from framefold.io.live import kernels_receive as r
+from framefold.io.live import kernels_window as k
+from framefold.io.live.accounting import Evidence, require_balance, sector_stats
+from framefold.io.live.core import BLOCK, REASONS, CoreSpec
+from framefold.io.live.packet import PacketFormat
+from framefold.io.live.receiver import ProcessReceiver, ThreadReceiver
+from framefold.io.live.registry import frames_wanted
+from framefold.io.live.ring import Ring, default_ring_bytes
+from framefold.io.live.sockets import Endpoint, is_multicast
+from framefold.io.live.url import LiveRequest
+from framefold.udfcore.live import (
+    AcquisitionEnd,
+    AcquisitionStart,
+    Block,
+    EndReason,
+    Layout,
+    LiveOptions,
+    SectorSpec,
+    SectorStats,
+)  # fmt: skip
+
+FIRST_BLOCK = 8
+SLOT_BYTES = 64 << 20
+MIN_SLOTS, MAX_SLOTS = 4, 64
+MAX_ROOM = 1024
+_BUFFER_SECONDS = 0.1
+_BUFFER_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class UdpDetector:
+    """A detector whose sectors each send their part of every frame in datagrams of one size.
+
+    Attributes
+    ----------
+    sig_shape
+        Of a frame: two axes.
+    sectors
+        What arrives where. All pieces of all sectors have one shape.
+    endpoints
+        Of each sector.
+    format
+        Of the datagrams.
+    flips
+        Per sector: its rows are sent from the bottom upwards. Empty: none.
+    fps
+        Frames per second, where known.
+    meta
+        For `AcquisitionStart`.
+    """
+
+    sig_shape: tuple[int, int]
+    sectors: tuple[SectorSpec, ...]
+    endpoints: tuple[Endpoint, ...]
+    format: PacketFormat
+    flips: tuple[bool, ...] = ()
+    fps: float | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shapes = {s.pieces.shape for s in self.sectors}
+        if len(shapes) != 1 or math.prod(next(iter(shapes))) != self.format.pixels:
+            raise DataError(f"pieces of {sorted(shapes)}, datagrams of {self.format.pixels} pixels")
+        if len(self.endpoints) != len(self.sectors):
+            raise DataError(f"{len(self.sectors)} sectors, but {len(self.endpoints)} ports")
+        for e in self.endpoints:
+            if is_multicast(e.host) and not e.interface:
+                raise DataError(
+                    f"{e.host} is a multicast group: name the interface, for instance ?iface=eth1"
+                )
+
+
+@dataclass(frozen=True)
+class UdpSource:
+    """A live source over UDP.
+
+    Attributes
+    ----------
+    url, options, nav_shape, sync_offset
+        See `LiveSource`.
+    detector
+        What is received.
+    n_frames
+        Of an acquisition; None: it has no end of its own.
+    peer
+        The only IPv4 address to listen to; empty: all.
+    """
+
+    url: str
+    options: LiveOptions
+    nav_shape: tuple[int, ...] | None
+    sync_offset: int
+    detector: UdpDetector
+    n_frames: int | None
+    peer: str = ""
+
+    @classmethod
+    def of(cls, request: LiveRequest, detector: UdpDetector, peer: str | None = None) -> UdpSource:
+        """Return the source of a URL."""
+        return cls(
+            request.url, request.options, request.nav_shape, request.sync_offset, detector,
+            frames_wanted(request), peer or "",
+        )  # fmt: skip
+
+    def known(self) -> AcquisitionStart:
+        """Return the geometry of all sectors."""
+        return self._start(self.detector.sectors)
+
+    def _start(self, sectors: tuple[SectorSpec, ...]) -> AcquisitionStart:
+        d = self.detector
+        first = self.options.first_frame
+        return AcquisitionStart(
+            self.n_frames, d.sig_shape, d.format.decoded_dtype, None, sectors, first, d.meta
+        )
+
+    def open(self, sectors: tuple[int, ...] | None = None) -> UdpStream:
+        """Return the stream of these sectors (None: all) in this process."""
+        chosen = range(len(self.detector.sectors)) if sectors is None else sectors
+        for s in chosen:
+            if not 0 <= s < len(self.detector.sectors):
+                raise DataError(f"there is no sector {s}: {self.url} has {len(self.detector.sectors)}")
+        return UdpStream(self, tuple(chosen))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """Frames in a block at first, frames a slot has room for, slots, bytes of a frame in a slot."""
+
+    block: int
+    room: int
+    slots: int
+    frame_bytes: int
+
+
+class UdpStream:
+    """Sectors of a detector that this process receives.
+
+    Parameters
+    ----------
+    source
+        What to receive.
+    sectors
+        Numbers of the sectors.
+    compiled
+        Receive in compiled code where the system has ``recvmmsg``.
+    """
+
+    def __init__(self, source: UdpSource, sectors: tuple[int, ...], *, compiled: bool = True) -> None:
+        self.source, self._numbers, self._compiled = source, sectors, compiled
+        self.sectors = tuple(source.detector.sectors[i] for i in sectors)
+        self._ring: Ring | None = None
+        self._receiver: ThreadReceiver | ProcessReceiver | None = None
+        self._taken: dict[int, int] = {}
+        self._lock = threading.Lock()
+        self._frames, self._bitmap = 0, [0] * len(sectors)
+        self._since = 0.0
+        self._active = self._ended = self._asked = False
+        self._endpoints: tuple[Endpoint, ...] = ()
+
+    # --- the protocol ------------------------------------------------------------------------
+
+    def prepare(self, layout: Layout = "pieces") -> AcquisitionStart:
+        """Bind the sockets and touch the memory; see `Stream.prepare`."""
+        if self._receiver is not None:
+            raise StreamError("the stream is prepared already: close it first")
+        self._layout: Layout = layout
+        spec = self._spec(layout)
+        self._ring = spec.ring()
+        kind = ProcessReceiver if self.source.options.receiver == "process" else ThreadReceiver
+        try:
+            self._receiver = kind(spec, self._ring)
+        except BaseException:
+            self.close()
+            raise
+        chosen = (self.source.detector.endpoints[i] for i in self._numbers)
+        self._endpoints = tuple(replace(e, port=p) for e, p in zip(chosen, self._receiver.ports, strict=True))
+        self.sectors = tuple(
+            replace(s, endpoint=str(e)) for s, e in zip(self.sectors, self._endpoints, strict=True)
+        )
+        return self.source._start(self.sectors)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Where the sectors are received, with the ports that were bound."""
+        return self._endpoints
+
+    def wait_start(self, timeout: float | None) -> AcquisitionStart:
+        """Take the next acquisition; the geometry is fixed, so this returns at once."""
+        ring = self._opened()
+        self._frames, self._bitmap = 0, [0] * len(self._numbers)
+        self._since, self._asked = time.monotonic(), False
+        self._timeout = self.source.options.start_timeout if timeout is None else timeout
+        self._active, self._ended = True, False
+        ring.arrays["control"][r.STOP] = 0
+        ring.arrays["control"][r.ARM] = 1
+        return self.source._start(self.sectors)
+
+    def next_block(self, timeout: float) -> Block | AcquisitionEnd | None:
+        """Return the next closed block, the end, or None; see `Stream.next_block`."""
+        self._opened()
+        assert self._receiver is not None
+        if not self._active:
+            return None
+        message = self._receiver.next(timeout)
+        if message is None:
+            self._require_sectors()
+            return None
+        if message[0] == BLOCK:
+            return self._block(*message[1:])
+        self._active, self._ended = False, True
+        require_balance(zip(self.stats(), self._evidence(), strict=True))
+        text = "" if message[2] >= 0 else "nothing was received that belongs to it"
+        return AcquisitionEnd(REASONS[message[1]], message[2], text, message[3])
+
+    def release(self, block: Block) -> None:
+        """Give the memory of a block back; see `Stream.release`."""
+        with self._lock:
+            slot = self._taken.pop(block.index, -1)
+            if slot >= 0 and self._ring is not None and self._ring.arrays:
+                self._ring.arrays["slots"][slot] = 0
+
+    def stop(self, reason: EndReason = "stopped") -> None:
+        """End the acquisition; see `Stream.stop`."""
+        if self._ring is not None and self._ring.arrays and self._active:
+            self._ring.arrays["control"][r.STOP] = REASONS.index(reason) or len(REASONS)
+
+    def stats(self) -> tuple[SectorStats, ...]:
+        """Return the accounts; see `Stream.stats`."""
+        arrays = self._opened().arrays
+        counters = arrays["final"] if self._ended else arrays["counters"]
+        drops = arrays["drops"]
+        lost = drops[:, 2] if self._ended else drops[:, 0] - drops[:, 1]
+        fill = float(np.count_nonzero(arrays["slots"])) / len(arrays["slots"])
+        names = [str(e) for e in self._endpoints]
+        numbers = [s.index for s in self.sectors]
+        return sector_stats(counters, names, numbers, lost.tolist(), [fill] * len(numbers))
+
+    def datagrams(self) -> npt.NDArray[np.int64]:
+        """Return how many datagrams were taken from each socket since it was bound."""
+        return self._opened().arrays["counters"][:, k.DATAGRAMS].copy()
+
+    def close(self) -> None:
+        """Free sockets, memory and process; see `Stream.close`."""
+        if self._receiver is not None:
+            self._receiver.close()
+            self._receiver = None
+        if self._ring is not None:
+            with self._lock:
+                self._ring.close()
+            self._ring = None
+        self._active = False
+
+    # --- inside ------------------------------------------------------------------------------
+
+    def _opened(self) -> Ring:
+        if self._ring is None:
+            raise StreamError(f"{self.source.url} is not open: call prepare() first")
+        return self._ring
+
+    def _sizes(self, layout: Layout) -> _Sizes:
+        options, d = self.source.options, self.source.detector
+        item = d.format.decoded_dtype.itemsize
+        own = sum(len(s.pieces) for s in self.sectors) * d.format.pixels * item
+        frame = math.prod(d.sig_shape) * item if layout == "frames" else own
+        ring = options.ring_bytes or min(default_ring_bytes(), max(64 << 20, 512 * frame))
+        # in a block at most: four slots must fit, better eight
+        most = max(1, min(SLOT_BYTES // frame, ring // (2 * MIN_SLOTS * frame), MAX_ROOM))
+        if self.source.n_frames is not None:
+            most = min(most, self.source.n_frames)
+        block = FIRST_BLOCK if d.fps is None else max(1, round(options.block_time * d.fps))
+        slots = ring // (most * frame)
+        if slots < MIN_SLOTS:
+            raise DataError(
+                f"ring_bytes={ring} is too small: {MIN_SLOTS} blocks of one frame of {frame} bytes need "
+                f"{MIN_SLOTS * frame}"
+            )
+        return _Sizes(min(block, most), most, min(slots, MAX_SLOTS), frame)
+
+    def _spec(self, layout: Layout) -> CoreSpec:
+        options, d = self.source.options, self.source.detector
+        sizes, f = self._sizes(layout), d.format
+        item = f.decoded_dtype.itemsize
+        rows, width = self.sectors[0].pieces.shape
+        offsets, before = [], 0
+        for s in self.sectors:
+            if layout == "pieces":
+                offsets.append([before + p * f.pixels * item for p in range(len(s.pieces))])
+                before += len(s.pieces) * f.pixels * item
+            else:
+                y0, x0 = s.part[0].start, s.part[1].start
+                offsets.append([((y0 + y) * d.sig_shape[1] + x0 + x) * item for y, x in s.pieces.origins])
+        most = max(map(len, offsets))
+        pixels = f.pixels * item
+        chosen = [
+            int(layout == "pieces"), pixels if layout == "pieces" else sizes.frame_bytes, rows,
+            (width if layout == "pieces" else d.sig_shape[1]) * item, sizes.room * sizes.frame_bytes,
+        ]  # fmt: skip
+        fps = d.fps or 400.0
+        rate = fps * max(len(s.pieces) for s in self.sectors) * f.size
+        flips = d.flips or (False,) * len(d.sectors)
+        # kept aside: what fits a quarter of the ring, once it is decoded
+        kept = max(256, sizes.slots * sizes.room * sizes.frame_bytes // (4 * pixels))
+        return CoreSpec(
+            endpoints=[[e.host, e.port, e.interface] for e in (d.endpoints[i] for i in self._numbers)],
+            table=f.table().tolist(),
+            size=f.size,
+            offsets=[[*o, *[0] * (most - len(o))] for o in offsets],
+            layout=chosen,
+            flips=[int(flips[i]) for i in self._numbers],
+            pieces=[len(s.pieces) for s in self.sectors],
+            slots=sizes.slots,
+            block=sizes.block,
+            room=sizes.room,
+            frames=self.source.n_frames,
+            id_bits=f.id_bits,
+            deadline=options.deadline,
+            flag_lag=f.flag_lag,
+            idle_timeout=options.idle_timeout,
+            first_frame=options.first_frame,
+            # streams on several hosts must agree about the blocks
+            block_time=options.block_time if d.fps is None and len(self.sectors) == len(d.sectors) else 0.0,
+            buffer_bytes=int(max(_BUFFER_BYTES, _BUFFER_SECONDS * rate)),
+            rate=rate,
+            peer=self.source.peer,
+            kept=min(kept, max(256, (64 << 20) // f.size)),
+            compiled=self._compiled,
+        )
+
+    def _block(
+        self, index: int, first: int, n: int, slot: int, t_first: int, t_last: int, room: int
+    ) -> Block:
+        ring, d = self._opened(), self.source.detector
+        raw = ring.slot(slot).view(d.format.decoded_dtype)
+        data: tuple[npt.NDArray[Any], ...]
+        if self._layout == "frames":
+            size = math.prod(d.sig_shape)
+            data = (raw[: n * size].reshape(n, *d.sig_shape),)
+        else:
+            parts, at = [], 0
+            for s in self.sectors:
+                size = len(s.pieces) * room * math.prod(s.pieces.shape)
+                parts.append(raw[at : at + size].reshape(len(s.pieces), room, *s.pieces.shape)[:, :n])
+                at += size
+            data = tuple(parts)
+        bits = ring.arrays["slot_bits"]
+        valid = tuple(
+            bits[slot, i, :n, : len(s.pieces)].view(bool) if slot >= 0 else np.zeros((n, len(s.pieces)), bool)
+            for i, s in enumerate(self.sectors)
+        )
+        self._frames += n
+        for i, v in enumerate(valid):
+            self._bitmap[i] += int(np.count_nonzero(v))
+        with self._lock:
+            self._taken[index] = slot
+        return Block(index, first, n, data, valid, t_first / 1e9, t_last / 1e9)
+
+    def _evidence(self) -> list[Evidence]:
+        unusable = self._opened().arrays["final"][:, k.UNUSABLE]
+        return [
+            Evidence(b, self._frames, len(s.pieces), int(u))
+            for b, s, u in zip(self._bitmap, self.sectors, unusable, strict=True)
+        ]
+
+    def _require_sectors(self) -> None:
+        """After `start_timeout`, fail if a sector has sent nothing of use."""
+        if self._asked or self._timeout is None or time.monotonic() - self._since < self._timeout:
+            return
+        self._asked = True
+        arrays = self._opened().arrays
+        running = arrays["run"][k.PHASE] == k.RUNNING
+        seen = arrays["sectors"][:, k.S_FLAGGED] != 0
+        if running:
+            seen = arrays["counters"][:, k.RECEIVED] > arrays["counters"][:, k.CORRUPT]
+        silent = [i for i in range(len(self.sectors)) if not seen[i]]
+        if not silent:
+            return
+        self.stop()
+        lines = [
+            f"  sector {self.sectors[i].index} at {self._endpoints[i]}: {self._heard(i)}" for i in silent
+        ]
+        raise StreamError(
+            f"{self.source.url}: after {self._timeout:.3g} s these sectors have not begun\n"
+            + "\n".join(lines)
+        )
+
+    def _heard(self, i: int) -> str:
+        arrays = self._opened().arrays
+        got = int(arrays["counters"][i, k.DATAGRAMS])
+        if not got:
+            return "nothing was received: check cabling, address, firewall and interface"
+        length, status = (int(v) for v in arrays["odd"][i])
+        size = self.source.detector.format.size
+        if status in (1, 2):
+            return f"{got} datagrams, the last one that was refused has {length} bytes, expected are {size}"
+        if status == 3:
+            return f"{got} datagrams, the last one that was refused has another header than was described"
+        return f"{got} datagrams, none of them with the flag of an acquisition"
