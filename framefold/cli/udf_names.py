@@ -20,7 +20,8 @@ _NOT_HERE = (
     "export",
     "auto",
     "record",
-)  # need a sink, a function, a path: see `framefold convert`, `ctx.map`
+    "c2",
+)  # need a sink, a function, a path, a geometry: see `framefold convert`, `ctx.map`, `framefold fxs`
 
 
 def udf_names() -> Mapping[str, type[UDF]]:

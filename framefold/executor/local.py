@@ -58,7 +58,8 @@ class LocalExecutor:
         lanes = min(self._lanes, job.plan.max_lanes or self._lanes)
         bound = any(p.cls.engine.gil == "bound" for p in job.plan.udfs)
         if lanes == 1 or bound or job.plan.n_rows <= 1:
-            yield from InlineExecutor().run(job)
+            # the only lane may use all cores inside
+            yield from InlineExecutor(self._lanes if job.plan.max_lanes == 1 else 1).run(job)
             return
         self._jobs.append(job)
         run = _Lanes(job, lanes)

@@ -167,6 +167,8 @@ class Instance:
         self._flush_part()
         self._bind_whole()  # meta keeps describing the last unit
         self._hook("postprocess", udf.postprocess)
+        if not self.plan.resident:
+            self._hook("before_shipping", udf.before_shipping)
         if self.plan.joined:
             self._hook("merge", self._join)
         self._hook("cleanup", udf.cleanup)
@@ -195,6 +197,10 @@ class Instance:
 
     def take_resident(self) -> dict[str, Array]:
         """Return the large buffers and forget them."""
+        if self.plan.resident:
+            self._views.update(self._resident)
+            self._hook("before_shipping", self.udf.before_shipping)
+            self._views.update(dict.fromkeys(self._resident))
         out, self._resident = self._resident, {}
         return {k: _host(v) for k, v in out.items()}
 

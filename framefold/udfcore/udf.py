@@ -118,6 +118,13 @@ class UDF(Backends):
     def postprocess(self) -> None:
         """Finish a partition on the worker; ``self.results`` holds its whole buffers."""
 
+    def before_shipping(self) -> None:
+        """Complete the large buffers before they leave the worker; ``self.results`` holds only these.
+
+        For work that gathers over partitions in ``self.worker_data``, such as batches for BLAS. Called when
+        deltas are taken; at the end of each partition where buffers do not stay (deterministic runs).
+        """
+
     def merge(self, dest: Any, src: Any) -> None:
         """Join the partial `src` into `dest`; the default assigns navigation rows."""
         for name in src:

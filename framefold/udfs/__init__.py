@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from framefold.udfs.fourd.icom import ICoMUDF
     from framefold.udfs.fourd.ssb import SSBUDF
     from framefold.udfs.frame_stats import FrameStatsUDF
+    from framefold.udfs.fxs.c2 import C2UDF
     from framefold.udfs.grouped_sum import GroupedSumUDF
     from framefold.udfs.histogram import HistogramUDF
     from framefold.udfs.logsum import LogSumUDF
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "ApplyMasksUDF": "apply_masks",
     "AutoUDF": "auto",
+    "C2UDF": "fxs.c2",
     "CoMUDF": "com",
     "CrystallinityUDF": "crystallinity",
     "DPCUDF": "dpc",
@@ -60,7 +62,7 @@ _MODULES = {
 }
 
 __all__ = [
-    "ApplyMasksUDF", "AutoUDF", "CoMUDF", "CrystallinityUDF", "DPCUDF", "FEMUDF", "FrameStatsUDF",
+    "ApplyMasksUDF", "AutoUDF", "C2UDF", "CoMUDF", "CrystallinityUDF", "DPCUDF", "FEMUDF", "FrameStatsUDF",
     "GroupedSumUDF", "HistogramUDF", "ICoMUDF", "LogSumUDF", "MaxUDF", "MeanUDF", "MinUDF", "MonitorUDF",
     "PercentileUDF", "PickUDF", "RadialProfileUDF", "RecordUDF", "SSBUDF", "SpectralPeaksUDF", "StdDevUDF",
     "SumSigUDF", "SumUDF", "VirtualDetectorUDF",

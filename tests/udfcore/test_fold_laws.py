@@ -282,3 +282,31 @@ def test_compressed_chunks_that_cut_frames_are_read_in_their_own_rows(dataset, r
     assert len(run.plan.read_parts) > 1
     assert all(p[0].start % rows == 0 for p in run.plan.read_parts), "no chunk is decoded twice"
     np.testing.assert_array_equal(to_end(run).buffers[0]["total"].data, data.sum(axis=0))
+
+
+def test_before_shipping_completes_large_buffers_wherever_they_leave(dataset):
+    data = np.ones((40, 8, 8), "float32")
+
+    class Batched(UDF):
+        """Gathers frames over partitions, seven at a time."""
+
+        def get_result_buffers(self):
+            return {"big": self.buffer("single", dtype="int64", reduce="sum", large=True)}
+
+        def get_worker_data(self):
+            return {"waiting": []}
+
+        def process_frame(self, frame):
+            waiting = self.worker_data.waiting
+            waiting.append(frame)
+            if len(waiting) == 7:
+                self.before_shipping()
+
+        def before_shipping(self):
+            self.results.big += len(self.worker_data.waiting)
+            self.worker_data.waiting.clear()
+
+    for options in (RunOptions(partition_frames=4), RunOptions(partition_frames=4, deterministic=True)):
+        for executor in (InlineExecutor(), LocalExecutor(2)):
+            run = Run(executor, dataset(data), [Batched()], options)
+            assert to_end(run).buffers[0]["big"].data[0] == 40

@@ -1,0 +1,204 @@
+"""The loops from polar frames to summed products: centre, scatter into order-major stacks, multiply."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from framefold.udfs.fxs.blas import cherk, dsyrk, ssyrk, zherk
+from framefold.udfs.fxs.lanes import LANES, transpose16
+
+U, N = ord("U"), ord("N")
+
+
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
+def centre_rings(
+    polar: Any, weight: Any, weight_sums: Any, factor: Any, subtract: Any, out: Any, means: Any
+) -> None:
+    """Write ``out = factor / n_phi * weight * (polar - ring mean)``, and ``means = factor * ring mean``.
+
+    Parameters
+    ----------
+    polar, weight : (n_q, n_phi)
+    weight_sums : (n_q,) sums of `weight` over each ring
+    factor : scale of the frame
+    subtract : whether to subtract the means; they are the weighted means over each ring, 0 where it is empty
+    out : (n_q, n_phi)
+    means : float64 (n_q,)
+    """
+    n_q, n_phi = polar.shape
+    kind = out.dtype.type
+    for i in range(n_q):
+        total = kind(0)
+        for p in range(n_phi):
+            total += weight[i, p] * kind(polar[i, p])
+        mean = total / kind(weight_sums[i]) if weight_sums[i] > 0 else kind(0)
+        means[i] = factor * mean
+        less = mean if subtract else kind(0)
+        by = kind(factor / n_phi)
+        for p in range(n_phi):
+            out[i, p] = by * (weight[i, p] * (kind(polar[i, p]) - less))
+
+
+@numba.njit(nogil=True, cache=True)
+def scatter_single(spectrum: Any, rows: Any, means: Any, slot: Any, depth: Any, stack: Any) -> None:
+    """Copy a spectrum to its two rows of each order of a stack of float32.
+
+    Parameters
+    ----------
+    spectrum : complex64 (n_q, n_phi // 2 + 1)
+    rows : int64 (n_phi // 2 + 1), place of each order in the stack, or -1
+    means : float64 (n_q,), what stands for order 0
+    slot : which frame of the stack
+    depth : frames in the stack
+    stack : flat float32, ``(orders, 2 * depth, n_q)`` and n_q more elements, which are overwritten
+    """
+    n_q, n_m = spectrum.shape
+    values = spectrum.view(np.float32).reshape(-1)
+    width = 2 * n_m
+    trash = len(stack) - n_q
+    if n_q < LANES or width < LANES:
+        for m in range(n_m):
+            if rows[m] >= 0:
+                at = (rows[m] * depth + slot) * 2 * n_q
+                for i in range(n_q):
+                    stack[at + i] = spectrum[i, m].real
+                    stack[at + n_q + i] = spectrum[i, m].imag
+    else:
+        offsets = np.arange(LANES) * width
+        targets = np.empty(LANES, np.int64)
+        for c in range(0, width + LANES - 1, LANES):
+            c0 = min(c, width - LANES)
+            for j in range(LANES):
+                m, part = (c0 + j) // 2, (c0 + j) % 2
+                targets[j] = trash if rows[m] < 0 else ((rows[m] * depth + slot) * 2 + part) * n_q
+            for i in range(0, n_q + LANES - 1, LANES):
+                i0 = min(i, n_q - LANES)
+                transpose16(values, i0 * width + c0, offsets, stack, i0, targets)
+    if rows[0] >= 0:
+        at = (rows[0] * depth + slot) * 2 * n_q
+        for i in range(n_q):
+            stack[at + i] = means[i]
+            stack[at + n_q + i] = 0
+
+
+@numba.njit(nogil=True, cache=True)
+def scatter_pairs(spectrum: Any, rows: Any, means: Any, slot: Any, depth: Any, stack: Any) -> None:
+    """Copy a spectrum to a stack of real pairs in any precision, otherwise as `scatter_single`."""
+    n_q, n_m = spectrum.shape
+    for m in range(n_m):
+        if rows[m] >= 0:
+            at = (rows[m] * depth + slot) * 2 * n_q
+            for i in range(n_q):
+                value = means[i] + 0j if m == 0 else spectrum[i, m]
+                stack[at + i] = value.real
+                stack[at + n_q + i] = value.imag
+
+
+@numba.njit(nogil=True, cache=True)
+def scatter_complex(spectrum: Any, rows: Any, means: Any, slot: Any, depth: Any, stack: Any) -> None:
+    """Copy a spectrum to its row of each order of a flat complex stack ``(orders, depth, n_q)``."""
+    n_q, n_m = spectrum.shape
+    for m in range(n_m):
+        if rows[m] >= 0:
+            at = (rows[m] * depth + slot) * n_q
+            for i in range(n_q):
+                stack[at + i] = means[i] if m == 0 else spectrum[i, m]
+
+
+@numba.njit(nogil=True, cache=True)
+def fold_orders(
+    stack: Any, depth: Any, used: Any, n_q: Any, first: Any, last: Any, packed: Any, sums: Any, square: Any
+) -> None:
+    """Add ``sum_j Re A_jm(q) conj(A_jm(q'))`` of orders ``first .. last - 1`` to the packed lower triangles.
+
+    Parameters
+    ----------
+    stack : flat float32 or float64, ``(orders, 2 * depth / 2, 2, n_q)``: `depth` rows per order, Re and Im
+    in turn used : rows that are filled
+    packed : float64 or float32 (orders, n_q * (n_q + 1) / 2)
+    sums : complex128 (orders, n_q), the sums of A over the frames
+    square : (n_q, n_q), of the type of `stack`, scratch that stays in cache
+    """
+    chars = np.array([U, N], np.uint8)
+    sizes = np.array([n_q, used, n_q, n_q], np.int32)
+    scalars = np.array([1, 0], stack.dtype)
+    c, s, f = chars.ctypes.data, sizes.ctypes.data, scalars.ctypes.data
+    item = stack.itemsize
+    for m in range(first, last):
+        a = stack.ctypes.data + m * depth * n_q * item
+        if item == 4:
+            ssyrk(c, c + 1, s, s + 4, f, a, s + 8, f + item, square.ctypes.data, s + 12)
+        else:
+            dsyrk(c, c + 1, s, s + 4, f, a, s + 8, f + item, square.ctypes.data, s + 12)
+        at = 0
+        for i in range(n_q):
+            for j in range(i + 1):
+                packed[m, at + j] += square[i, j]
+            at += i + 1
+        for r in range(0, used, 2):
+            at = (m * depth + r) * n_q
+            for i in range(n_q):
+                sums[m, i] += complex(stack[at + i], stack[at + n_q + i])
+
+
+@numba.njit(nogil=True, cache=True)
+def fold_complex(
+    stack: Any, depth: Any, used: Any, n_q: Any, first: Any, last: Any, packed: Any, sums: Any, square: Any
+) -> None:
+    """Add ``sum_j A_jm(q) conj(A_jm(q'))`` to packed lower triangles, one complex row a frame."""
+    chars = np.array([U, N], np.uint8)
+    sizes = np.array([n_q, used, n_q, n_q], np.int32)
+    single = stack.itemsize == 8
+    scalars4, scalars8 = np.array([1, 0], np.float32), np.array([1, 0], np.float64)
+    c, s = chars.ctypes.data, sizes.ctypes.data
+    for m in range(first, last):
+        a = stack.ctypes.data + m * depth * n_q * stack.itemsize
+        if single:
+            f = scalars4.ctypes.data
+            cherk(c, c + 1, s, s + 4, f, a, s + 8, f + 4, square.ctypes.data, s + 12)
+        else:
+            f = scalars8.ctypes.data
+            zherk(c, c + 1, s, s + 4, f, a, s + 8, f + 8, square.ctypes.data, s + 12)
+        at = 0
+        for i in range(n_q):
+            for j in range(i + 1):
+                # BLAS is column-major: what it calls (j, i) lies here
+                packed[m, at + j] += square[i, j].conjugate()
+            at += i + 1
+        for r in range(used):
+            at = (m * depth + r) * n_q
+            for i in range(n_q):
+                sums[m, i] += stack[at + i]
+
+
+@numba.njit(nogil=True, cache=True)
+def add_diagonals(spectrum: Any, means: Any, lags: Any, out: Any) -> None:
+    """Add ``Re A_m(q) conj(A_m(q + lag))`` to ``out[m, lag, q]`` of float64, m up to ``len(out) - 1``."""
+    n_q = spectrum.shape[0]
+    for k in range(len(lags)):
+        lag = lags[k]
+        for i in range(n_q - lag):
+            out[0, k, i] += means[i] * means[i + lag]
+            for m in range(1, out.shape[0]):
+                a, b = spectrum[i, m], spectrum[i + lag, m]
+                out[m, k, i] += a.real * b.real + a.imag * b.imag
+
+
+@numba.njit(nogil=True, cache=True)
+def add_rows(spectrum: Any, means: Any, at: Any, out: Any) -> None:
+    """Add ``Re A_m(q0) conj(A_m(q))`` to ``out[row, m, q]`` of float64 for each q0 of `at`."""
+    n_q = spectrum.shape[0]
+    for k in range(len(at)):
+        for i in range(n_q):
+            out[k, 0, i] += means[at[k]] * means[i]
+            for m in range(1, out.shape[1]):
+                a, b = spectrum[at[k], m], spectrum[i, m]
+                out[k, m, i] += a.real * b.real + a.imag * b.imag
+
+
+def products_reference(spectra: Any) -> Any:
+    """Return ``C[m, q, q'] = sum_j A_jm(q) conj(A_jm(q'))`` of spectra ``(frames, n_q, orders)``."""
+    return np.einsum("jqm,jrm->mqr", spectra, spectra.conj())

@@ -1,0 +1,65 @@
+"""Scores of frames without correlating them, `ScoreUDF`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.options import EngineOptions
+from framefold.udfcore.udf import UDF
+from framefold.udfs.fxs.c2 import BLOCK, C2UDF
+from framefold.udfs.fxs.correlator import Correlator
+from framefold.udfs.fxs.shots import window_mean
+
+
+class ScoreUDF(UDF):
+    """Compute the score of each frame as `C2UDF` does: its mean photons in the hit window.
+
+    Result: ``score``, NaN where a frame is incomplete.
+
+    Parameters
+    ----------
+    settings
+        Parameters of the `C2UDF`.
+    """
+
+    engine = EngineOptions(whole_frames=True, gil="free", lanes=1, corrections="self")
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__(settings=settings)
+
+    def _twin(self) -> C2UDF:
+        twin = C2UDF(**{**self.params.settings, "veto": None, "scale": None})
+        twin.meta = self.meta
+        return twin
+
+    def get_preferred_input_dtype(self) -> npt.DTypeLike:
+        """Ask for raw data."""
+        return self.USE_NATIVE_DTYPE
+
+    def get_tiling_preferences(self) -> Mapping[str, Any]:
+        """Ask for tiles of many frames."""
+        return {"depth": BLOCK, "total_size": self.TILE_SIZE_MAX}
+
+    def get_result_buffers(self) -> Mapping[str, BufferDecl]:
+        """Declare the scores."""
+        self._twin().check()
+        return {"score": self.buffer("nav", dtype="float32")}
+
+    def get_worker_data(self) -> Mapping[str, Any]:
+        """Prepare the operator."""
+        twin = self._twin()
+        layout = replace(twin.layout(), orders=np.array([0]), groups=1, batch=1, live_rows=())
+        return {"correlator": Correlator(layout, twin.operator(), self.meta.threads_per_worker)}
+
+    def process_tile(self, tile: npt.NDArray[Any]) -> None:
+        """Regrid and average."""
+        correlator: Correlator = self.worker_data.correlator
+        p = self.params.settings
+        means = correlator.measure(correlator.regrid(tile))
+        self.results.score[...] = window_mean(means, p["grid"].q, correlator.weight_sums, p.get("hit_window"))
