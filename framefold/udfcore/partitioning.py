@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from framefold.udfcore.task import Partial, Task
 
 TARGET_SECONDS = 0.2
+HEAD_SECONDS = 0.004  # twice what the head spends on a task: with many lanes their tasks must be longer
 MIN_SECONDS = 0.005  # a partition costs about 0.2 ms beside its frames
 MAX_PARTITION_BYTES = 256 * 1024**2
 
@@ -96,7 +97,8 @@ class PartitionPlanner:
         with self._lock:
             new = partial.seconds / rows
             self._per_row = new if self._per_row is None else 0.5 * (self._per_row + new)
-            wanted = TARGET_SECONDS / max(self._per_row, 1e-9)
+            target = max(TARGET_SECONDS, HEAD_SECONDS * self._limits.lanes)
+            wanted = target / max(self._per_row, 1e-9)
             self._rows = min(max(wanted, self._rows / 4, 1), self._rows * 4)
 
     @property

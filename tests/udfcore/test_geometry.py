@@ -148,15 +148,18 @@ def test_planner_hands_out_every_row_once(n, chunk, max_rows, first, lanes, fixe
     assert planner.exhausted
 
 
-def test_partitions_grow_to_the_time_they_should_take():
-    planner = PartitionPlanner(PartitionLimits(10**6, 1, 10**6, 10, 2))
+@pytest.mark.parametrize(
+    "lanes, rows, why", [(2, 2000, "0.2 s"), (256, 10240, "256 lanes keep the head busy")]
+)
+def test_partitions_grow_to_the_time_they_should_take(lanes, rows, why):
+    planner = PartitionPlanner(PartitionLimits(10**8, 1, 10**8, 10, lanes))
     sizes = []
     for _ in range(12):
         i, start, stop = planner.next()
         sizes.append(stop - start)
         planner.done(Partial(((i, start, stop),), (), seconds=(stop - start) * 1e-4))
     assert sizes[:4] == [10, 40, 160, 640], "at most four times the last"
-    assert sizes[-1] == 2000, "0.2 s of 0.1 ms each"
+    assert sizes[-1] == rows, f"rows of 0.1 ms: {why}"
 
 
 def test_feed_stops_when_cancelled_and_stamps_parameters():
