@@ -243,11 +243,7 @@ class Context:
             run = self._run(ds, udfs, opts, progress, retries, validate, on_ready)
             viewers = _viewers(plots, self.plot_class, run, udfs)
             if viewers:
-                final = None
-                for final in latest(run, publish_interval):
-                    viewers.update(final)
-                assert final is not None
-                viewers.close(final)
+                final = _followed(latest(run, publish_interval), viewers)
             else:
                 final = to_end(run)
             results = final.buffers
@@ -509,7 +505,11 @@ def _viewers(plots: Plots, plot_class: Any, run: Run, udfs: Sequence[Any]) -> An
     from framefold.plot.live import make_viewers  # noqa: PLC0415  # matplotlib only where wanted
 
     try:
-        return make_viewers(plots, plot_class, run.snapshot(final=False), udfs)
+        if isinstance(plots, str) and plots == "browser":
+            from framefold.web.view import BrowserView  # noqa: PLC0415  # bokeh only where wanted
+
+            plots = BrowserView()
+        return make_viewers(plots, plot_class, run.snapshot(final=False), udfs, run)
     except BaseException:
         run.release()  # wrong names are found before anything runs: the UDF objects stay usable
         raise
@@ -517,8 +517,17 @@ def _viewers(plots: Plots, plot_class: Any, run: Run, udfs: Sequence[Any]) -> An
 
 def _viewed(steps: Iterator[Snapshot], viewers: Any) -> Iterator[Snapshot]:
     last = None
-    for last in steps:
-        viewers.update(last)
-        yield last
+    try:
+        for last in steps:
+            viewers.update(last)
+            yield last
+    except BaseException as exc:
+        viewers.fail(exc)
+        raise
     if last is not None:
         viewers.close(last)
+
+
+def _followed(steps: Iterator[Snapshot], viewers: Any) -> Snapshot:
+    *_, last = _viewed(steps, viewers)
+    return last

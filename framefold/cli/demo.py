@@ -13,6 +13,7 @@ import numpy as np
 
 from framefold.cli import summary
 from framefold.cli.command import Command
+from framefold.udfcore.combine import combined
 
 if TYPE_CHECKING:
     from framefold.sim.scan import Cbed
@@ -71,7 +72,7 @@ def demo(scan: Cbed, out: Path, *, workers: int) -> int:
         _say("3", "The same five reductions on the file:")
         results = ctx.run_udf(ds, udfs)
         _say("", summary.speed(results[0]))
-    summary.combined(NAMES, results).save(saved, overwrite=True)
+    combined(NAMES, results).save(saved, overwrite=True)
     print()
     print(summary.table(NAMES, [{k: r[k] for k in shown} for r, shown in zip(results, _SHOWN, strict=True)]))
     print()

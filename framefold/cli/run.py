@@ -26,6 +26,7 @@ from framefold.cli.source_arguments import (
 from framefold.cli.udf_names import make_udf
 from framefold.cli.values import parse_assignment
 from framefold.errors import FramefoldError, UDFRunCancelled
+from framefold.udfcore.combine import combined, labels
 
 if TYPE_CHECKING:
     from framefold.context import Context
@@ -82,8 +83,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--plot",
         nargs="?",
         const=True,
-        metavar="FILE",
-        help="live picture in a window, or in a file: --plot=view.png",
+        metavar="FILE|browser",
+        help="live picture in a window, in a file: --plot=view.png, or on a page: --plot=browser",
     )
     add_progress(group)  # type: ignore[arg-type]  # groups take arguments as parsers do
     group.add_argument("--dry-run", action="store_true", help="say what would be done, and read nothing")
@@ -108,17 +109,18 @@ def _run(args: argparse.Namespace) -> int:
         return INTERRUPTED
     results = final.buffers
     if args.save is not None:
-        summary.combined(names, results).save(args.save, overwrite=args.overwrite)
+        combined(names, results).save(args.save, overwrite=args.overwrite)
     _tell(args, names, results)
     if stopped:
         print(
             f"framefold run: stopped after {final.n_frames} frames; the results above cover these",
             file=sys.stderr,
         )
-        return INTERRUPTED
-    if args.plot is True:
+    if args.plot == "browser" and (not stopped or plots.stopped):  # who stopped on the page still looks at it
+        _keep_page(plots)
+    elif args.plot is True and not stopped:
         _keep_window()
-    return 0
+    return INTERRUPTED if stopped else 0
 
 
 def follow(
@@ -159,37 +161,23 @@ def _ctrl_c(cancel: Any) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def labels(names: Sequence[str]) -> list[str]:
-    """Return short, different names of the UDFs of a run.
-
-    >>> labels(["sum", "my.mod:FooUDF", "sum"])
-    ['sum', 'foo', 'sum2']
-    """
-    found: list[str] = []
-    for name in names:
-        short = name.rsplit(":", 1)[-1].lower().removesuffix("udf").strip("_") or "udf"
-        n = 1 + sum(1 for f in found if f.rstrip("0123456789") == short)
-        found.append(short if n == 1 else f"{short}{n}")
-    return found
-
-
 def live_picture(plot: Any, title: str) -> Any:
-    """Return the ``plots=`` of a run for ``--plot``: None, a window, or a file that grows with the run.
+    """Return the ``plots=`` of a run for ``--plot``: None, a window, a page, or a file that grows.
 
     Raises
     ------
     FramefoldError
-        For ``browser``, and for a window where there is no window system.
+        For a window where there is no window system.
     """
     if plot is None:
         return None
+    if plot == "browser":
+        from framefold.web.view import BrowserView  # noqa: PLC0415  # bokeh only where wanted
+
+        return BrowserView(keep=True)
     from framefold.plot.live import LiveFigure, has_windows  # noqa: PLC0415  # matplotlib only where wanted
 
     label = Path(title).name
-    if plot == "browser":
-        raise FramefoldError(
-            "--plot=browser is not part of this version: use --plot for a window, or --plot=view.png"
-        )
     if plot is True:
         if not has_windows():
             raise FramefoldError("--plot needs a window system, and there is none: use --plot=view.png")
@@ -201,6 +189,11 @@ def _keep_window() -> None:
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
     plt.show()
+
+
+def _keep_page(view: Any) -> None:
+    print(f"{view.url} shows the result until Ctrl-C", file=sys.stderr)
+    view.wait()
 
 
 def _dry_run(args: argparse.Namespace, udfs: Sequence[UDF]) -> int:
@@ -232,7 +225,7 @@ def _tell(args: argparse.Namespace, names: Sequence[str], results: Sequence[UDFR
     print(summary.speed(results[0]))
     if args.save is not None:
         print(f"saved to {args.save}")
-    if isinstance(args.plot, str):
+    if isinstance(args.plot, str) and args.plot != "browser":
         print(f"picture in {args.plot}")
     if args.save is None and args.plot is None:
         print("nothing was saved: add --save out.nxs to keep the results, --plot=out.png for a picture")

@@ -60,15 +60,3 @@ def speed(result: UDFResult) -> str:
         text += f" ({lanes} lanes)"
     missing = int(r["invalid_frames"])
     return text + (f", {missing} frames missing in the file" if missing else "")
-
-
-def combined(names: Sequence[str], results: Sequence[UDFResult]) -> UDFResult:
-    """Return the results of all UDFs of a run as one, for one file; prefixed if there are several."""
-    if len(results) == 1:
-        return results[0]
-    buffers = {f"{n}_{key}": buf for n, r in zip(names, results, strict=True) for key, buf in r.items()}
-    first = results[0]
-    about = {k: v for k, v in first.provenance.items() if k not in ("udf", "parameters")}
-    about["udfs"] = [{"name": n, "udf": r.provenance["udf"], "parameters": r.provenance["parameters"]}
-                     for n, r in zip(names, results, strict=True)]  # fmt: skip
-    return UDFResult(buffers, first.damage, first.report, about, {}, first._saver)

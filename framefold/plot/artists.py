@@ -6,17 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from framefold.plot.calibration import aspect, extent, ruler
 from framefold.plot.colour import INVALID, hue_image, limits, wheel
+from framefold.plot.drawing import arrows, brightest, curves, kind_of, length, numbers, plane, real
 from framefold.plot.panels import Field
 from framefold.udfcore.metadata import Axis
 from framefold.udfcore.plotspec import PlotSpec
-
-ARROWS = 24  # per axis, so that single arrows can be seen
-MAX_LINES = 8
-Numbers = npt.NDArray[Any]
 
 
 class Artist(Protocol):
@@ -32,19 +28,19 @@ def artist_for(ax: Any, spec: PlotSpec, fields: Sequence[Field]) -> Artist:
 
     An image of 1-D data is a line, one of complex data a hue picture.
     """
-    first = fields[0].values
-    if spec.kind == "table" or first.ndim == 0:
-        return TableArtist(ax, spec, fields)
-    if spec.kind == "line" or first.ndim == 1:
-        return LineArtist(ax, spec, fields)
-    if first.ndim != 2:
+    makers: dict[str, Callable[..., Artist]] = {
+        "table": TableArtist,
+        "line": LineArtist,
+        "vectors": VectorArtist,
+        "hue-phase": HueArtist,
+        "image": ImageArtist,
+    }
+    try:
+        kind = kind_of(spec, fields)
+    except ValueError:
         ax.set_axis_off()
-        raise ValueError(f"{fields[0].label} of shape {first.shape} is neither a line nor an image")
-    if spec.kind == "vectors":
-        return VectorArtist(ax, spec, fields)
-    if spec.kind == "hue-phase" or first.dtype.kind == "c":
-        return HueArtist(ax, spec, fields)
-    return ImageArtist(ax, spec, fields)
+        raise
+    return makers[kind](ax, spec, fields)
 
 
 class ImageArtist:
@@ -73,7 +69,7 @@ class ImageArtist:
 
     def update(self, fields: Sequence[Field]) -> None:
         """Replace values and colour limits."""
-        values, valid = _real(fields[0].values), fields[0].valid
+        values, valid = real(fields[0].values), fields[0].valid
         low, high = limits(values, valid, symmetric=self._spec.symmetric, positive=self._spec.scale == "log")
         norm = self._image.norm
         # a colour bar that sees its limits crossed for a moment would swap them
@@ -99,8 +95,8 @@ class HueArtist:
 
     def update(self, fields: Sequence[Field]) -> None:
         """Replace the picture; the brightest colour is the 99.9 % quantile of the length."""
-        z, valid = _plane(fields)
-        _, top = limits(np.abs(z), valid)
+        z, valid = plane(fields)
+        top = brightest(np.abs(z), valid)
         self._image.set_data(hue_image(z, valid, top))
         self._text.set_text(f"{top:.3g}{self._units}")
 
@@ -110,42 +106,19 @@ class VectorArtist:
 
     def __init__(self, ax: Any, spec: PlotSpec, fields: Sequence[Field]) -> None:
         self._ax = ax
-        length = PlotSpec("image", (), cmap=spec.cmap or "viridis", units=spec.units)
-        self._under = ImageArtist(ax, length, [self._length(fields)])
-        y, x, u, v = self._arrows(fields)
+        below = PlotSpec("image", (), cmap=spec.cmap or "viridis", units=spec.units)
+        self._under = ImageArtist(ax, below, [length(fields)])
+        y, x, u, v = arrows(fields)
         self._quiver = ax.quiver(
             x, y, u, v, color="white", angles="xy", pivot="mid", scale_units="xy", scale=1.0, width=0.006
         )
         self.update(fields)
 
-    @staticmethod
-    def _length(fields: Sequence[Field]) -> Field:
-        z, valid = _plane(fields)
-        return Field(fields[0].label, np.abs(z), valid, fields[0].axes)
-
-    @staticmethod
-    def _arrows(fields: Sequence[Field]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-        """Return positions and means over blocks, at most `ARROWS` per axis."""
-        z, valid = _plane(fields)
-        z = np.where(valid & np.isfinite(z), z, 0)
-        steps = [max(1, -(-n // ARROWS)) for n in z.shape]
-        rows, cols = (n // s for n, s in zip(z.shape, steps, strict=True))
-        whole = z[: rows * steps[0], : cols * steps[1]]
-        blocks = whole.reshape(rows, steps[0], cols, steps[1]).mean(axis=(1, 3))
-        _, y, x = extent((fields[0].axes[0], fields[0].axes[1]), (z.shape[0], z.shape[1]))
-        at_y = y.offset + y.scale * (np.arange(rows) * steps[0] + (steps[0] - 1) / 2)
-        at_x = x.offset + x.scale * (np.arange(cols) * steps[1] + (steps[1] - 1) / 2)
-        # angles="xy" follows the inverted y axis; the imaginary part of `_plane` points up
-        step = max(abs(y.scale) * steps[0], abs(x.scale) * steps[1])
-        _, top = limits(np.abs(blocks))
-        unit = step / top
-        return at_y, at_x, blocks.real * unit * np.sign(x.scale), -blocks.imag * unit * np.sign(y.scale)
-
     def update(self, fields: Sequence[Field]) -> None:
         """Replace arrows and length."""
-        self._under.update([self._length(fields)])
-        _, _, u, v = self._arrows(fields)
-        self._quiver.set_UVC(u, v)
+        self._under.update([length(fields)])
+        found = arrows(fields)
+        self._quiver.set_UVC(found.along_x, found.along_y)
 
 
 class LineArtist:
@@ -153,25 +126,25 @@ class LineArtist:
 
     def __init__(self, ax: Any, spec: PlotSpec, fields: Sequence[Field]) -> None:
         self._ax = ax
-        curves = _curves(fields)
-        n = len(curves[0][1])
+        found = curves(fields)
+        n = len(found[0][1])
         along = ruler(fields[0].axes[0] if fields[0].axes else Axis(), n)
         self._x = along.offset + along.scale * np.arange(n)
         marker = "." if n <= 64 else ""
         empty = np.full(n, np.nan)
-        self._lines = [ax.plot(self._x, empty, marker=marker, lw=1.2, label=label)[0] for label, _ in curves]
+        self._lines = [ax.plot(self._x, empty, marker=marker, lw=1.2, label=label)[0] for label, _ in found]
         ax.set_xlabel(along.label)
         ax.set_ylabel(spec.units)
         ax.grid(True, lw=0.3)
         if spec.scale == "log":
             ax.set_yscale("log")
-        if len(curves) > 1:
+        if len(found) > 1:
             ax.legend(fontsize="small")
         self.update(fields)
 
     def update(self, fields: Sequence[Field]) -> None:
         """Replace the curves and fit the axes."""
-        for line, (_, values) in zip(self._lines, _curves(fields), strict=True):
+        for line, (_, values) in zip(self._lines, curves(fields), strict=True):
             line.set_ydata(values)
         self._ax.relim()
         self._ax.autoscale_view()
@@ -190,14 +163,7 @@ class TableArtist:
     def update(self, fields: Sequence[Field]) -> None:
         """Replace the numbers."""
         width = max(len(f.label) for f in fields)
-        self._text.set_text("\n".join(f"{f.label:<{width}}  {_numbers(f)}{self._units}" for f in fields))
-
-
-def _numbers(field: Field) -> str:
-    flat = field.values.reshape(-1)[:6]
-    ok = field.valid.reshape(-1)
-    words = [f"{v:.6g}" if ok[i] else "-" for i, v in enumerate(flat.tolist())]
-    return ", ".join(words) + (" ..." if field.values.size > 6 else "")
+        self._text.set_text("\n".join(f"{f.label:<{width}}  {numbers(f)}{self._units}" for f in fields))
 
 
 def _picture(ax: Any, field: Field, **kwargs: Any) -> Any:
@@ -212,35 +178,3 @@ def _picture(ax: Any, field: Field, **kwargs: Any) -> Any:
         side.set_major_locator(MaxNLocator(5, integer=along.units == "px" and along.scale == 1))
     kwargs |= {"extent": box, "origin": "upper", "aspect": aspect(shape, y, x), "interpolation": "auto"}
     return ax.imshow(np.zeros(shape), **kwargs)
-
-
-def _real(values: Numbers) -> Numbers:
-    return values.astype(np.uint8) if values.dtype == np.bool_ else values
-
-
-def _plane(fields: Sequence[Field]) -> tuple[npt.NDArray[np.complex128], npt.NDArray[np.bool_]]:
-    """Return complex numbers whose imaginary part points up on the screen.
-
-    The rows of a picture run downwards, so the y component of a vector changes sign; a complex result is
-    shown as in the complex plane.
-    """
-    if len(fields) == 1:
-        return np.asarray(fields[0].values, dtype=np.complex128), fields[0].valid
-    y, x = fields
-    z = np.empty(x.values.shape, dtype=np.complex128)
-    z.real, z.imag = x.values, -np.asarray(y.values, dtype=np.float64)
-    return z, y.valid & x.valid
-
-
-def _curves(fields: Sequence[Field]) -> list[tuple[str, Numbers]]:
-    curves: list[tuple[str, Numbers]] = []
-    for field in fields:
-        values = np.where(field.valid, field.values, np.nan)
-        columns = values.reshape(values.shape[0], -1).T[:MAX_LINES]
-        for i, column in enumerate(columns):
-            label = field.label if len(columns) == 1 else f"{field.label} {i}"
-            if column.dtype.kind == "c":
-                curves += [(f"Re {label}", column.real), (f"Im {label}", column.imag)]
-            else:
-                curves.append((label, column))
-    return curves

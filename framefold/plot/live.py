@@ -187,8 +187,16 @@ class Viewers:
         for viewer in self.viewers:
             viewer.close(final)
 
+    def fail(self, error: BaseException) -> None:
+        """Tell each viewer that the run ended before its time."""
+        for viewer in self.viewers:
+            if callable(getattr(viewer, "fail", None)):
+                viewer.fail(error)
 
-def make_viewers(plots: Any, plot_class: Any, first_snapshot: Snapshot, udfs: Sequence[Any]) -> Viewers:
+
+def make_viewers(
+    plots: Any, plot_class: Any, first_snapshot: Snapshot, udfs: Sequence[Any], run: Any = None
+) -> Viewers:
     """Return what follows a run, for its ``plots=``.
 
     Parameters
@@ -203,31 +211,30 @@ def make_viewers(plots: Any, plot_class: Any, first_snapshot: Snapshot, udfs: Se
         Before the first frame: shapes and dtypes.
     udfs
         For what they recommend.
+    run
+        Given to viewers with a method ``connect(run)``: those that may stop or change it.
 
     Raises
     ------
     UDFError
         For names that no result has; raised before the run begins.
     """
-    if isinstance(plots, str) and plots == "browser":
-        raise FramefoldError(
-            'plots="browser" is not part of this version: use plots=True for a window or a notebook picture, '
-            'or plots=LiveFigure(path="view.png") from framefold.plot.live for a file that grows with the run'
-        )
     items = [plots] if hasattr(plots, "update") else list(plots) if isinstance(plots, (list, tuple)) else []
     own = [p for p in items if callable(getattr(p, "update", None)) and not isinstance(p, PlotSpec)]
-    viewers: list[Any] = [_begun(p, first_snapshot, udfs) for p in own]
+    viewers: list[Any] = [_begun(p, first_snapshot, udfs, run) for p in own]
     rest = [p for p in items if not any(p is q for q in own)]
     if not own or rest:
         wanted = rest if own else plots
-        viewers.append(_begun((plot_class or LiveFigure)(wanted), first_snapshot, udfs))
+        viewers.append(_begun((plot_class or LiveFigure)(wanted), first_snapshot, udfs, run))
     return Viewers(viewers)
 
 
-def _begun(plot: Any, first: Snapshot, udfs: Sequence[Any]) -> Any:
+def _begun(plot: Any, first: Snapshot, udfs: Sequence[Any], run: Any) -> Any:
+    if callable(getattr(plot, "connect", None)):
+        plot.connect(run)
     if callable(getattr(plot, "begin", None)):
         plot.begin(first, udfs)
-    return plot if isinstance(plot, LiveFigure) else _Custom(plot)
+    return plot if callable(getattr(plot, "close", None)) else _Custom(plot)
 
 
 def _place(path: Path | None) -> tuple[Callable[..., Any], Callable[[Any, bool], None], float]:

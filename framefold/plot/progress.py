@@ -82,10 +82,10 @@ def text_of(state: State) -> str:
     """
     head = f"{state.title}: {state.done} of {state.total} frames ({int(100 * state.fraction)} %)"
     if state.ended:
-        return f"{head}, {state.ended} in {_duration(state.seconds)}, {rate_text(state.rate)}"
+        return f"{head}, {state.ended} in {duration_text(state.seconds)}, {rate_text(state.rate)}"
     if state.seconds_left is None:
         return head
-    return f"{head}, {rate_text(state.rate)}, {_duration(state.seconds_left)} left"
+    return f"{head}, {rate_text(state.rate)}, {duration_text(state.seconds_left)} left"
 
 
 def rate_text(rate: float) -> str:
@@ -93,7 +93,8 @@ def rate_text(rate: float) -> str:
     return f"{rate / 1e9:.2f} GB/s" if rate >= 1e9 else f"{rate / 1e6:.1f} MB/s"
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Return seconds for people."""
     if seconds < 10:
         return f"{seconds:.0f} s" if seconds >= 1 or seconds == 0 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import urllib.request
 
 import h5py
 import numpy as np
 import pytest
 
-from framefold.cli.run import labels
+from framefold.udfcore.combine import labels
 
 
 def test_one_pass_of_several_udfs(cli, file, scan):
@@ -142,7 +144,6 @@ def test_a_picture_in_a_file(cli, file):
         (["run", "scan.npy", "--udf", "sum", "--roi", "x"], "is not a slice"),
         (["run", "scan.npy", "--udf", "sum", "--dark", "no.npy"], "cannot read an array from no.npy"),
         (["run", "nothing.npy", "--udf", "sum"], "nothing.npy"),
-        (["run", "scan.npy", "--udf", "sum", "--plot=browser"], "--plot=browser is not part of this version"),
         (["run", "scan.npy", "--udf", "sum", "--plot"], "use --plot=view.png"),
         (["run", "scan.npy", "--udf", "sum", "--workers", "2", "--scheduler", "x"], "give one of them"),
         (["run", "scan.npy", "--udf", "sum", "--save", "x.doc"], "unknown ending"),
@@ -270,3 +271,27 @@ def test_bench_runs_anywhere(cli):
     out = cli("bench", "--quick", "--size", "4").out
     assert "framefold SumUDF" in out
     assert "GB/s" in out
+
+
+@pytest.mark.usefixtures("nothing_left_of_pages")
+def test_a_page_stays_until_it_is_ended(cli, file, monkeypatch):
+    view = pytest.importorskip("framefold.web.view", reason="the browser view needs bokeh")
+    seen = []
+
+    def wait(self):
+        with urllib.request.urlopen(self.url, timeout=30) as answer:
+            seen.append((answer.status, self.hub.progress().state))
+        self.stop()
+
+    monkeypatch.setattr(view.BrowserView, "wait", wait)
+    out = cli("run", file, "--udf", "sum", "--plot=browser")
+    assert seen == [(200, "complete")]
+    assert "live view at http://127.0.0.1:" in out.err
+    assert "shows the result until Ctrl-C" in out.err
+    assert "nothing was saved" not in out.out
+
+
+@pytest.fixture
+def nothing_left_of_pages():
+    yield
+    assert [t.name for t in threading.enumerate() if t.name.startswith("framefold-web")] == []

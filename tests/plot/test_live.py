@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 
-from framefold.errors import FramefoldError, UDFError
+from framefold.errors import UDFError
 from framefold.plot.live import LiveFigure, make_viewers
 from framefold.udfcore.udf import UDF
 
@@ -157,11 +157,6 @@ def test_plot_class_replaces_the_figure(steps, udf):
 def test_unknown_names_are_refused_before_the_run(steps, udf):
     with pytest.raises(UDFError, match=r"no result 'imgae'.*Did you mean 'image'"):
         make_viewers(["imgae"], None, steps[0], [udf])
-
-
-def test_the_browser_view_names_what_to_use_instead(steps, udf):
-    with pytest.raises(FramefoldError, match=r"use plots=True .* or plots=LiveFigure"):
-        make_viewers("browser", None, steps[0], [udf])
 
 
 def test_nothing_to_draw(dataset, data, snapshots):

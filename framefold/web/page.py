@@ -1,0 +1,307 @@
+"""One browser tab: builds the page, sends it the newest picture, waits until it is on the screen."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any
+
+from framefold.plot.panels import Field, Panel
+from framefold.udfcore.plotspec import PlotSpec
+from framefold.udfcore.results import Snapshot
+from framefold.web.forms import DetectorPane, ParameterForm, in_pixels
+from framefold.web.geometry import grip_of
+from framefold.web.hub import Hub, pattern_of
+from framefold.web.layout import Frame, page_frame
+from framefold.web.mailbox import Mailbox
+from framefold.web.panes import Pane, pane_for
+from framefold.web.render import Picture, render
+from framefold.web.status import progress_html, sectors_html
+
+STATUS_SECONDS = 0.25
+SHARE = 0.2  # of the time, at most, goes into making pictures for one page
+SILENT_SECONDS = 1.0  # a tab that has not answered for so long is hidden
+DETECTORS = "detectors"
+_FRAME = PlotSpec("image", ("frame",))
+
+
+class Page:
+    """Follows the hub for one Bokeh document. All methods but `render` run in the event loop.
+
+    Parameters
+    ----------
+    hub
+        State of the run.
+    doc
+        The Bokeh document of the tab.
+    pool
+        Where pictures are made; one thread, so that pages share what is left of the processor.
+    downloads
+        Label -> path.
+    report
+        Told once about a picture that cannot be drawn.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        doc: Any,
+        pool: Executor,
+        downloads: dict[str, str],
+        report: Callable[[str, Exception], None],
+    ) -> None:
+        self._hub, self._doc, self._pool, self._report = hub, doc, pool, report
+        self._loop = asyncio.get_running_loop()
+        self._mailbox: Mailbox[Snapshot] = Mailbox()
+        self._busy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._next = self._next_status = 0.0
+        self._epoch = self._revision = -1
+        self._known = 0  # version of the parameters shown
+        self._shown_at = self._loop.time()
+        self._panes: dict[str, Pane] = {}
+        self._dead: set[str] = set()
+        self._panels: dict[str, Panel] = {}
+        self._patches: dict[int, dict[str, Any]] = {}
+        self._sent_at: dict[int, float] = {}
+        self._closed = False
+        self._ready = False  # until the browser has drawn the page, nothing would be confirmed
+        self.frame: Frame = page_frame(doc, downloads, self._stop)
+        self.frame.ack.on_change("data", lambda _a, _o, new: self._confirm(new))
+        self.frame.tabs.on_change("active", lambda _a, _o, _n: self._again())
+        self._form: ParameterForm | None = None
+        self._detectors: DetectorPane | None = None
+        self._build()
+        doc.on_event("document_ready", lambda _event: self._begin())
+
+    # --- the run speaks ----------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._ready = True
+        self._shown_at = self._loop.time()
+        self.wake()
+
+    def wake(self) -> None:
+        """Send what is new, now or as soon as the page is ready for it."""
+        if self._closed or not self._ready:
+            return
+        snapshot = self._hub.snapshot
+        if self._epoch != self._hub.epoch:
+            self._locked(self._build)
+            return
+        if snapshot is not None and self._revision != self._hub.revision:
+            self._revision = self._hub.revision
+            self._mailbox.put(snapshot)
+        self._advance()
+
+    def close(self) -> None:
+        """Forget the tab: it was closed."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    @property
+    def settled(self) -> bool:
+        """Whether the page shows all there is, or does not answer."""
+        if self._closed or self._loop.time() - self._shown_at > SILENT_SECONDS:
+            return True
+        current = self._epoch == self._hub.epoch and self._revision == self._hub.revision
+        return current and self._mailbox.empty and self._mailbox.in_flight is None and not self._busy
+
+    def _locked(self, fn: Callable[[], None]) -> None:
+        """Run `fn` with the document locked."""
+        if not self._closed:
+            self._doc.add_next_tick_callback(fn)
+
+    def _again(self) -> None:
+        """Show the same data once more: another tab was chosen, or another look."""
+        self._mailbox.again()
+        self._advance()
+
+    def _advance(self) -> None:
+        if self._busy or self._closed or self._mailbox.empty or self._mailbox.in_flight is not None:
+            return
+        now = self._loop.time()
+        if now < self._next:
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._next - now, self._on_time)
+            return
+        taken = self._mailbox.take()
+        if taken is not None:
+            self._busy = True
+            task = self._loop.create_task(self._send(*taken))
+            self._task = task  # kept: the loop itself holds tasks weakly
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._advance()
+
+    async def _send(self, number: int, snapshot: Snapshot) -> None:
+        name = self._active()
+        pane = self._panes.get(name)
+        look = None if pane is None else pane.look
+        picture, report, seconds = await self._loop.run_in_executor(
+            self._pool, self._render, name, look, snapshot
+        )
+        self._next = self._loop.time() + seconds * (1 / SHARE - 1)
+        self._locked(partial(self._show, number, snapshot, name, picture, report))
+
+    def _render(
+        self, name: str, look: Any, snapshot: Snapshot
+    ) -> tuple[Picture | None, dict[str, Any], float]:
+        """Make the picture; runs in the pool."""
+        began = time.thread_time()
+        picture, report = None, {}
+        try:
+            results = snapshot.buffers
+            report = dict(results[0].report)
+            if look is not None and name == DETECTORS:
+                found = pattern_of(results) or self._hub.pattern
+                picture = None if found is None else render(_FRAME, [in_pixels(found)], look)
+            elif look is not None:
+                panel = self._panels[name]
+                picture = render(panel.spec, panel.fields(results), look)
+        except Exception as exc:  # noqa: BLE001  # a picture never ends a run, nor the page
+            if name not in self._dead:
+                self._dead.add(name)
+                self._report(name, exc)
+        return picture, report, time.thread_time() - began
+
+    def _show(
+        self, number: int, snapshot: Snapshot, name: str, picture: Picture | None, report: dict[str, Any]
+    ) -> None:
+        self._busy = False
+        pane = self._panes.get(name)
+        if picture is not None and pane is not None:
+            pane.show(picture)
+        now = self._loop.time()
+        if now >= self._next_status or snapshot.final or self._hub.over:
+            self._next_status = now + STATUS_SECONDS
+            self._tell(report)
+        self._sent_at[number] = snapshot.time
+        self._shown_at = now
+        self.frame.tick.data = {"n": [number]}
+
+    def _tell(self, report: dict[str, Any]) -> None:
+        hub, frame = self._hub, self.frame
+        frame.progress.text = progress_html(hub.progress(), report)
+        table = sectors_html(report.get("sectors") or ())
+        if table != frame.sectors.text:
+            frame.sectors.text = table
+        frame.stop.disabled = hub.over or hub.control is None
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Show the parameters as they are: another page may have changed them."""
+        control = self._hub.control
+        if control is None or control.version == self._known:
+            return
+        self._known = control.version
+        if self._form is not None:
+            self._form.refresh(control.values)
+        if self._detectors is not None:
+            self._detectors.refresh(control.values)
+
+    def _confirm(self, data: Any) -> None:
+        number = int(data["n"][0])
+        merged = self._sent_at.pop(number, None)
+        if self._mailbox.confirm(number):
+            if merged is not None and not self._hub.over:
+                self._hub.latency = max(time.time() - merged, 0.0)
+            self._advance()
+
+    # --- the user speaks ---------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        if self._hub.control is not None:
+            self._pool.submit(self._hub.control.stop)
+
+    def _change(self, index: int, patch: dict[str, Any]) -> None:
+        """Send parameters to the run; while one change is under way, only the newest waits."""
+        waiting = bool(self._patches)
+        self._patches.setdefault(index, {}).update(patch)
+        if not waiting:
+            self._changes = self._loop.create_task(self._send_changes())
+
+    async def _send_changes(self) -> None:
+        while self._patches:
+            patches, error = dict(self._patches), ""
+            for index, patch in patches.items():
+                try:
+                    assert self._hub.control is not None
+                    await self._loop.run_in_executor(None, self._hub.control.change, index, dict(patch))
+                except Exception as exc:  # noqa: BLE001  # shown to the user, who typed it
+                    error = f"{type(exc).__name__}: {exc}"
+                if self._patches[index] == patch:
+                    del self._patches[index]
+            self._locked(partial(self._changed, error))
+
+    def _changed(self, error: str) -> None:
+        if self._form is not None:
+            self._form.tell(error)
+        if not error:
+            self._refresh()
+
+    # --- the page ----------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        """Make panes for what the run draws; again when another run begins."""
+        hub = self._hub
+        self._epoch = hub.epoch
+        self._panes, self._panels, self._dead = {}, {}, set()
+        self._form = self._detectors = None
+        self._known = 0
+        self.frame.header.text = _header(hub)
+        fields: dict[str, Sequence[Field]] = {}
+        for panel in hub.panels:
+            title = _unused(panel.title, self._panes)
+            try:
+                fields[title] = panel.fields(hub.snapshot.buffers) if hub.snapshot else []
+                self._panes[title] = pane_for(panel.spec, fields[title], self._again)
+                self._panels[title] = panel
+            except Exception as exc:  # noqa: BLE001  # the other panels go on
+                self._report(title, exc)
+        side: list[Any] = []
+        if hub.control is not None and hub.panels:
+            self._form = ParameterForm(hub.udfs, self._change)
+            side.append(self._form.root)
+            pattern = (pattern_of(hub.snapshot.buffers) if hub.snapshot else None) or hub.pattern
+            if pattern is not None and any(grip_of(u) is not None for u in hub.udfs):
+                self._detectors = DetectorPane(hub.udfs, pattern, self._change, self._again)
+                self._panes[DETECTORS] = self._detectors
+        self.frame.fill({name: pane.root for name, pane in self._panes.items()}, side)
+        self._tell({})
+        self._revision = -1
+        self._loop.call_soon(self.wake)
+
+    def _active(self) -> str:
+        names = list(self._panes)
+        index = self.frame.tabs.active
+        return names[index] if 0 <= index < len(names) else ""
+
+
+def _unused(title: str, taken: Any) -> str:
+    name, n = title, 2
+    while name in taken or name == DETECTORS:
+        name, n = f"{title} ({n})", n + 1
+    return name
+
+
+def _header(hub: Hub) -> str:
+    links = " ".join(
+        f"<a href='{html.escape(url, quote=True)}' target='_blank' rel='noreferrer'>{html.escape(label)}</a>"
+        for label, url in hub.links.items()
+    )
+    names = ", ".join(type(u).__name__ for u in hub.udfs)
+    title = html.escape(hub.title or "framefold")
+    return f"<b style='font-size:120%'>{title}</b>&emsp;{html.escape(names)}&emsp;{links}"
+
+
+def describe(exc: Exception) -> str:
+    """Return an error with its traceback."""
+    return "".join(traceback.format_exception(exc))
