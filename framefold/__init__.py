@@ -14,6 +14,7 @@ from framefold.io.save import load_results
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.dataset import Dataset
+from framefold.udfcore.iterative import IterativeUDF
 from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.pipe import Pipe
 from framefold.udfcore.plotspec import PlotSpec
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __version__ = _version()
 
 __all__ = [
-    "Context", "UDF", "EngineOptions", "AuxData", "PlotSpec",
+    "Context", "UDF", "IterativeUDF", "EngineOptions", "AuxData", "PlotSpec",
     "Dataset", "Corrections", "Shape", "Slice",
     "UDFResult", "ResultBuffer", "Snapshot", "load_results",
     "Pipe", "Crop", "Bin", "Mask", "Log", "Threshold", "Gaussian", "Flip", "Rot90", "Apply",

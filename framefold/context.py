@@ -15,11 +15,13 @@ from framefold.executor.base import Executor
 from framefold.executor.choose import make_executor
 from framefold.executor.drive import Run, by_merge, latest, to_end
 from framefold.executor.generator import AsyncResultGenerator, ResultGenerator
+from framefold.executor.iterate import IterateOptions, Iteration
 from framefold.io.registry import open_source
 from framefold.io.save import save_result
 from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.events import Observer
+from framefold.udfcore.iterative import IterativeUDF
 from framefold.udfcore.live_dataset import LiveDataset
 from framefold.udfcore.plan import RunOptions
 from framefold.udfcore.pre import Transform
@@ -234,6 +236,12 @@ class Context:
         """
         single = isinstance(udf, (UDF, type))
         udfs = [udf] if single else list(udf)
+        if single and isinstance(udf, IterativeUDF):
+            iteration = self.iterate(
+                dataset, udf, roi=roi, corrections=corrections, progress=progress, plots=plots, pre=pre,
+                on_ready=on_ready, publish_every=max(publish_interval, 1.0),
+            )  # fmt: skip
+            return iteration.to_end() if sync else asyncio.to_thread(iteration.to_end)
         ds, opts = self._options(
             dataset, udfs, roi, corrections, backends, pre, partition_frames, deterministic, dtype_policy,
             publish_interval,
@@ -300,6 +308,69 @@ class Context:
             steps = _viewed(steps, viewers)
         generator = ResultGenerator(run, steps)
         return generator if sync else AsyncResultGenerator(generator)
+
+    def iterate(
+        self,
+        dataset: Any,
+        udf: IterativeUDF,
+        n: int | None = None,
+        *,
+        roi: Roi = None,
+        corrections: Corrections | None = None,
+        pre: Sequence[Transform] = (),
+        publish_every: float | str = 1.0,
+        progress: Progress = False,
+        plots: Plots = None,
+        on_ready: Callable[[Any], Any] | None = None,
+        lanes: int | None = None,
+        residency: Literal["auto", "memory", "disk"] = "auto",
+    ) -> Iteration:
+        """Run an iterative UDF; the frames are read once and stay in memory.
+
+        Parameters
+        ----------
+        dataset
+            From `load`, or anything that `load` takes.
+        udf
+            An `IterativeUDF`, for instance `framefold.udfs.Ptychography`.
+        n
+            Most iterations; None: until the UDF says that it converged.
+        roi, corrections, pre, progress, plots
+            As in `run_udf`.
+        publish_every
+            Seconds between two snapshots (``"0.5 s"`` works too); 0: one per iteration. The last one always
+            comes.
+        on_ready
+            Called once, with the `Iteration`, when everything is loaded.
+        lanes
+            Threads; None: the cores.
+        residency
+            ``"memory"``, ``"disk"`` (frames that the system maps from a temporary file), or ``"auto"``.
+
+        Returns
+        -------
+        Iteration
+            Iterate over it to get snapshots; leaving the loop ends it. ``.result`` has the last results.
+
+        Examples
+        --------
+        >>> # for state in ctx.iterate(ds, Ptychography(), n=100):
+        >>> #     print(state.iteration, state.history["error"][-1])
+        """
+        ds, make = self._options(dataset, [udf], roi, corrections, None, pre, None, False, "group")
+        if isinstance(ds, LiveDataset):
+            raise UDFError(
+                "ctx.iterate does not take live streams in this version: record them (ctx.export), then iterate"
+            )
+        opts = make(ds)
+        seconds = (
+            float(str(publish_every).removesuffix("s")) if isinstance(publish_every, str) else publish_every
+        )
+        return Iteration(
+            self.executor, ds, udf, opts, IterateOptions(n, seconds, lanes, residency),
+            observers=tuple(self._observers(progress)), viewers=self._iteration_viewers(plots),
+            on_ready=on_ready, provenance=lambda: provenance_of(ds, opts), saver=save_result,
+        )  # fmt: skip
 
     def map(
         self,
@@ -469,6 +540,13 @@ class Context:
             options = make(ds)  # what is wrong is raised at once
             return ds, lambda _: options
         return ds, make
+
+    def _iteration_viewers(self, plots: Plots) -> Callable[[Any, Any], Any] | None:
+        if not plots:
+            return None
+        from framefold.plot.live import make_viewers  # noqa: PLC0415  # matplotlib only where wanted
+
+        return lambda first, udfs: make_viewers(plots, self.plot_class, first, udfs)
 
     @staticmethod
     def _observers(progress: Progress) -> list[Observer]:

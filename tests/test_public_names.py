@@ -5,7 +5,7 @@ import framefold as ff
 
 def test_public_names():
     assert set(ff.__all__) == {
-        "Context", "UDF", "EngineOptions", "AuxData", "PlotSpec", "Dataset", "Corrections", "Shape", "Slice",
+        "Context", "UDF", "IterativeUDF", "EngineOptions", "AuxData", "PlotSpec", "Dataset", "Corrections", "Shape", "Slice",
         "UDFResult", "ResultBuffer", "Snapshot", "load_results", "Pipe", "Crop", "Bin", "Mask", "Log", "Threshold",
         "Gaussian", "Flip", "Rot90", "Apply", "errors", "masks", "sim", "testing", "udfs",
     }  # fmt: skip
@@ -18,5 +18,5 @@ def test_every_reduction_is_loadable_and_described():
     for name in ff.udfs.__all__:
         cls = getattr(ff.udfs, name)
         assert issubclass(cls, ff.UDF)
-        assert name.endswith("UDF")
+        assert name.endswith("UDF") or issubclass(cls, ff.IterativeUDF)
         assert cls.__doc__

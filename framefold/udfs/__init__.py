@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from framefold.udfs.monitor import MonitorUDF
     from framefold.udfs.percentile import PercentileUDF
     from framefold.udfs.pick import PickUDF
+    from framefold.udfs.ptycho.ptychography import Ptychography
     from framefold.udfs.radial_profile import RadialProfileUDF
     from framefold.udfs.record import RecordUDF
     from framefold.udfs.spectral_peaks import SpectralPeaksUDF
@@ -51,6 +52,7 @@ _MODULES = {
     "MonitorUDF": "monitor",
     "PercentileUDF": "percentile",
     "PickUDF": "pick",
+    "Ptychography": "ptycho.ptychography",
     "RadialProfileUDF": "radial_profile",
     "RecordUDF": "record",
     "SSBUDF": "fourd.ssb",
@@ -64,8 +66,8 @@ _MODULES = {
 __all__ = [
     "ApplyMasksUDF", "AutoUDF", "C2UDF", "CoMUDF", "CrystallinityUDF", "DPCUDF", "FEMUDF", "FrameStatsUDF",
     "GroupedSumUDF", "HistogramUDF", "ICoMUDF", "LogSumUDF", "MaxUDF", "MeanUDF", "MinUDF", "MonitorUDF",
-    "PercentileUDF", "PickUDF", "RadialProfileUDF", "RecordUDF", "SSBUDF", "SpectralPeaksUDF", "StdDevUDF",
-    "SumSigUDF", "SumUDF", "VirtualDetectorUDF",
+    "PercentileUDF", "PickUDF", "Ptychography", "RadialProfileUDF", "RecordUDF", "SSBUDF",
+    "SpectralPeaksUDF", "StdDevUDF", "SumSigUDF", "SumUDF", "VirtualDetectorUDF",
 ]  # fmt: skip
 
 

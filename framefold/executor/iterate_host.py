@@ -1,0 +1,198 @@
+"""The loop of an iterative reduction on one host: passes over the lanes, sums, steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import ConvergenceError, UDFError, annotate
+from framefold.executor.iterate_lanes import Lanes
+from framefold.executor.iterate_reduce import Alone, Comm, Part, allocate, join, of_phase
+from framefold.executor.local import blas_threads
+from framefold.udfcore.iterative import History, IterativeUDF, Pass
+
+Array = npt.NDArray[Any]
+REPLICA_CHECK = 10  # iterations between two comparisons of the loop state over hosts
+
+
+class HostLoop:
+    """One host's share of an iterative reduction.
+
+    Parameters
+    ----------
+    udf
+        The head's object, with `setup`; lanes get copies.
+    frames
+        What this host keeps, in the order of the UDF.
+    first
+        Row of the first of them.
+    lanes
+        Threads.
+    comm
+        Joins sums with other hosts.
+    """
+
+    def __init__(
+        self, udf: IterativeUDF, frames: Array, first: int, lanes: int, comm: Comm | None = None
+    ) -> None:
+        self.comm = comm or Alone()
+        self.udf = udf
+        self.history = udf.history = History()
+        self.iteration = 0
+        self.overhead = 0.0
+        self._first = first
+        self._lanes = Lanes(max(1, min(lanes, len(frames))))
+        n = self._lanes.n
+        cuts = [len(frames) * i // n for i in range(n + 1)]
+        self._spans = [(first + a, first + b) for a, b in zip(cuts, cuts[1:], strict=False)]
+        self._frames = [frames[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+        udf.loop = SimpleNamespace(**udf.get_loop_state())
+        self._decls = dict(udf.get_pass_buffers())
+        self._udfs = [self._lane_udf(i) for i in range(n)]
+        self._buffers: list[dict[str, Array]] = [{} for _ in range(n)]
+        self._lanes.run(self._prepare)
+
+    def _lane_udf(self, lane: int) -> IterativeUDF:
+        twin = self.udf.copy()
+        assert isinstance(twin, IterativeUDF)
+        twin.setup, twin.loop, twin.meta = self.udf.setup, self.udf.loop, self.udf.meta
+        twin.lane_rows = self._spans[lane]
+        return twin
+
+    def _prepare(self, lane: int) -> None:
+        """Make what belongs to a lane in its own thread, so that its memory lies near its core."""
+        udf = self._udfs[lane]
+        n = len(self._frames[lane])
+        udf.state = SimpleNamespace(
+            **{
+                name: np.zeros((n, *shape), dtype)
+                for name, (shape, dtype) in udf.get_partition_state().items()
+            }
+        )
+        udf.windows = {name: udf.window(name) for name, d in self._decls.items() if d.windowed}
+        self._buffers[lane] = {name: allocate(d, udf.windows.get(name)) for name, d in self._decls.items()}
+        udf.task_data = SimpleNamespace(**udf.get_task_data())
+
+    def iterate(self) -> bool | str:
+        """Do one iteration; return whether, or why, to stop.
+
+        Raises
+        ------
+        ConvergenceError
+            If a figure of the iteration is not finite.
+        """
+        t0 = time.perf_counter()
+        self.overhead = 0.0
+        self.udf._figures = {}
+        with blas_threads(1), np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            for item in self.udf.plan(self.iteration):
+                self._pass(item)
+        figures = dict(self.udf._figures)
+        figures["seconds"] = time.perf_counter() - t0
+        self.history.append(figures)
+        self.iteration += 1
+        if self.comm.size > 1 and self.iteration % REPLICA_CHECK == 0:
+            self._check_replicas()
+        for name, value in figures.items():
+            if np.isinf(value):
+                raise ConvergenceError(
+                    f"{type(self.udf).__name__}: {name} is {value} after iteration {self.iteration}"
+                )
+        over = self.udf.converged(self.history)
+        self._adapt()
+        return over
+
+    def _adapt(self) -> None:
+        """Make the lanes anew if the UDF has other buffers now."""
+        decls = dict(self.udf.get_pass_buffers())
+        if decls != self._decls:
+            self._decls = decls
+            self._lanes.run(self._prepare)
+
+    def _pass(self, item: Pass) -> None:
+        names = of_phase(self._decls, item.phase)
+        busy = [0.0] * self._lanes.n
+
+        def work(lane: int) -> None:
+            t0 = time.perf_counter()
+            udf, (start, stop) = self._udfs[lane], self._spans[lane]
+            buffers = self._buffers[lane]
+            for name in names:
+                buffers[name][...] = 0 if self._decls[name].reduce == "sum" else -np.inf
+            udf.phase = item.phase
+            udf.results = SimpleNamespace(**{name: buffers[name] for name in names})
+            if item.rows is None:
+                rows = np.arange(stop - start)
+            else:
+                a, b = np.searchsorted(item.rows, (start, stop))
+                rows = item.rows[a:b] - start
+            try:
+                udf.process_rows(self._frames[lane], rows)
+            except Exception as exc:
+                annotate(
+                    exc,
+                    f"in {type(udf).__name__}, phase {item.phase!r}, iteration {self.iteration}, lane {lane}",
+                    udf=type(udf).__name__,
+                    stage=item.phase,
+                )
+                raise
+            busy[lane] = time.perf_counter() - t0
+
+        t0 = time.perf_counter()
+        self._lanes.run(work)
+        joined = {}
+        for name in names:
+            parts: list[Part] = [
+                (b[name], u.windows.get(name)) for b, u in zip(self._buffers, self._udfs, strict=True)
+            ]
+            joined[name] = join(self._decls[name], parts)
+        if self.comm.size > 1:
+            self.comm.allreduce([(joined[name], self._decls[name].reduce) for name in names])
+        self.overhead += time.perf_counter() - t0 - max(busy)
+        self.udf.phase = item.phase
+        self.udf.step(item.phase, SimpleNamespace(**joined))
+
+    def _check_replicas(self) -> None:
+        """Compare the loop state over hosts by a checksum: min and max of the same number differ or not."""
+        check = np.array([_checksum(vars(self.udf.loop))])
+        pair = np.concatenate([check, -check])
+        self.comm.allreduce([(pair, "max")])
+        if pair[0] != -pair[1]:
+            raise UDFError(
+                f"{type(self.udf).__name__}: the loop states of the hosts differ after iteration "
+                f"{self.iteration}: plan and step must depend on setup, loop, results, iteration and rng only"
+            )
+
+    def publish(self) -> dict[str, Array]:
+        """Return copies of the results."""
+        return {name: np.array(value) for name, value in self.udf.publish().items()}
+
+    def gather_state(self, name: str) -> Array:
+        """Return what the lanes of this host keep under `name`, in the order of the UDF."""
+        return np.concatenate([getattr(u.state, name) for u in self._udfs])
+
+    def replace_loop(self, values: Mapping[str, Any]) -> None:
+        """Set loop state, for all lanes."""
+        vars(self.udf.loop).update(values)
+
+    def close(self) -> None:
+        """End the threads and let the frames go."""
+        self._lanes.close()
+        self._frames, self._buffers = [], []
+        self.comm.close()
+
+
+def _checksum(values: Mapping[str, Any]) -> float:
+    import zlib  # noqa: PLC0415  # only between hosts
+
+    total = 0
+    for name in sorted(values):
+        value = values[name]
+        if isinstance(value, np.ndarray):
+            total = zlib.crc32(value.tobytes(), total)
+    return float(total)

@@ -1,0 +1,97 @@
+"""Finding the defocus of an unknown probe: short trials on neighbouring frames, the smallest error wins.
+
+The mean frame gives the modulus of the pupil; of its phase the defocus matters most, for it decides how wide
+the probe is on the sample. After six sweeps with the probe frozen the error has a clear minimum at the true
+width and sign, which later iterations cannot find from a probe that is ten times too small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.udfcore.iterative import Pass
+from framefold.udfs.ptycho.engines.ap import EPS_OBJECT
+from framefold.udfs.ptycho.initial import more_modes, scaled
+
+Array = npt.NDArray[Any]
+FRAMES = 64
+SWEEPS = 6
+REFINE = (1.3, 1.14, 1.07)
+
+
+def find_defocus(job: Any) -> Iterator[Pass]:
+    """Set the loop's probe to the best of a family of defocused ones; the object stays as it was.
+
+    The family: geometric radius on the sample from 0 to 0.4 of the frame, both signs.
+    """
+    loop = job.loop
+    start, begin = np.array(loop.object), np.array(loop.probe)
+    ny, nx = begin.shape[-2:]
+    spectrum = np.fft.fft2(np.fft.ifftshift(begin[0].astype(np.complex128)))
+    q = _frequencies((ny, nx))
+    power = np.abs(spectrum) ** 2
+    # rms radius of an even disk is its radius / sqrt 2
+    pupil2 = float(2 * (power * q).sum() / power.sum())
+    n = min(ny, nx)
+    rows = _middle(job)
+    tried: dict[float, float] = {}
+
+    def probe_of(radius: float) -> Array:
+        phase = np.pi * radius * q / (n * np.sqrt(pupil2))
+        wave = np.fft.fftshift(np.fft.ifft2(spectrum * np.exp(1j * phase)))
+        total = float((np.abs(begin) ** 2).sum())
+        return scaled(more_modes(wave, len(begin)), total).astype(begin.dtype)
+
+    radii = [0.0, *(s * r for r in n * 0.025 * 1.6 ** np.arange(7) if r <= 0.45 * n for s in (1, -1))]
+    for radius in radii:
+        yield from _trial(job, probe_of(radius), start, rows, tried, radius)
+    for factor in REFINE:
+        best = min(tried, key=lambda r: tried[r])
+        for radius in (best / factor, best * factor):
+            if radius not in tried:
+                yield from _trial(job, probe_of(radius), start, rows, tried, radius)
+    best = min(tried, key=lambda r: tried[r])
+    loop.object[...] = start
+    loop.probe = probe_of(best)
+    job.probe_changed()
+    job.say(
+        "the defocus of the probe was searched for: its light spreads over a radius of about "
+        f"{abs(best):.1f} px "
+        f"on the sample (trial error {tried[best]:.3g}, without defocus {tried[0.0]:.3g})"
+    )
+
+
+def _trial(
+    job: Any, probe: Array, start: Array, rows: Array, tried: dict[float, float], radius: float
+) -> Iterator[Pass]:
+    loop = job.loop
+    loop.probe = probe
+    loop.object[...] = start
+    job.probe_changed()
+    loop.update_probe = False
+    d_obj = job.histogram_of(rows).of_object(loop.bank)
+    error = np.inf
+    for _ in range(SWEEPS):
+        yield Pass("residual", rows)
+        misfit = job.sums.misfit
+        error = float(misfit[0] / misfit[1]) if misfit[1] > 0 else np.inf
+        loop.object += job.sums.object / (d_obj + EPS_OBJECT * d_obj.max())
+    tried[radius] = error
+
+
+def _middle(job: Any) -> npt.NDArray[np.int64]:
+    """Return the rows of frames around the middle of the scan."""
+    corner = job.setup.corner.astype(np.float64)
+    distance = ((corner - np.median(corner, axis=0)) ** 2).sum(axis=1)
+    return np.sort(np.argsort(distance, kind="stable")[:FRAMES])
+
+
+def _frequencies(shape: tuple[int, int]) -> Array:
+    """Return the squared distance from the pupil's middle, in detector pixels of the shorter side."""
+    n = min(shape)
+    y, x = np.fft.fftfreq(shape[0], 1 / n), np.fft.fftfreq(shape[1], 1 / n)
+    return np.asarray(y[:, None] ** 2 + x[None, :] ** 2)

@@ -1,0 +1,1 @@
+"""The algorithms, one file each, as frozen values that compose to recipes."""

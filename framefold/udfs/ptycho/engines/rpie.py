@@ -1,0 +1,101 @@
+"""Regularised PIE in mini-batches: the fast way from a rough start to a good one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from framefold.errors import UDFError
+from framefold.udfcore.iterative import Pass, stratified
+from framefold.udfs.ptycho.recipe import Composable
+
+
+@dataclass(frozen=True)
+class RPIE(Composable):
+    """Regularised PIE over stratified batches, with heavy-ball momentum.
+
+    Per batch, from one old pair: ``v <- mu v + step dO / ((1 - a) D_O + a max D_O)``, ``O <- O + v``, the
+    same for P, with ``dO = sum conj(P) chi`` over the batch (A. Maiden et al., Optica 4 (2017) 736; the
+    batches and the averaged denominators are ours). Finish with `AP`: batches stall above what the data
+    allow.
+
+    Attributes
+    ----------
+    n
+        Iterations.
+    a
+        How much of the largest denominator stands in each.
+    mu
+        Momentum.
+    step
+        Step length.
+    batches
+        None: as many as the overlap of the frames allows.
+    denominators
+        ``"averaged"``: those of all frames divided by the number of batches; ``"exact"``: of each batch;
+        ``"auto"``: averaged where each batch still covers the object.
+    """
+
+    n: int | None = 15
+    a: float = 0.1
+    mu: float = 0.5
+    step: float = 1.0
+    batches: int | None = None
+    denominators: Literal["auto", "averaged", "exact"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.denominators not in ("auto", "averaged", "exact"):
+            raise UDFError(f"RPIE: denominators={self.denominators!r} is not 'auto', 'averaged' or 'exact'")
+        if not 0 < self.a <= 1 or not 0 <= self.mu < 1:
+            raise UDFError(f"RPIE: a={self.a} must be in (0, 1] and mu={self.mu} in [0, 1)")
+
+    def iterate(self, job: Any, iteration: int) -> Iterator[Pass]:
+        """Do one iteration."""
+        loop = job.loop
+        if iteration == 0:
+            loop.v_object = np.zeros_like(loop.object)
+            loop.v_probe = np.zeros_like(loop.probe)
+        averaged, batches = self._batches(job)
+        misfit = np.zeros(3)
+        d_all = job.object_denominator() / batches if averaged else None
+        p_all = job.probe_denominator() / batches if averaged else None
+        step = self.step * loop.damping
+        for rows in stratified(job.n_frames, batches, job.rng(1, job.iteration)):
+            yield Pass("residual", rows)
+            sums = job.sums
+            misfit += sums.misfit
+            if averaged:
+                d_obj, d_probe = d_all, p_all
+            else:
+                histogram = job.histogram_of(rows)
+                d_obj = histogram.of_object(loop.bank)
+                d_probe = histogram.of_probe(loop.object, job.setup.window.shape)
+            assert d_obj is not None
+            assert d_probe is not None
+            if loop.update_object:
+                loop.v_object *= self.mu
+                loop.v_object += step * sums.object / ((1 - self.a) * d_obj + self.a * d_obj.max())
+                loop.object += loop.v_object
+            if loop.update_probe:
+                loop.v_probe *= self.mu
+                loop.v_probe += (
+                    step * job.unshifted(sums.probe) / ((1 - self.a) * d_probe + self.a * d_probe.max())
+                )
+                loop.probe += loop.v_probe
+                job.probe_changed()
+        job.note_error(misfit)
+
+    def _batches(self, job: Any) -> tuple[bool, int]:
+        """Return whether denominators are averaged, and the number of batches.
+
+        Averaged ones need each batch to cover the object 3 times; with fewer they diverge.
+        """
+        room = int(job.loop.overlap / 3)
+        averaged = room >= 6 if self.denominators == "auto" else self.denominators == "averaged"
+        if self.batches is not None:
+            return averaged, max(1, min(self.batches, job.n_frames))
+        wanted = min(8, max(1, room)) if averaged else 16 if len(job.loop.probe) == 1 else 8
+        return averaged, max(1, min(wanted, job.n_frames))

@@ -1,0 +1,1 @@
+"""Pure functions on arrays for ptychography: loops in numba, plain twins in numpy, plans of FFTW."""

@@ -1,0 +1,147 @@
+"""The kernels for processors: numba loops around FFTW plans of one frame, in float32.
+
+All modes of a frame are transformed by one plan, in place, in a buffer of the thread's own: a frame stays in
+the second-level cache from the exit wave to the numerators (1.4 times faster than batches of 16 frames).
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.udfs.ptycho.kernels import loops
+from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
+
+Array = npt.NDArray[Any]
+_PLANNER = threading.Lock()  # FFTW's planner is not thread-safe
+
+
+class FFTWKernels:
+    """`KernelSet` in complex64, for one thread.
+
+    Parameters
+    ----------
+    shape
+        Of the frames.
+    waves
+        Exit waves per frame: probe modes times object modes.
+    factor
+        Fresnel factor of near-field data, or None.
+    """
+
+    real: np.dtype[Any] = np.dtype(np.float32)
+    complex: np.dtype[Any] = np.dtype(np.complex64)
+
+    def __init__(self, shape: tuple[int, int], waves: int, factor: Array | None = None) -> None:
+        import pyfftw  # noqa: PLC0415  # loads slowly
+
+        self.shape = shape
+        self._wave = pyfftw.empty_aligned((waves, *shape), np.complex64)
+        self._rows = self._wave.view(np.float32)
+        with _PLANNER:
+            self._plans = [
+                pyfftw.FFTW(
+                    self._wave, self._wave, axes=(1, 2), direction=d, flags=("FFTW_MEASURE",), threads=1
+                )
+                for d in ("FFTW_FORWARD", "FFTW_BACKWARD")
+            ]
+        self._wave[...] = 0
+        self._row = np.empty(shape[1], np.float32)
+        self._scratch = np.zeros(3)
+        pixels = shape[0] * shape[1]
+        self._near = factor is not None
+        # FFTW transforms are not normalised: the intensity of the far field is |F|^2 / n^2, F^-1 F = n^2
+        self._inv = 1.0 if self._near else 1.0 / pixels
+        self._scale = 1.0 if self._near else 1.0 / pixels
+        if factor is not None:
+            self._factor = _rows(np.ascontiguousarray(factor / pixels, np.complex64))
+            self._back = _rows(np.ascontiguousarray(factor.conj() / pixels, np.complex64))
+
+    def _forward(self) -> None:
+        self._plans[0].execute()
+        if self._near:
+            loops.multiply_rows(self._factor, self._rows)
+            self._plans[1].execute()
+
+    def _backward(self) -> None:
+        if self._near:
+            self._plans[0].execute()
+            loops.multiply_rows(self._back, self._rows)
+        self._plans[1].execute()
+
+    def _project(self, data: FrameSet, row: int, sums: Array) -> None:
+        self._forward()
+        loops.modulus(
+            self._rows, data.frames[row], data.good, data.background, self._inv, self._scale, self._row, sums
+        )
+        self._backward()
+
+    def add_residuals(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, num_object: Window, num_probe: Array |
+        None, sums: Array,
+    ) -> None:  # fmt: skip
+        """See `KernelSet.add_residuals`."""
+        p, o, n = _rows(probe), _rows(obj), _rows(num_object.data)
+        q = p if num_probe is None else _rows(num_probe)
+        with_probe = num_probe is not None
+        for row, y, x, b in _places(data, rows):
+            loops.exit_waves(p[b], o, y, x, self._rows)
+            self._project(data, row, sums)
+            loops.residual_numerators(
+                p[b], o, y, x, self._rows, n, num_object.y, num_object.x, q[b], with_probe
+            )
+
+    def relax(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, waves: Array, beta: float, gamma: float,
+        num_object: Window, sums: Array,
+    ) -> None:  # fmt: skip
+        """See `KernelSet.relax`."""
+        p, o, n, psi = _rows(probe), _rows(obj), _rows(num_object.data), _rows(waves)
+        for row, y, x, b in _places(data, rows):
+            loops.reflect(p[b], o, y, x, psi[row], self._rows)
+            self._project(data, row, sums)
+            loops.relax(p[b], o, y, x, self._rows, psi[row], beta, gamma, n, num_object.y, num_object.x)
+
+    def add_wave_numerators(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, waves: Array, num_object: Window | None,
+        num_probe: Array | None,
+    ) -> None:  # fmt: skip
+        """See `KernelSet.add_wave_numerators`."""
+        p, o, psi = _rows(probe), _rows(obj), _rows(waves)
+        target = num_object or Window(obj)
+        n = _rows(target.data)
+        q = p if num_probe is None else _rows(num_probe)
+        for row, y, x, b in _places(data, rows):
+            loops.wave_numerators(
+                p[b], o, y, x, psi[row], n, target.y, target.x, q[b], num_object is not None,
+                num_probe is not None,
+            )  # fmt: skip
+
+    def fill_waves(self, data: FrameSet, rows: Array, probe: Array, obj: Array, waves: Array) -> None:
+        """See `KernelSet.fill_waves`."""
+        p, o, psi = _rows(probe), _rows(obj), _rows(waves)
+        for row, y, x, b in _places(data, rows):
+            loops.exit_waves(p[b], o, y, x, psi[row])
+
+    def intensity(self, data: FrameSet, row: int, probe: Array, obj: Array) -> Array:
+        """See `KernelSet.intensity`."""
+        y, x = data.corner[row]
+        loops.exit_waves(_rows(probe)[data.bank[row]], _rows(obj), int(y), int(x), self._rows)
+        self._forward()
+        modelled = (np.abs(self._wave) ** 2).sum(axis=0) * np.float32(self._inv) + data.background
+        return np.asarray(modelled)
+
+
+def _rows(array: Array) -> Array:
+    """Return a complex64 array as interleaved float32 rows."""
+    return array.view(np.float32)
+
+
+def _places(data: FrameSet, rows: Array) -> Any:
+    return zip(
+        rows.tolist(), data.corner[rows, 0].tolist(), data.corner[rows, 1].tolist(), data.bank[rows].tolist(),
+        strict=True,
+    )  # fmt: skip

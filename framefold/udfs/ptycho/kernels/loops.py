@@ -1,0 +1,216 @@
+"""Loops over the pixels of one frame, on complex arrays seen as interleaved float rows.
+
+A complex array ``(..., y, x)`` enters as ``a.view(real)`` of shape ``(..., y, 2 x)``: compilers vectorise
+loops over real numbers, but not over complex scalars (3 times slower). Shapes, with M probe modes and L
+object modes: `probe` ``(M, ny, 2 nx)``, `obj` ``(L, Y, 2 X)``, `wave` ``(L M, ny, 2 nx)`` with the probe mode
+running fastest. The frame lies at row `y0` and column `x0` of the object.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+_fast = {"reassoc", "contract", "arcp", "nsz"}
+jit = numba.njit(nogil=True, cache=True, fastmath=_fast, error_model="numpy")
+
+
+@jit
+def _product(a: Array, b: Array, out: Array) -> None:
+    for i in range(a.size // 2):
+        ar, ai, br, bi = a[2 * i], a[2 * i + 1], b[2 * i], b[2 * i + 1]
+        out[2 * i] = ar * br - ai * bi
+        out[2 * i + 1] = ar * bi + ai * br
+
+
+@jit
+def exit_waves(probe: Array, obj: Array, y0: int, x0: int, wave: Array) -> None:
+    """Write psi = P O."""
+    modes, ny, width = probe.shape
+    for m in range(obj.shape[0]):
+        for k in range(modes):
+            for y in range(ny):
+                o = obj[m, y0 + y]
+                _product(probe[k, y], o[2 * x0 : 2 * x0 + width], wave[m * modes + k, y])
+
+
+@jit
+def modulus(
+    wave: Array,
+    counts: Array,
+    good: Array,
+    background: Array,
+    inv_n: float,
+    scale: float,
+    row: Array,
+    sums: Array,
+) -> None:
+    """Impose the measured modulus: ``wave *= scale * (sqrt(I) / (sqrt(I_m) + 1e-6) if good else 1)``.
+
+    ``I_m = inv_n sum |wave|^2 + background`` is the modelled intensity. Adds to `sums`: the misfit
+    ``sum good (sqrt(I_m) - sqrt(I))^2``, the measured ``sum good I``, and the modelled ``sum good I_m``.
+
+    `good` holds 1 for measured pixels and 0 for the others; `row` is scratch of nx.
+    """
+    waves, ny, width = wave.shape
+    nx = width // 2
+    one = row.dtype.type(1.0)
+    tiny = row.dtype.type(1e-6)
+    k_in = row.dtype.type(inv_n)
+    k_out = row.dtype.type(scale)
+    zero = row.dtype.type(0.0)
+    for y in range(ny):
+        first = wave[0, y]
+        for x in range(nx):
+            row[x] = first[2 * x] * first[2 * x] + first[2 * x + 1] * first[2 * x + 1]
+        for m in range(1, waves):
+            line = wave[m, y]
+            for x in range(nx):
+                row[x] += line[2 * x] * line[2 * x] + line[2 * x + 1] * line[2 * x + 1]
+        misfit, measured, modelled = zero, zero, zero
+        c, g, b = counts[y], good[y], background[y]
+        for x in range(nx):
+            model = k_in * row[x] + b[x]
+            amplitude = np.sqrt(model)
+            value = row.dtype.type(c[x])
+            value = max(zero, value)
+            target = np.sqrt(value)
+            difference = amplitude - target
+            misfit += g[x] * difference * difference
+            measured += g[x] * value
+            modelled += g[x] * model
+            row[x] = k_out * (g[x] * (target / (amplitude + tiny) - one) + one)
+        sums[0] += misfit
+        sums[1] += measured
+        sums[2] += modelled
+        for m in range(waves):
+            line = wave[m, y]
+            for x in range(nx):
+                line[2 * x] *= row[x]
+                line[2 * x + 1] *= row[x]
+
+
+@jit
+def reflect(probe: Array, obj: Array, y0: int, x0: int, psi: Array, out: Array) -> None:
+    """Write 2 P O - psi."""
+    modes, ny, width = probe.shape
+    two = out.dtype.type(2.0)
+    for m in range(obj.shape[0]):
+        for k in range(modes):
+            for y in range(ny):
+                p = probe[k, y]
+                o = obj[m, y0 + y][2 * x0 : 2 * x0 + width]
+                w = psi[m * modes + k, y]
+                line = out[m * modes + k, y]
+                for i in range(width // 2):
+                    pr, pi, fr, fi = p[2 * i], p[2 * i + 1], o[2 * i], o[2 * i + 1]
+                    line[2 * i] = two * (pr * fr - pi * fi) - w[2 * i]
+                    line[2 * i + 1] = two * (pr * fi + pi * fr) - w[2 * i + 1]
+
+
+@jit
+def relax(
+    probe: Array, obj: Array, y0: int, x0: int, projected: Array, psi: Array, beta: float, gamma: float,
+    num_object: Array, oy: int, ox: int,
+) -> None:  # fmt: skip
+    """Set ``psi <- beta (psi + projected) + gamma P O`` and add ``conj(P) (psi - P O)`` to `num_object`.
+
+    `num_object` is a window of the object whose origin lies at row `oy` and column `ox`.
+    """
+    modes, ny, width = probe.shape
+    b = psi.dtype.type(beta)
+    g = psi.dtype.type(gamma)
+    for m in range(obj.shape[0]):
+        for y in range(ny):
+            o = obj[m, y0 + y][2 * x0 : 2 * x0 + width]
+            n = num_object[m, y0 - oy + y][2 * (x0 - ox) : 2 * (x0 - ox) + width]
+            for k in range(modes):
+                p = probe[k, y]
+                w = psi[m * modes + k, y]
+                v = projected[m * modes + k, y]
+                for i in range(width // 2):
+                    pr, pi, fr, fi = p[2 * i], p[2 * i + 1], o[2 * i], o[2 * i + 1]
+                    er, ei = pr * fr - pi * fi, pr * fi + pi * fr
+                    wr = b * (w[2 * i] + v[2 * i]) + g * er
+                    wi = b * (w[2 * i + 1] + v[2 * i + 1]) + g * ei
+                    w[2 * i], w[2 * i + 1] = wr, wi
+                    cr, ci = wr - er, wi - ei
+                    n[2 * i] += pr * cr + pi * ci
+                    n[2 * i + 1] += pr * ci - pi * cr
+
+
+@jit
+def wave_numerators(
+    probe: Array, obj: Array, y0: int, x0: int, psi: Array, num_object: Array, oy: int, ox: int,
+    num_probe: Array, with_object: bool, with_probe: bool,
+) -> None:  # fmt: skip
+    """Add ``conj(P) chi`` and ``conj(O) chi``, with ``chi = psi - P O`` of a stored exit wave."""
+    modes, ny, width = probe.shape
+    for m in range(obj.shape[0]):
+        for y in range(ny):
+            o = obj[m, y0 + y][2 * x0 : 2 * x0 + width]
+            for k in range(modes):
+                p = probe[k, y]
+                w = psi[m * modes + k, y]
+                if with_object:
+                    n = num_object[m, y0 - oy + y][2 * (x0 - ox) : 2 * (x0 - ox) + width]
+                    for i in range(width // 2):
+                        pr, pi, fr, fi = p[2 * i], p[2 * i + 1], o[2 * i], o[2 * i + 1]
+                        cr, ci = w[2 * i] - (pr * fr - pi * fi), w[2 * i + 1] - (pr * fi + pi * fr)
+                        n[2 * i] += pr * cr + pi * ci
+                        n[2 * i + 1] += pr * ci - pi * cr
+                if with_probe:
+                    q = num_probe[k, y]
+                    for i in range(width // 2):
+                        pr, pi, fr, fi = p[2 * i], p[2 * i + 1], o[2 * i], o[2 * i + 1]
+                        cr, ci = w[2 * i] - (pr * fr - pi * fi), w[2 * i + 1] - (pr * fi + pi * fr)
+                        q[2 * i] += fr * cr + fi * ci
+                        q[2 * i + 1] += fr * ci - fi * cr
+
+
+@jit
+def residual_numerators(
+    probe: Array, obj: Array, y0: int, x0: int, wave: Array, num_object: Array, oy: int, ox: int,
+    num_probe: Array, with_probe: bool,
+) -> None:  # fmt: skip
+    """Add ``conj(P) chi`` to `num_object` and ``conj(O) chi`` to `num_probe`, with ``chi = wave - P O``.
+
+    `num_object` is a window of the object whose origin lies at row `oy` and column `ox`.
+    """
+    modes, ny, width = probe.shape
+    for m in range(obj.shape[0]):
+        for y in range(ny):
+            o = obj[m, y0 + y][2 * x0 : 2 * x0 + width]
+            n = num_object[m, y0 - oy + y][2 * (x0 - ox) : 2 * (x0 - ox) + width]
+            for k in range(modes):
+                line = wave[m * modes + k, y]
+                p = probe[k, y]
+                q = num_probe[k, y]
+                if with_probe:
+                    for i in range(width // 2):
+                        pr, pi, fr, fi = p[2 * i], p[2 * i + 1], o[2 * i], o[2 * i + 1]
+                        cr = line[2 * i] - (pr * fr - pi * fi)
+                        ci = line[2 * i + 1] - (pr * fi + pi * fr)
+                        n[2 * i] += pr * cr + pi * ci
+                        n[2 * i + 1] += pr * ci - pi * cr
+                        q[2 * i] += fr * cr + fi * ci
+                        q[2 * i + 1] += fr * ci - fi * cr
+                else:
+                    for i in range(width // 2):
+                        pr, pi, fr, fi = p[2 * i], p[2 * i + 1], o[2 * i], o[2 * i + 1]
+                        cr = line[2 * i] - (pr * fr - pi * fi)
+                        ci = line[2 * i + 1] - (pr * fi + pi * fr)
+                        n[2 * i] += pr * cr + pi * ci
+                        n[2 * i + 1] += pr * ci - pi * cr
+
+
+@jit
+def multiply_rows(factor: Array, wave: Array) -> None:
+    """Wave *= factor, the same complex factor ``(ny, 2 nx)`` for all modes."""
+    for m in range(wave.shape[0]):
+        for y in range(wave.shape[1]):
+            _product(wave[m, y], factor[y], wave[m, y])

@@ -1,0 +1,93 @@
+"""What the engines ask of a set of kernels: sums over frames, in place, on arrays of the caller.
+
+Shapes: M probe modes, L object modes, B entries of the bank of sub-pixel shifts, frames of (ny, nx) pixels.
+``probe`` is ``(B, M, ny, nx)`` and ``obj`` ``(L, Y, X)``, complex; ``frames`` ``(n, ny, nx)``, any real
+dtype.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """Frames that stay in memory, and what belongs to each.
+
+    Attributes
+    ----------
+    frames
+        ``(n, ny, nx)`` measured counts; far-field frames have their centre in the corner.
+    corner
+        int64 ``(n, 2)``: row and column of the frame on the object.
+    bank
+        int64 ``(n,)``: which of the shifted probes the frame was taken with.
+    good
+        ``(ny, nx)`` of the kernels' real type: 1 for measured pixels, 0 for the others.
+    background
+        ``(ny, nx)`` of the kernels' real type, counts; added to the model.
+    """
+
+    frames: Array
+    corner: npt.NDArray[np.int64]
+    bank: npt.NDArray[np.int64]
+    good: Array
+    background: Array
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of the object's numerator: ``data[:, 0, 0]`` lies at row `y` and column `x` of the object."""
+
+    data: Array
+    y: int = 0
+    x: int = 0
+
+
+class KernelSet(Protocol):
+    """Sums over frames. All `add_*` methods add to arrays of the caller; `rows` index the frame set.
+
+    ``sums`` is float64 ``(3,)``: misfit ``sum (sqrt I_m - sqrt I)^2``, measured ``sum I`` and modelled
+    ``sum I_m`` over measured pixels, of the model P O.
+    """
+
+    real: np.dtype[Any]
+    complex: np.dtype[Any]
+
+    def add_residuals(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, num_object: Window, num_probe: Array |
+        None, sums: Array,
+    ) -> None:  # fmt: skip
+        """Add ``conj(P) chi`` and ``conj(O) chi``, ``chi = Pi(P O) - P O``, Pi the modulus projection."""
+        ...
+
+    def relax(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, waves: Array, beta: float, gamma: float,
+        num_object: Window, sums: Array,
+    ) -> None:  # fmt: skip
+        """Set ``psi <- beta (psi + Pi(2 P O - psi)) + gamma P O``; add ``conj(P) (psi - P O)``.
+
+        `sums` here is of the wave ``2 P O - psi``, not of the model.
+        """
+        ...
+
+    def add_wave_numerators(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, waves: Array, num_object: Window | None,
+        num_probe: Array | None,
+    ) -> None:  # fmt: skip
+        """Add ``conj(P) (psi - P O)`` and ``conj(O) (psi - P O)`` of stored exit waves."""
+        ...
+
+    def fill_waves(self, data: FrameSet, rows: Array, probe: Array, obj: Array, waves: Array) -> None:
+        """Set ``psi = P O``."""
+        ...
+
+    def intensity(self, data: FrameSet, row: int, probe: Array, obj: Array) -> Array:
+        """Return the modelled counts of one frame, background included."""
+        ...

@@ -1,0 +1,104 @@
+"""The kernels in plain numpy and float64: slow, short, the specification of the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.udfs.ptycho.kernels.propagate import from_detector, to_detector
+from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
+
+Array = npt.NDArray[Any]
+EPS = 1e-6  # counts^1/2: keeps the projection finite where the model is dark
+
+
+class ReferenceKernels:
+    """`KernelSet` in complex128; `factor` is the Fresnel factor of near-field data, or None."""
+
+    real: np.dtype[Any] = np.dtype(np.float64)
+    complex: np.dtype[Any] = np.dtype(np.complex128)
+
+    def __init__(self, shape: tuple[int, int], waves: int, factor: Array | None = None) -> None:
+        self.shape = shape
+        self.factor = factor
+
+    def _at(self, data: FrameSet, row: int) -> tuple[slice, slice]:
+        y, x = data.corner[row]
+        return slice(y, y + self.shape[0]), slice(x, x + self.shape[1])
+
+    def _exit(self, data: FrameSet, row: int, probe: Array, obj: Array) -> tuple[Array, Array, Array]:
+        """Return P ``(1, M, ...)``, O ``(L, 1, ...)`` and psi ``(L, M, ...)`` of a frame."""
+        p = probe[data.bank[row]][None]
+        o = obj[(slice(None), *self._at(data, row))][:, None]
+        return p, o, p * o
+
+    def _project(self, data: FrameSet, row: int, psi: Array, sums: Array | None) -> Array:
+        wave = to_detector(psi, self.factor)
+        amplitude = np.sqrt((np.abs(wave) ** 2).sum(axis=(0, 1)) + data.background)
+        counts = np.maximum(data.frames[row].astype(np.float64), 0)
+        if sums is not None:
+            sums += [
+                (data.good * (amplitude - np.sqrt(counts)) ** 2).sum(),
+                (data.good * counts).sum(),
+                (data.good * amplitude**2).sum(),
+            ]
+        factor = np.where(data.good > 0, np.sqrt(counts) / (amplitude + EPS), 1.0)
+        return from_detector(wave * factor, self.factor)
+
+    def _place(self, data: FrameSet, row: int, target: Window) -> Array:
+        ys, xs = self._at(data, row)
+        return target.data[
+            :, ys.start - target.y : ys.stop - target.y, xs.start - target.x : xs.stop - target.x
+        ]
+
+    def _add(
+        self, data: FrameSet, row: int, p: Array, o: Array, chi: Array, num_object: Window | None,
+        num_probe: Array | None,
+    ) -> None:  # fmt: skip
+        if num_object is not None:
+            part = self._place(data, row, num_object)
+            part += (p.conj() * chi).sum(axis=1)
+        if num_probe is not None:
+            num_probe[data.bank[row]] += (o.conj() * chi).sum(axis=0)
+
+    def add_residuals(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, num_object: Window, num_probe: Array |
+        None, sums: Array,
+    ) -> None:  # fmt: skip
+        """See `KernelSet.add_residuals`."""
+        for row in rows:
+            p, o, psi = self._exit(data, row, probe, obj)
+            self._add(data, row, p, o, self._project(data, row, psi, sums) - psi, num_object, num_probe)
+
+    def relax(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, waves: Array, beta: float, gamma: float,
+        num_object: Window, sums: Array,
+    ) -> None:  # fmt: skip
+        """See `KernelSet.relax`."""
+        for row in rows:
+            p, o, model = self._exit(data, row, probe, obj)
+            psi = waves[row].reshape(model.shape)
+            psi[...] = beta * (psi + self._project(data, row, 2 * model - psi, sums)) + gamma * model
+            self._add(data, row, p, o, psi - model, num_object, None)
+
+    def add_wave_numerators(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, waves: Array, num_object: Window | None,
+        num_probe: Array | None,
+    ) -> None:  # fmt: skip
+        """See `KernelSet.add_wave_numerators`."""
+        for row in rows:
+            p, o, model = self._exit(data, row, probe, obj)
+            self._add(data, row, p, o, waves[row].reshape(model.shape) - model, num_object, num_probe)
+
+    def fill_waves(self, data: FrameSet, rows: Array, probe: Array, obj: Array, waves: Array) -> None:
+        """See `KernelSet.fill_waves`."""
+        for row in rows:
+            psi = self._exit(data, row, probe, obj)[2]
+            waves[row] = psi.reshape(waves[row].shape)
+
+    def intensity(self, data: FrameSet, row: int, probe: Array, obj: Array) -> Array:
+        """See `KernelSet.intensity`."""
+        wave = to_detector(self._exit(data, row, probe, obj)[2], self.factor)
+        return np.asarray((np.abs(wave) ** 2).sum(axis=(0, 1)) + data.background)

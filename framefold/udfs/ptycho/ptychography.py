@@ -1,0 +1,390 @@
+"""`Ptychography`: object and probe from overlapping diffraction patterns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import DataError, UDFError
+from framefold.udfcore.iterative import DataInfo, History, IterativeUDF, Pass, PassBuffer
+from framefold.udfcore.metadata import Axis
+from framefold.udfcore.plotspec import PlotSpec
+from framefold.udfs.ptycho import modes as mixed
+from framefold.udfs.ptycho.ambiguity import displayed, remove_ambiguities
+from framefold.udfs.ptycho.autofocus import find_defocus
+from framefold.udfs.ptycho.denominators import Histogram, effective_overlap
+from framefold.udfs.ptycho.engines.ap import AP
+from framefold.udfs.ptycho.engines.rpie import RPIE
+from framefold.udfs.ptycho.frame_window import Centre, Crop
+from framefold.udfs.ptycho.initial import more_modes, scaled
+from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
+from framefold.udfs.ptycho.model import Geometry
+from framefold.udfs.ptycho.phases import PHASES
+from framefold.udfs.ptycho.positions import ScanPositions, bank_shifts
+from framefold.udfs.ptycho.recipe import Engine, Modes, Recipe, parse_recipe
+from framefold.udfs.ptycho.setup import Setup, prepare
+from framefold.udfs.ptycho.shift import gather_bank, make_bank, phase_ramps
+
+Array = npt.NDArray[Any]
+ENGINES: dict[str, type[Any]] = {"RPIE": RPIE, "AP": AP, "ER": AP}
+ORTHOGONALISE_EVERY = 10
+FLAT = 1e-3  # E changes by less than this share in 10 iterations: converged
+MOST = 200
+
+
+class Ptychography(IterativeUDF):
+    """Object and probe from overlapping diffraction patterns, as a recipe of algorithms.
+
+    Parameters
+    ----------
+    geometry
+        What the data set does not state; None: everything from the data set.
+    positions
+        Where the probe stood: `ScanPositions`, or an array (y, x) in m; None: from the data set.
+    probe
+        Starting probe ``(ny, nx)`` or ``(M, ny, nx)``, centred; None: from the mean frame. Only its power is
+        scaled.
+    object
+        ``"ones"``, ``"random"``, or an array of the canvas' shape.
+    modes, object_modes
+        Probe and object modes (partial coherence, vibration; a changing sample).
+    recipe
+        ``"auto"``, text (``"15 RPIE; 40 AP"``), an engine, or a product of engines.
+    probe_update_start
+        Iterations before the probe is refined.
+    mask
+        Bool, signal shape: True for bad pixels, beside those of the data set.
+    background
+        Known background in counts, a number or signal shape; added to the model.
+    crop, centre
+        Window of the detector, see `choose_window`.
+    subpixel
+        Steps per pixel in which the probe is shifted; ``"auto"``: 4 unless positions are whole pixels; None:
+        round positions to whole pixels.
+    phase_positive
+        Whether the sample advances the phase; settles the sign that no fit can tell. None: leave it.
+    find_defocus
+        Search for the defocus of the starting probe in the far field, if `probe` is not given.
+    seed
+        Of batches.
+    precision
+        ``"double"``: the plain numpy kernels, for checks.
+
+    Notes
+    -----
+    Phase Focus Ltd claims patents on PIE-type methods (`RPIE`, `EPIE`); `AP`, `DM`, `RAAR` and `ML` are
+    complete alternatives.
+
+    Results: ``object`` ``(Y, X)`` or ``(L, Y, X)``, ``probe`` ``(M, ny, nx)``, ``phase`` and ``modulus`` of
+    the first object mode, ``probe_main``, ``error`` per iteration, ``positions`` (y, x) in object pixels,
+    ``mode_powers``, ``pixel_size`` (y, x) in m.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry | None = None,
+        positions: ScanPositions | npt.ArrayLike | None = None,
+        probe: npt.ArrayLike | None = None,
+        object: Literal["ones", "random"] | npt.ArrayLike = "ones",  # noqa: A002  # the field's word
+        modes: int = 1,
+        object_modes: int = 1,
+        recipe: str | Engine | Recipe = "auto",
+        probe_update_start: int = 2,
+        mask: npt.ArrayLike | None = None,
+        background: float | npt.ArrayLike | None = None,
+        crop: Crop = "auto",
+        centre: Centre = "auto",
+        subpixel: int | Literal["auto"] | None = "auto",
+        phase_positive: bool | None = None,
+        find_defocus: bool = True,
+        seed: int = 0,
+        precision: Literal["single", "double"] = "single",
+    ) -> None:
+        super().__init__(
+            geometry=geometry, positions=positions, probe=probe, object=object, modes=modes,
+            object_modes=object_modes, recipe=recipe, probe_update_start=probe_update_start, mask=mask,
+            background=background, crop=crop, centre=centre, subpixel=subpixel, phase_positive=phase_positive,
+            find_defocus=find_defocus, seed=seed, precision=precision,
+        )  # fmt: skip
+        if precision not in ("single", "double"):
+            raise UDFError(f"precision={precision!r} is not 'single' or 'double'")
+        if modes < 1 or object_modes < 1:
+            raise UDFError(f"modes={modes} and object_modes={object_modes} must be at least 1")
+        self.recipe = as_recipe(recipe, modes)
+        self.setup: Setup
+        self.sums: Any = None
+        self.iteration = 0
+        self._histogram: Histogram | None = None
+        self._ramps: Array | None = None
+        self.notes: list[str] = []
+
+    # --- the data ----------------------------------------------------------------------------
+
+    def resolve(self, info: DataInfo) -> Setup:
+        """Return geometry, positions, canvas and starting values; see `prepare`."""
+        setup = prepare(info, self.params)
+        self.notes = [*setup.notes, *(f"warning: {w}" for w in setup.warnings)]
+        return setup
+
+    def get_order(self) -> npt.NDArray[np.int64]:
+        """Return the frames along a Hilbert curve, so that a lane's frames lie together."""
+        return self.setup.order
+
+    def keep(self, tile: Array) -> Array:
+        """Return the window of the detector, as the transform wants it, in the raw type."""
+        return self.setup.window.cut(tile)
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of the run."""
+        return len(self.setup.corner)
+
+    # --- state -------------------------------------------------------------------------------
+
+    def get_loop_state(self) -> Mapping[str, Any]:
+        """Return probe, object, momenta and the place in the recipe."""
+        complex_, real = self._dtypes()
+        probe = np.array(self.setup.probe, complex_)
+        obj = np.array(self.setup.object, complex_)
+        return {
+            "probe": probe, "object": obj, "bank": self._bank(probe), "v_probe": np.zeros_like(probe),
+            "v_object": np.zeros_like(obj), "background": np.array(self.setup.background, real),
+            "update_probe": False, "update_object": True, "damping": 1.0, "last_error": np.inf,
+            "momentum_age": 0, "overlap": 1.0, "stage": 0, "stage_iteration": 0,
+        }  # fmt: skip
+
+    def get_pass_buffers(self) -> Mapping[str, PassBuffer]:
+        """Return the numerators of object and probe, and the misfit."""
+        loop, complex_ = self.loop, self._dtypes()[0]
+        return {
+            "object": self.summed(loop.object.shape, complex_, windowed=True),
+            "probe": self.summed(loop.bank.shape, complex_),
+            "misfit": self.summed((3,), "float64"),
+        }
+
+    def window(self, name: str) -> tuple[slice, ...]:
+        """Return the part of the object that the lane's frames cover."""
+        low, high = self._box()
+        return (slice(None), slice(low[0], high[0]), slice(low[1], high[1]))
+
+    def _box(self) -> tuple[list[int], list[int]]:
+        start, stop = self.lane_rows
+        corner = self.setup.corner[start:stop]
+        high = corner.max(axis=0) + np.asarray(self.setup.window.shape)
+        return corner.min(axis=0).tolist(), high.tolist()
+
+    def get_task_data(self) -> Mapping[str, Any]:
+        """Return the kernels of the lane, with their plans and scratch memory."""
+        shape = self.setup.window.shape
+        waves = len(self.loop.probe) * len(self.loop.object)
+        factor = self.setup.geometry.factor(shape)
+        if self.params.precision == "double":
+            from framefold.udfs.ptycho.kernels.reference import ReferenceKernels as Kernels  # noqa: PLC0415
+        else:
+            from framefold.udfs.ptycho.kernels.fftw import FFTWKernels as Kernels  # type: ignore[assignment]  # noqa: PLC0415  # numba only where it runs
+        return {"kernels": Kernels(shape, waves, factor), "data": None}
+
+    def _dtypes(self) -> tuple[np.dtype[Any], np.dtype[Any]]:
+        double = self.params.precision == "double"
+        return np.dtype("c16" if double else "c8"), np.dtype("f8" if double else "f4")
+
+    def _bank(self, probe: Array) -> Array:
+        canvas = self.setup.canvas
+        if canvas.steps == 1:
+            return probe[None]
+        if self._ramps is None:
+            self._ramps = phase_ramps(self.setup.window.shape, bank_shifts(canvas.steps), probe.dtype)
+        return make_bank(probe, self._ramps)
+
+    # --- passes ------------------------------------------------------------------------------
+
+    def process_rows(self, frames: Array, rows: npt.NDArray[np.int64]) -> None:
+        """Add what the phase asks for, over the frames `rows` of the lane."""
+        task = self.task_data
+        if task.data is None:
+            start, stop = self.lane_rows
+            real = task.kernels.real
+            task.data = FrameSet(
+                frames, self.setup.corner[start:stop], self.setup.bank[start:stop],
+                self.setup.good.astype(real), self.loop.background,
+            )  # fmt: skip
+        low, _ = self._box()
+        PHASES[self.phase](self, task.kernels, task.data, rows, Window(self.results.object, *low))
+
+    def plan(self, iteration: int) -> Iterator[Pass]:
+        """Yield the passes of the stage that is due."""
+        self.iteration = iteration
+        loop = self.loop
+        if iteration == 0:
+            far = self.setup.geometry.kind == "far" and not self.setup.geometry.defocus
+            if far and self.params.probe is None and self.params.find_defocus:
+                yield from find_defocus(self)
+            self._look_at_overlap()
+        loop.update_probe = iteration >= self.params.probe_update_start
+        stage = self.recipe.stages[loop.stage]
+        yield from stage.iterate(self, loop.stage_iteration)
+        if len(loop.probe) > 1 and (iteration + 1) % ORTHOGONALISE_EVERY == 0:
+            self.orthogonalise()
+
+    def _look_at_overlap(self) -> None:
+        """Note how many frames see a typical spot; engines choose their batches by it."""
+        s, loop = self.setup, self.loop
+        plain = Histogram(s.corner, np.zeros_like(s.bank), 1, s.canvas.shape)
+        loop.overlap = effective_overlap(plain, loop.probe[None].astype(np.complex64))
+        if loop.overlap < 3:
+            self.say(
+                f"warning: the frames hardly overlap ({loop.overlap:.1f} of them see a typical spot, 3 "
+                "are needed): "
+                "check the positions and their unit, the wavelength and the distances"
+            )
+
+    def say(self, sentence: str) -> None:
+        """Note a sentence for the report."""
+        self.notes.append(sentence)
+
+    def step(self, phase: str, results: SimpleNamespace) -> None:
+        """Hand the sums to the engine, which waits for them in `plan`."""
+        self.sums = results
+
+    # --- what engines use --------------------------------------------------------------------
+
+    @property
+    def histogram(self) -> Histogram:
+        """The histogram of positions of all frames."""
+        if self._histogram is None:
+            self._histogram = self.histogram_of(slice(None))
+        return self._histogram
+
+    def histogram_of(self, rows: Any) -> Histogram:
+        """Return the histogram of positions of some frames."""
+        s = self.setup
+        return Histogram(s.corner[rows], s.bank[rows], s.canvas.steps**2, s.canvas.shape, self._dtypes()[1])
+
+    def object_denominator(self) -> Array:
+        """Return D_O of all frames."""
+        return self.histogram.of_object(self.loop.bank)
+
+    def probe_denominator(self) -> Array:
+        """Return D_P of all frames."""
+        return self.histogram.of_probe(self.loop.object, self.setup.window.shape)
+
+    def unshifted(self, sums: Array) -> Array:
+        """Return the probe's numerator ``(M, ny, nx)`` from those of the bank."""
+        return sums[0] if self._ramps is None else gather_bank(sums, self._ramps)
+
+    def probe_changed(self) -> None:
+        """Make the shifted probes anew."""
+        self.loop.bank = self._bank(self.loop.probe)
+
+    def note_error(self, misfit: Array) -> float:
+        """Record and return ``E = sum w (|F| - sqrt I)^2 / sum w I`` of the model before this iteration."""
+        error = float(misfit[0] / misfit[1]) if misfit[1] > 0 else np.nan
+        self.record(error=error)
+        return error
+
+    def orthogonalise(self) -> None:
+        """Make the probe modes orthogonal; the momentum turns with them."""
+        loop = self.loop
+        loop.probe, u = mixed.orthogonalise(loop.probe)
+        loop.v_probe = mixed.rotate(loop.v_probe, u)
+        self.probe_changed()
+
+    # --- the end of an iteration -------------------------------------------------------------
+
+    def converged(self, history: History) -> bool | str:
+        """Go on in the recipe; return why it is over."""
+        loop = self.loop
+        loop.stage_iteration += 1
+        stage = self.recipe.stages[loop.stage]
+        error = history["error"]
+        over = False
+        reason = "the recipe is finished"
+        if stage.n is not None:
+            over = loop.stage_iteration >= stage.n
+        elif loop.stage_iteration >= MOST:
+            over, reason = True, f"{MOST} iterations of {type(stage).__name__}"
+        elif loop.stage_iteration > 10 and abs(error[-11] - error[-1]) < FLAT * error[-1]:
+            over, reason = True, "converged: E changed by less than 0.1 % in 10 iterations"
+        if not over:
+            return False
+        return False if self._next_stage() else reason
+
+    def _next_stage(self) -> bool:
+        loop = self.loop
+        loop.stage += 1
+        loop.stage_iteration = 0
+        stages = self.recipe.stages
+        while loop.stage < len(stages) and isinstance(stages[loop.stage], Modes):
+            self._set_modes(stages[loop.stage].modes)
+            loop.stage += 1
+        return loop.stage < len(stages)
+
+    def _set_modes(self, n: int) -> None:
+        loop = self.loop
+        total = float((np.abs(loop.probe) ** 2).sum())
+        loop.probe = scaled(more_modes(loop.probe, n), total).astype(loop.probe.dtype)
+        loop.v_probe = np.zeros_like(loop.probe)
+        self.probe_changed()
+
+    def finish(self) -> None:
+        """Order the modes by power."""
+        if len(self.loop.probe) > 1:
+            self.orthogonalise()
+
+    def publish(self) -> Mapping[str, Any]:
+        """Return the results, ambiguities removed."""
+        loop, s = self.loop, self.setup
+        weight = self.object_denominator()
+        obj, probe = remove_ambiguities(
+            loop.object, loop.probe, weight, phase_positive=self.params.phase_positive
+        )
+        modulus, phase = displayed(obj[0], weight)
+        return {
+            "object": obj[0] if len(obj) == 1 else obj,
+            "probe": probe,
+            "phase": phase,
+            "modulus": modulus,
+            "probe_main": probe[0],
+            "error": self.history["error"],
+            "positions": s.pixels,
+            "mode_powers": mixed.powers(probe),
+            "pixel_size": np.asarray(s.pixel_size),
+            "raw_object": loop.object,
+            "raw_probe": loop.probe,
+            "illumination": weight,
+        }
+
+    def get_axes(self) -> Mapping[str, tuple[Axis, ...]]:
+        """Return the axes of the results."""
+        s = self.setup
+        unit = tuple(Axis(name, size * 1e9, 0.0, "nm") for name, size in zip("yx", s.pixel_size, strict=True))
+        names = ("phase", "modulus", "probe_main", "illumination")
+        return {**dict.fromkeys(names, unit), "object": unit}
+
+    def get_plots(self) -> Sequence[PlotSpec]:
+        """Return phase and modulus of the object, the probe, and the error."""
+        return (
+            PlotSpec("image", ("phase",), title="Phase of the object", units="rad", cmap="gray"),
+            PlotSpec("image", ("modulus",), title="Modulus of the object", cmap="gray"),
+            PlotSpec("hue-phase", ("probe_main",), title="Probe"),
+            PlotSpec("line", ("error",), title="Error E", scale="log"),
+        )
+
+
+def as_recipe(recipe: str | Engine | Recipe, modes: int) -> Recipe:
+    """Return a `Recipe`; ``"auto"``: 15 RPIE (30 with several modes), then AP until it converges."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, str):
+        if recipe == "auto":
+            return Recipe((RPIE(15 if modes == 1 else 30), AP()))
+        return parse_recipe(recipe, ENGINES)
+    if not hasattr(recipe, "iterate"):
+        raise DataError(
+            f"recipe={recipe!r}: give text such as '15 RPIE; 40 AP', an engine, or a product of them"
+        )
+    return Recipe((recipe,))

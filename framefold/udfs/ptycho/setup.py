@@ -1,0 +1,236 @@
+"""From a data set and what the user says to everything that a reconstruction needs; nothing is loaded yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import DataError
+from framefold.udfcore.iterative import DataInfo
+from framefold.udfs.ptycho import initial
+from framefold.udfs.ptycho.frame_window import FrameWindow, choose_window
+from framefold.udfs.ptycho.model import Geometry
+from framefold.udfs.ptycho.positions import Canvas, ScanPositions, hilbert_order, make_canvas
+
+Array = npt.NDArray[Any]
+BORDER_LIGHT = 0.2  # of the median of the frame, at its border: more is not far-field diffraction
+INTEGER = 0.02  # px: positions closer than this to whole pixels are taken as whole
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What a reconstruction starts from.
+
+    Attributes
+    ----------
+    geometry
+        Complete.
+    window
+        Which part of the detector is used.
+    canvas
+        The object's grid; `corner` and `bank` in the order of the data set.
+    order
+        Order in which frames are dealt to lanes.
+    corner, bank
+        As in `canvas`, in that order.
+    pixels
+        float64 ``(frames, 2)``: positions (y, x) in object pixels, in the order of the data set.
+    good
+        Bool, as frames lie in memory.
+    probe, object
+        Starting values, complex128 ``(M, ny, nx)`` and ``(L, Y, X)``.
+    background
+        Known background, counts, as frames lie in memory.
+    counts
+        Mean counts per frame.
+    pixel_size
+        (y, x) of the object, m.
+    notes
+        Sentences about what was found and chosen.
+    warnings
+        Sentences about what may be wrong.
+    """
+
+    geometry: Geometry
+    window: FrameWindow
+    canvas: Canvas
+    order: npt.NDArray[np.int64]
+    corner: npt.NDArray[np.int64]
+    bank: npt.NDArray[np.int64]
+    pixels: npt.NDArray[np.float64]
+    good: npt.NDArray[np.bool_]
+    probe: Array
+    object: Array
+    background: Array
+    counts: float
+    pixel_size: tuple[float, float]
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+
+def prepare(info: DataInfo, params: Any) -> Setup:
+    """Return the setup of a reconstruction.
+
+    Parameters
+    ----------
+    info
+        Which frames there are, and a sample of them.
+    params
+        The parameters of `Ptychography`.
+
+    Raises
+    ------
+    DataError
+        Saying what is missing or wrong, and what to give.
+    """
+    sample = np.asarray(info.sample)
+    if sample.ndim != 3 or sample.dtype.kind not in "biuf":
+        raise DataError(
+            f"ptychography needs real frames of two axes, these are {sample.dtype} of shape "
+            f"{sample.shape[1:]}"
+        )
+    metadata = info.dataset.metadata
+    sig = sample.shape[1:]
+    geometry = (params.geometry or Geometry()).completed(metadata)
+    notes: list[str] = []
+    warnings: list[str] = []
+    good = _good(info, params.mask, sig)
+    mean = sample.astype(np.float64).mean(axis=0)
+    negative = int((sample < 0).sum())
+    if negative:
+        warnings.append(f"{negative} negative counts in {len(sample)} sampled frames are taken as 0")
+    if geometry.kind is None:
+        _look_like_far_field(mean, good)
+        geometry = replace(geometry, kind="far")
+    far = geometry.kind == "far"
+    window, said = choose_window(mean, good, params.crop, params.centre, far=far)
+    notes += said
+    shape = window.shape
+    size = geometry.pixel_size(shape)
+    positions = params.positions
+    if not isinstance(positions, ScanPositions):
+        positions = ScanPositions(values=positions)
+    nav = tuple(info.dataset.shape.nav)
+    pixels, told = positions.pixels(metadata, nav, size)
+    pixels = pixels[info.frame_ids]
+    notes.append(told)
+    canvas = make_canvas(pixels, shape, _steps(params.subpixel, pixels))
+    order = hilbert_order(canvas.corner)
+    kept_good = window.cut(good[None])[0]
+    kept_mean = window.cut(mean[None])[0]
+    measured = float(kept_good.mean())
+    if measured < 0.2:
+        warnings.append(
+            f"only {100 * measured:.0f} % of the pixels are measured: the result will be ambiguous"
+        )
+    dead = info.sample_ids[sample.reshape(len(sample), -1).max(axis=1) <= 0]
+    if len(dead):
+        warnings.append(
+            f"{len(dead)} of {len(sample)} sampled frames are empty, the first is frame {dead[0]}"
+        )
+    factor = geometry.factor(shape)
+    counts = float(window.cut((sample * good).astype(np.float64)).sum(axis=(1, 2)).mean())
+    probe = _probe(params, kept_mean, kept_good, factor, counts, geometry, size, notes)
+    rng = np.random.default_rng([int(params.seed), 0])
+    obj = initial.start_object(params.object, params.object_modes, canvas.shape, rng)
+    return Setup(
+        geometry, window, canvas, order, canvas.corner[order], canvas.bank[order], pixels, kept_good, probe,
+        obj, _background(params.background, sig, window), counts, size, tuple(notes), tuple(warnings),
+    )  # fmt: skip
+
+
+def _good(info: DataInfo, mask: Any, sig: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    good = np.ones(sig, bool)
+    for name, bad in (
+        ("of the file", info.dataset.metadata.mask),
+        ("of the corrections", info.excluded),
+        ("given", mask),
+    ):
+        if bad is None:
+            continue
+        flags = np.asarray(bad)
+        if flags.shape != tuple(sig):
+            if name == "given":
+                raise DataError(
+                    f"mask of shape {flags.shape} for frames of {tuple(sig)}: True marks bad pixels"
+                )
+            continue  # transforms changed the frame: the file's mask went through none of them
+        good &= ~flags.astype(bool)
+    if not good.any():
+        raise DataError("all pixels are masked: True marks bad pixels, not good ones")
+    return good
+
+
+def _look_like_far_field(mean: Array, good: npt.NDArray[np.bool_]) -> None:
+    edge = max(1, min(mean.shape) // 20)
+    border = np.ones(mean.shape, bool)
+    border[edge:-edge, edge:-edge] = False
+    outside, inside = border & good, ~border & good
+    if not outside.any() or not inside.any():
+        return
+    at_border = float(np.median(mean[outside]))
+    typical = float(mean[inside].mean())
+    if typical > 0 and at_border > BORDER_LIGHT * typical:
+        raise DataError(
+            f"these frames do not look like far-field diffraction: their border has {at_border:.3g} "
+            "counts per "
+            f"pixel, {100 * at_border / typical:.0f} % of the mean. If the detector sees a Fresnel "
+            "hologram (near "
+            "field), say so, and how far the beam's focus is from the sample: Geometry(kind='near', "
+            "focus_distance=...) ; --near-field --focus-distance '3.65 mm' (inf for a parallel beam). If "
+            "it is "
+            "the far field on a bright background: Geometry(kind='far') ; --far-field"
+        )
+
+
+def _steps(subpixel: Any, pixels: npt.NDArray[np.float64]) -> int:
+    if subpixel is None or subpixel is False:
+        return 1
+    if subpixel == "auto":
+        rest = pixels - pixels[0]
+        return 1 if np.abs(rest - np.rint(rest)).max() <= INTEGER else 4
+    steps = int(subpixel)
+    if not 1 <= steps <= 16:
+        raise DataError(
+            f"subpixel={subpixel!r}: steps per pixel from 1 to 16, 'auto', or None for whole pixels"
+        )
+    return steps
+
+
+def _probe(
+    params: Any, mean: Array, good: Array, factor: Array | None, counts: float, geometry: Geometry,
+    size: tuple[float, float], notes: list[str],
+) -> Array:  # fmt: skip
+    if params.probe is None:
+        probe = initial.probe_of_mean(mean, good, factor)[None]
+        if geometry.defocus and factor is None:
+            lam = float(geometry.wavelength or 0)
+            probe = initial.defocused(probe, size, lam, geometry.defocus)
+        notes.append("starting probe: from the mean frame")
+        probe = initial.scaled(probe, counts)
+    else:
+        probe = np.asarray(params.probe, np.complex128)
+        probe = probe if probe.ndim == 3 else probe[None]
+        if probe.shape[1:] != mean.shape:
+            raise DataError(
+                f"the starting probe has the shape {probe.shape[1:]}, the frames are {mean.shape}: "
+                "resample it"
+            )
+        before = float((np.abs(probe) ** 2).sum())
+        probe = initial.scaled(probe, counts)
+        notes.append(
+            f"starting probe: as given, its power scaled by {counts / before:.3g} to the mean counts"
+        )
+    return initial.more_modes(probe, params.modes)
+
+
+def _background(background: Any, sig: tuple[int, ...], window: FrameWindow) -> Array:
+    if background is None or isinstance(background, (bool, str)):
+        return np.zeros(window.shape)
+    given = np.broadcast_to(np.asarray(background, np.float64), sig)
+    if not np.isfinite(given).all() or (given < 0).any():
+        raise DataError("background= must be finite and not negative, in counts")
+    return window.cut(np.array(given)[None])[0]

@@ -1,0 +1,130 @@
+"""Kernels against plain numpy in float64, and that against the definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from framefold.udfs.ptycho.kernels.fftw import FFTWKernels
+from framefold.udfs.ptycho.kernels.propagate import fresnel_factor, from_detector, to_detector
+from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
+from framefold.udfs.ptycho.kernels.reference import ReferenceKernels
+
+
+def problem(n, m, modes, objects, bank=1, frames=5, seed=0):
+    rng = np.random.default_rng(seed)
+
+    def wave(*shape):
+        return rng.normal(size=shape) + 1j * rng.normal(size=shape)
+
+    probe, obj = wave(bank, modes, n, m), wave(objects, n + 12, m + 10)
+    corner = np.stack([rng.integers(0, 12, frames), rng.integers(0, 10, frames)], axis=1)
+    good = (rng.random((n, m)) > 0.1).astype(float)
+    data = FrameSet(
+        rng.poisson(3, (frames, n, m)).astype(np.uint16), corner, rng.integers(0, bank, frames), good,
+        rng.random((n, m)),
+    )  # fmt: skip
+    return data, probe, obj, wave(frames, objects * modes, n, m)
+
+
+def single(data):
+    return FrameSet(data.frames, data.corner, data.bank, data.good.astype("f4"), data.background.astype("f4"))
+
+
+def close(a, b, tolerance):
+    assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
+
+
+CASES = [(16, 16, 1, 1, 1), (31, 16, 2, 1, 1), (16, 20, 3, 2, 4), (64, 64, 1, 1, 1)]
+
+
+@pytest.mark.parametrize("n, m, modes, objects, bank", CASES)
+@pytest.mark.parametrize("near", [False, True])
+def test_fftw_kernels_agree_with_the_reference(n, m, modes, objects, bank, near):
+    data, probe, obj, waves = problem(n, m, modes, objects, bank)
+    factor = fresnel_factor((n, m), (1e-7, 1e-7), 1e-10, 2e-3) if near else None
+    ref = ReferenceKernels((n, m), modes * objects, factor)
+    fast = FFTWKernels((n, m), modes * objects, factor)
+    rows = np.arange(4)
+    found = []
+    for kernels, d, cast in ((ref, data, "c16"), (fast, single(data), "c8")):
+        p, o, w = probe.astype(cast), obj.astype(cast), waves.astype(cast)
+        num_o, num_p, sums = np.zeros_like(o), np.zeros_like(p), np.zeros(3)
+        kernels.add_residuals(d, rows, p, o, Window(num_o), num_p, sums)
+        window = np.zeros_like(o[:, :, 1:])
+        shifted = FrameSet(d.frames, d.corner + [0, 1], d.bank, d.good, d.background)
+        o2 = np.concatenate([o[:, :, :1], o], axis=2)
+        kernels.add_residuals(shifted, rows, p, o2, Window(np.zeros_like(o), 0, 1), None, np.zeros(3))
+        kernels.relax(d, rows, p, o, w, 0.75, -0.5, Window(num_o), np.zeros(3))
+        kernels.add_wave_numerators(d, rows, p, o, w, Window(num_o), num_p)
+        filled = np.zeros_like(w)
+        kernels.fill_waves(d, rows, p, o, filled)
+        found.append((num_o, num_p, sums, w, filled, kernels.intensity(d, 2, p, o), window))
+    for a, b in zip(found[1], found[0], strict=True):
+        if np.abs(b).max() > 0:
+            close(a, b, 2e-5)  # float32 transforms of 64 x 64: about 1e-6, sums over frames
+
+
+def test_windows_of_the_numerator_are_parts_of_it():
+    data, probe, obj, _ = problem(16, 16, 2, 1)
+    kernels = FFTWKernels((16, 16), 2)
+    d, p, o = single(data), probe.astype("c8"), obj.astype("c8")
+    rows = np.array([1, 3])
+    whole = np.zeros_like(o)
+    kernels.add_residuals(d, rows, p, o, Window(whole), None, np.zeros(3))
+    low = d.corner[rows].min(axis=0)
+    high = d.corner[rows].max(axis=0) + 16
+    part = np.zeros((1, *(high - low)), "c8")
+    kernels.add_residuals(d, rows, p, o, Window(part, *map(int, low)), None, np.zeros(3))
+    np.testing.assert_array_equal(part, whole[:, low[0] : high[0], low[1] : high[1]])
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_propagation_is_unitary(near):
+    rng = np.random.default_rng(0)
+    x, y = (
+        rng.normal(size=(2, 15, 12)) @ [1, 1j]
+        if False
+        else rng.normal(size=(15, 12)) + 1j * rng.normal(size=(15, 12))
+        for _ in range(2)
+    )
+    factor = fresnel_factor((15, 12), (2e-7, 1e-7), 1e-10, 1e-3) if near else None
+    ax = to_detector(x, factor)
+    assert np.linalg.norm(ax) == pytest.approx(np.linalg.norm(x), rel=1e-12)
+    assert np.vdot(ax, y) == pytest.approx(np.vdot(x, from_detector(y, factor)), rel=1e-12)
+    np.testing.assert_allclose(from_detector(ax, factor), x, atol=1e-12)
+
+
+def test_fresnel_propagation_spreads_a_gaussian_beam_as_it_should():
+    # w(z) = w0 sqrt(1 + (z lambda / (pi w0^2))^2): Siegman, Lasers, 17.1
+    n, p, lam, w0 = 256, 1e-7, 1e-10, 1.5e-6
+    z = np.pi * w0**2 / lam  # one Rayleigh length
+    r = (np.arange(n) - n // 2) * p
+    beam = np.exp(-(r[:, None] ** 2 + r[None] ** 2) / w0**2)
+    far = np.abs(to_detector(beam, fresnel_factor((n, n), (p, p), lam, z))) ** 2
+    width = 2 * np.sqrt((far * r[:, None] ** 2).sum() / far.sum())
+    assert width == pytest.approx(w0 * np.sqrt(2), rel=1e-3)
+
+
+@pytest.mark.parametrize("modes, objects", [(1, 1), (2, 2)])
+def test_numerators_are_the_gradient_of_the_misfit(modes, objects):
+    """d misfit = -2 Re <numerator, d factor>, by finite differences in float64."""
+    data, probe, obj, _ = problem(9, 8, modes, objects, frames=3)
+    kernels = ReferenceKernels((9, 8), modes * objects)
+    rows = np.arange(3)
+
+    def misfit(p, o):
+        sums = np.zeros(3)
+        kernels.add_residuals(data, rows, p, o, Window(np.zeros_like(o)), None, sums)
+        return sums[0]
+
+    num_o, num_p = np.zeros_like(obj), np.zeros_like(probe)
+    kernels.add_residuals(data, rows, probe, obj, Window(num_o), num_p, np.zeros(3))
+    rng = np.random.default_rng(3)
+    for name, numerator in (("object", num_o), ("probe", num_p)):
+        d = rng.normal(size=numerator.shape) + 1j * rng.normal(size=numerator.shape)
+        h = 1e-5
+        plus = misfit(probe, obj + h * d) if name == "object" else misfit(probe + h * d, obj)
+        minus = misfit(probe, obj - h * d) if name == "object" else misfit(probe - h * d, obj)
+        # the derivative of sqrt(I) - |F| leaves |F|: background 1e-6 of the projection is the tolerance
+        assert (plus - minus) / (2 * h) == pytest.approx(-2 * np.vdot(numerator, d).real, rel=1e-5)

@@ -1,0 +1,221 @@
+"""Reconstructions of simulated scans against the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import framefold as ff
+from framefold.errors import DataError, UDFError
+from framefold.sim.ptycho import ptycho_scan
+from framefold.udfs.ptycho import AP, RPIE, Geometry, Ptychography, ScanPositions
+from framefold.udfs.ptycho.denominators import illuminated
+from framefold.udfs.ptycho.modes import fidelity
+from framefold.udfs.ptycho.quality import object_error
+
+
+@pytest.fixture(scope="module")
+def ctx():
+    with ff.Context(executor="threads") as ctx:
+        yield ctx
+
+
+@pytest.fixture(scope="module")
+def small():
+    return ptycho_scan(100, 32, probe_radius=6, step=2.5, photons=1e5, seed=2)
+
+
+def error_of(result, scan):
+    found = result["object"].data
+    w = illuminated(scan.illumination)
+    y, x = (min(a, b) for a, b in zip(found.shape, w.shape, strict=True))
+    return object_error(found[:y, :x], scan.object[:y, :x], w[:y, :x])
+
+
+def test_default_recipe_comes_near_what_a_known_probe_gives(ctx, small):
+    ds = ctx.load(small.source())
+    known = ctx.iterate(
+        ds, Ptychography(probe=small.probe, probe_update_start=10**6, recipe="40 AP")
+    ).to_end()
+    udf = Ptychography()
+    found = ctx.run_udf(ds, udf)
+    floor = error_of(known, small)
+    assert floor < 0.06  # Poisson noise of 1e5 photons in 1024 pixels
+    assert error_of(found, small) < 1.3 * floor
+    assert any("defocus" in note for note in udf.notes)
+    assert found.report["reason"].startswith(("converged", "200 iterations"))
+    assert found["pixel_size"].data[0] == pytest.approx(1e-10 * 2 / (32 * 75e-6))
+
+
+@pytest.fixture(scope="module")
+def exact():
+    """Noise-free frames: where the model is dark so are they, which leaves no phase undefined."""
+    return ptycho_scan(49, 24, probe_radius=4, step=2, noise=False, dtype="f8", seed=1)
+
+
+def with_canvas(ctx, scan, objects=1, **kwargs):
+    """Return an object of the canvas' shape that holds the truth; the rest is never seen."""
+    first = ctx.iterate(scan.source(), Ptychography(probe=scan.probe, subpixel=None, **kwargs), n=1).to_end()
+    obj = np.ones((objects, *first["raw_object"].data.shape[-2:]), complex)
+    y, x = scan.object.shape
+    obj[:, :y, :x] = scan.object / np.sqrt(objects)
+    return obj
+
+
+@pytest.mark.parametrize("recipe", ["6 AP", "6 RPIE(batches=4)", "6 RPIE(batches=4, denominators=exact)"])
+@pytest.mark.parametrize("modes, object_modes", [(1, 1), (2, 2)])
+def test_noise_free_truth_is_a_fixed_point(ctx, recipe, modes, object_modes):
+    scan = ptycho_scan(36, 24, probe_radius=4, step=2, modes=modes, noise=False, dtype="f8", seed=1)
+    power = (np.abs(scan.probe) ** 2).sum()
+    # the power of a given probe is set to the mean counts: divide the object by the same factor
+    factor = np.sqrt(scan.frames.sum(axis=(1, 2)).mean() / power)
+    obj = with_canvas(ctx, scan, object_modes, modes=modes, recipe="1 AP") / factor
+    udf = Ptychography(
+        probe=scan.probe, object=obj, modes=modes, object_modes=object_modes, recipe=recipe, probe_update_start=0,
+        precision="double", subpixel=None,
+    )  # fmt: skip
+    result = ctx.iterate(scan.source(), udf).to_end()
+    assert result["error"].data.max() < 1e-10  # eps of the projection: 1e-6 of the amplitude, squared
+    w = illuminated(scan.illumination)
+    y, x = scan.object.shape
+    found = result["raw_object"].data[0, :y, :x][w]
+    assert np.abs(found - obj[0, :y, :x][w]).max() < 1e-5
+
+
+@pytest.mark.parametrize("recipe", ["5 AP", "5 RPIE(batches=3)"])
+def test_threads_and_order_of_frames_do_not_matter(ctx, exact, recipe):
+    kwargs = {"recipe": recipe, "probe": exact.probe, "subpixel": None}
+    one = ctx.iterate(exact.source(), Ptychography(**kwargs), lanes=1).to_end()
+    three = ctx.iterate(exact.source(), Ptychography(**kwargs), lanes=3).to_end()
+    again = ctx.iterate(exact.source(), Ptychography(**kwargs), lanes=3).to_end()
+    w = illuminated(one["illumination"].data)
+    a = one["object"].data[w]
+    assert np.linalg.norm(a - three["object"].data[w]) < 1e-5 * np.linalg.norm(a)
+    assert three["object"].data.tobytes() == again["object"].data.tobytes()
+    order = np.random.default_rng(0).permutation(49)
+    other = ctx.iterate(
+        exact.frames[order],
+        Ptychography(exact.geometry, ScanPositions(exact.pixels[order] * exact.pixel_size), **kwargs),
+    ).to_end()
+    if recipe.endswith("AP"):  # batches go by the order along the scan: ties of positions are broken by index
+        assert np.linalg.norm(a - other["object"].data[w]) < 1e-5 * np.linalg.norm(a)
+    assert np.linalg.norm(a - other["object"].data[w]) < 1e-2 * np.linalg.norm(a)
+
+
+def test_precisions_agree_and_background_belongs_to_the_model(ctx):
+    # with a known background the model is nowhere dark, so no phase is undefined
+    scan = ptycho_scan(49, 24, probe_radius=4, step=2, noise=False, dtype="f8", seed=1, background=50)
+    kwargs = {
+        "recipe": "6 RPIE(batches=3); 20 AP", "probe": scan.probe, "subpixel": None, "background": 50,
+        "probe_update_start": 0,
+    }  # fmt: skip
+    a = ctx.iterate(scan.source(), Ptychography(**kwargs)).to_end()
+    b = ctx.iterate(scan.source(), Ptychography(precision="double", **kwargs)).to_end()
+    w = illuminated(b["illumination"].data)
+    difference = (a["object"].data - b["object"].data)[w]
+    assert np.linalg.norm(difference) < 1e-4 * np.linalg.norm(b["object"].data[w])
+    assert b["object"].dtype == np.complex128
+    ignored = ctx.iterate(scan.source(), Ptychography(**{**kwargs, "background": None})).to_end()
+    assert a["error"].data[-1] < 0.1 * ignored["error"].data[-1]
+
+
+def test_three_modes_are_found(ctx):
+    scan = ptycho_scan(100, 32, probe_radius=6, step=2.5, photons=3e6, modes=3, seed=3)
+    result = ctx.iterate(scan.source(), Ptychography(modes=3), n=60).to_end()
+    one = ctx.iterate(scan.source(), Ptychography(modes=1), n=60).to_end()
+    assert result["error"].data[-1] < 0.5 * one["error"].data[-1]
+    known = ctx.iterate(
+        scan.source(), Ptychography(modes=3, probe=scan.probe, probe_update_start=10**6, recipe="40 AP")
+    ).to_end()
+    assert error_of(result, scan) < 2.5 * error_of(known, scan)
+    assert fidelity(result["probe"].data, scan.probe) > 0.9
+    assert (np.diff(result["mode_powers"].data) < 0).all()
+
+
+def test_positions_between_pixels_need_the_bank(ctx):
+    scan = ptycho_scan(100, 32, probe_radius=6, step=2.5, photons=1e6, subpixel=True, seed=4)
+    kwargs = {"probe": scan.probe, "recipe": "10 RPIE; 20 AP"}
+    fine = ctx.iterate(scan.source(), Ptychography(**kwargs)).to_end()
+    coarse = ctx.iterate(scan.source(), Ptychography(subpixel=None, **kwargs)).to_end()
+    assert fine["error"].data[-1] < 0.4 * coarse["error"].data[-1]
+
+
+def test_masked_pixels_do_not_matter(ctx, small):
+    scan = ptycho_scan(100, 32, probe_radius=6, step=2.5, photons=1e5, seed=2, bad_pixels=40, beam_stop=2)
+    kwargs = {"probe": scan.probe, "recipe": "15 RPIE; 10 AP"}
+    masked = ctx.iterate(scan.source(), Ptychography(**kwargs)).to_end()
+    whole = ctx.iterate(small.source(), Ptychography(**kwargs)).to_end()
+    assert error_of(masked, scan) < 1.25 * error_of(whole, small)
+
+
+def test_near_field(ctx):
+    scan = ptycho_scan(49, 48, near=True, step=4, photons=2e6, seed=5)
+    result = ctx.iterate(
+        scan.source(), Ptychography(Geometry(kind="near", focus_distance=np.inf)), n=60
+    ).to_end()
+    error = result["error"].data
+    assert (np.diff(error[16:]) <= 1e-6).all()  # AP: monotone
+    assert error[-1] < 0.2 * error[0]
+    with pytest.raises(DataError, match="do not look like far-field.*--near-field --focus-distance"):
+        ctx.run_udf(scan.source(), Ptychography())
+
+
+def test_modes_may_grow(ctx):
+    scan = ptycho_scan(64, 32, probe_radius=6, step=2.5, modes=2, seed=3)
+    result = ctx.iterate(scan.source(), Ptychography(recipe="4 RPIE; modes=2; 8 AP")).to_end()
+    assert result["probe"].data.shape == (2, 32, 32)
+    assert result["error"].data[-1] < result["error"].data[3]
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ({"modes": 0}, "modes=0"),
+        ({"recipe": "10 RAPIE"}, "no engine 'RAPIE'.*Did you mean 'RPIE'"),
+        ({"recipe": "10 RPIE(alpha=1)"}, "RPIE has no option 'alpha'"),
+        ({"recipe": "ten AP"}, "is not understood"),
+        ({"recipe": "modes=2"}, "has no engine"),
+        ({"precision": "half"}, "precision='half'"),
+    ],
+)
+def test_wrong_arguments_are_refused_at_once(kwargs, message):
+    with pytest.raises(UDFError, match=message):
+        Ptychography(**kwargs)
+
+
+def test_missing_facts_are_asked_for(ctx, small):
+    frames = small.frames
+    with pytest.raises(DataError, match="(?s)wavelength.*distance.*detector pixel"):
+        ctx.run_udf(frames, Ptychography())
+    g = Geometry(wavelength=1e-10, distance=2.0, detector_pixel=75e-6)
+    with pytest.raises(DataError, match="do not state where the probe stood"):
+        ctx.run_udf(frames, Ptychography(g))
+    with pytest.raises(DataError, match="99 positions for 100 frames"):
+        ctx.run_udf(frames, Ptychography(g, positions=np.zeros((99, 2))))
+    bad = small.pixels * small.pixel_size
+    bad[7] = np.nan
+    with pytest.raises(DataError, match="the positions of 1 frames are not finite, the first is frame 7"):
+        ctx.run_udf(frames, Ptychography(g, positions=bad))
+    with pytest.raises(DataError, match="starting probe has the shape"):
+        ctx.run_udf(small.source(), Ptychography(probe=np.ones((8, 8))))
+    with pytest.raises(DataError, match="mask of shape"):
+        ctx.run_udf(small.source(), Ptychography(mask=np.zeros((8, 8), bool)))
+
+
+def test_recipes_multiply_like_operators():
+    recipe = AP(40) * RPIE(15)
+    assert str(recipe) == "15 RPIE; 40 AP"
+    assert str(Ptychography(recipe="15 rpie(a=0.05), 40 ER").recipe) == "15 RPIE(a=0.05); 40 AP"
+    assert Ptychography(recipe=recipe).recipe.stages == (RPIE(15), AP(40))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modes, iterations, most", [(1, 20, 0.033), (3, 40, 0.045)])
+def test_standard_sets_reach_their_figures(ctx, modes, iterations, most):
+    scan = ptycho_scan(400, 128, modes=modes)
+    result = ctx.iterate(
+        scan.source(), Ptychography(modes=modes, probe=0.9 * scan.probe), n=iterations
+    ).to_end()
+    assert error_of(result, scan) < most
+    if modes > 1:
+        assert fidelity(result["probe"].data, scan.probe) > 0.998
