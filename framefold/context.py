@@ -360,7 +360,7 @@ class Context:
         ds, make = self._options(dataset, [udf], roi, corrections, None, pre, None, False, "group")
         if isinstance(ds, LiveDataset):
             raise UDFError(
-                "ctx.iterate does not take live streams in this version: record them (ctx.export), then iterate"
+                "ctx.iterate does not take live streams: record them, then iterate over the file"
             )
         opts = make(ds)
         seconds = (
