@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from framefold.udfs.apply_masks import ApplyMasksUDF
     from framefold.udfs.auto import AutoUDF
+    from framefold.udfs.blobfinder.blobfinder_udf import BlobfinderUDF
+    from framefold.udfs.blobfinder.strain_udf import StrainUDF
     from framefold.udfs.com import CoMUDF
     from framefold.udfs.crystallinity import CrystallinityUDF
     from framefold.udfs.dpc import DPCUDF
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "ApplyMasksUDF": "apply_masks",
     "AutoUDF": "auto",
+    "BlobfinderUDF": "blobfinder.blobfinder_udf",
     "C2UDF": "fxs.c2",
     "CoMUDF": "com",
     "CrystallinityUDF": "crystallinity",
@@ -58,16 +61,17 @@ _MODULES = {
     "SSBUDF": "fourd.ssb",
     "SpectralPeaksUDF": "spectral_peaks",
     "StdDevUDF": "stddev",
+    "StrainUDF": "blobfinder.strain_udf",
     "SumSigUDF": "sumsig",
     "SumUDF": "sum",
     "VirtualDetectorUDF": "virtual_detector",
 }
 
 __all__ = [
-    "ApplyMasksUDF", "AutoUDF", "C2UDF", "CoMUDF", "CrystallinityUDF", "DPCUDF", "FEMUDF", "FrameStatsUDF",
-    "GroupedSumUDF", "HistogramUDF", "ICoMUDF", "LogSumUDF", "MaxUDF", "MeanUDF", "MinUDF", "MonitorUDF",
+    "ApplyMasksUDF", "AutoUDF", "BlobfinderUDF", "C2UDF", "CoMUDF", "CrystallinityUDF", "DPCUDF", "FEMUDF",
+    "FrameStatsUDF", "GroupedSumUDF", "HistogramUDF", "ICoMUDF", "LogSumUDF", "MaxUDF", "MeanUDF", "MinUDF", "MonitorUDF",
     "PercentileUDF", "PickUDF", "Ptychography", "RadialProfileUDF", "RecordUDF", "SSBUDF",
-    "SpectralPeaksUDF", "StdDevUDF", "SumSigUDF", "SumUDF", "VirtualDetectorUDF",
+    "SpectralPeaksUDF", "StdDevUDF", "StrainUDF", "SumSigUDF", "SumUDF", "VirtualDetectorUDF",
 ]  # fmt: skip
 
 

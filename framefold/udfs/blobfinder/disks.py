@@ -1,0 +1,179 @@
+"""From tiles of frames to measured disks: whole frames at once, or crops put together from parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import DataError
+from framefold.udfs.blobfinder.correlate import CropCorrelation
+from framefold.udfs.blobfinder.kernels_correlate import gather_crops
+from framefold.udfs.blobfinder.lattice import Lattice, indices_on
+from framefold.udfs.blobfinder.meter import Meter, Peaks, Subpixel, make_meter
+from framefold.udfs.blobfinder.patterns import Pattern
+
+Array = npt.NDArray[Any]
+#: of crops that are measured together: they stay in the second-level cache
+_BATCH_BYTES = 1 << 19
+
+
+@dataclass(frozen=True, eq=False)
+class DiskPlan:
+    """Which disks to measure, and how.
+
+    Attributes
+    ----------
+    hk
+        ``(m, 2)`` float64: their indices.
+    expected
+        ``(m, 2)``: where they should be, px.
+    meter
+        How they are measured.
+    good
+        Bool, signal shape.
+    saturation
+        Counts from which a pixel is not trusted; infinite: none.
+    """
+
+    hk: npt.NDArray[np.float64]
+    expected: npt.NDArray[np.float64]
+    meter: Meter
+    good: npt.NDArray[np.bool_]
+    saturation: float
+
+    @property
+    def batch(self) -> int:
+        """Frames measured together."""
+        return max(1, _BATCH_BYTES // max(1, 4 * len(self.hk) * self.meter.size**2))
+
+
+def plan_disks(
+    sig: Sequence[int],
+    lattice: Lattice,
+    pattern: Pattern,
+    correlation: CropCorrelation,
+    subpixel: Subpixel,
+    *,
+    gain: float,
+    min_snr: float,
+    saturation: float | None,
+    excluded: npt.ArrayLike | None,
+) -> DiskPlan:
+    """Return the plan for frames of shape `sig`.
+
+    Raises
+    ------
+    DataError
+        If the frames are too small, the disks overlap, or none is on the detector.
+    """
+    shape = (int(sig[0]), int(sig[1]))
+    meter = make_meter(pattern, correlation, subpixel, lattice.spacing, gain, min_snr)
+    if meter.size > min(shape):
+        raise DataError(
+            f"frames of {shape[0]}x{shape[1]} px are smaller than the {meter.size} px searched around a "
+            f"disk of radius {meter.radius:g} px: give a smaller radius or search"
+        )
+    hk = indices_on(lattice, shape, meter.radius)
+    if not len(hk):
+        raise DataError(
+            f"no disk of the lattice zero={list(lattice.zero)}, a={list(lattice.a)}, b={list(lattice.b)} "
+            f"lies on the {shape[0]}x{shape[1]} detector"
+        )
+    good = np.ones(shape, bool)
+    if excluded is not None:
+        bad = np.asarray(excluded, dtype=bool)
+        if bad.shape != shape:
+            raise DataError(f"excluded has the shape {bad.shape}, frames have {shape}")
+        good = ~bad
+    return DiskPlan(
+        np.ascontiguousarray(hk, dtype=np.float64),
+        lattice.positions(hk),
+        meter,
+        good,
+        math.inf if saturation is None else float(saturation),
+    )
+
+
+def corners_of(plan: DiskPlan, shift: Array | None) -> tuple[Array, Array]:
+    """Return first pixels of the crops ``(n, m, 2)`` int32, and whether the disks are on the detector.
+
+    `shift` ``(n, 2)`` moves the whole pattern; None: n is 1, the same for all frames.
+    """
+    at = plan.expected[None] if shift is None else plan.expected + np.asarray(shift, np.float64)[:, None]
+    far = np.asarray(plan.good.shape) - 1 - plan.meter.radius
+    inside = np.all((at >= plan.meter.radius) & (at <= far), axis=-1)
+    safe = np.where(np.isfinite(at), at, -1e6)
+    return np.rint(safe).astype(np.int32) - plan.meter.size // 2, inside
+
+
+def measure_frames(plan: DiskPlan, tile: Array, shift: Array | None, out: Peaks, scratch: Array) -> None:
+    """Measure all disks of whole frames ``(n, *sig)``; `scratch` comes from `scratch_of`."""
+    corners, inside = corners_of(plan, shift)
+    plain = bool(plan.good.all()) and plan.saturation == math.inf
+    step = len(scratch)
+    for start in range(0, len(tile), step):
+        rows = slice(start, min(start + step, len(tile)))
+        c, i = (corners, inside) if shift is None else (corners[rows], inside[rows])
+        crops = scratch[: rows.stop - rows.start]
+        gather_crops(tile[rows], 0, 0, plain, plan.good, plan.saturation, c, True, crops)
+        plan.meter(crops, c, i, rows_of(out, rows))
+
+
+def scratch_of(plan: DiskPlan) -> Array:
+    """Return room for the crops of a batch."""
+    size = plan.meter.size
+    return np.empty((plan.batch, len(plan.hk), size, size), np.float32)
+
+
+def rows_of(peaks: Peaks, rows: slice) -> Peaks:
+    """Return views of some frames."""
+    return Peaks(*(getattr(peaks, name)[rows] for name in Peaks.__dataclass_fields__))
+
+
+class Assembly:
+    """Crops of the frames of a partition, filled by tiles that hold parts of frames in any order.
+
+    Parameters
+    ----------
+    plan
+        What to measure.
+    start, rows
+        First row and number of rows of the partition.
+    """
+
+    def __init__(self, plan: DiskPlan, start: int, rows: int) -> None:
+        self._plan = plan
+        self._start = start
+        size = plan.meter.size
+        self._crops = np.empty((rows, len(plan.hk), size, size), np.float32)  # touched as frames come in
+        self._arrived = np.zeros(rows, np.int64)
+
+    def add(self, tile: Array, origin: Sequence[int], row: int, shift: Array | None) -> bool:
+        """Take the pixels of a tile that begins at `origin` of the frames; True: its frames are complete."""
+        plan = self._plan
+        rows = slice(row - self._start, row - self._start + len(tile))
+        crops = self._crops[rows]
+        crops[self._arrived[rows] == 0] = np.nan
+        corners, _ = corners_of(plan, shift)
+        y, x = int(origin[0]), int(origin[1])
+        good = plan.good[y : y + tile.shape[1], x : x + tile.shape[2]]
+        plain = bool(good.all()) and plan.saturation == math.inf
+        gather_crops(tile, y, x, plain, good, plan.saturation, corners, False, crops)
+        self._arrived[rows] += tile.shape[1] * tile.shape[2]
+        return bool((self._arrived[rows] >= plan.good.size).all())
+
+    def measure(self, row: int, count: int, shift: Array | None, out: Peaks) -> None:
+        """Measure the disks of complete frames."""
+        corners, inside = corners_of(self._plan, shift)
+        first = row - self._start
+        self._plan.meter(self._crops[first : first + count], corners, inside, out)
+        self._arrived[first : first + count] = -1
+
+    def incomplete(self) -> npt.NDArray[np.int64]:
+        """Return the rows, from 0, that have some but not all of their pixels."""
+        return np.flatnonzero(self._arrived > 0)

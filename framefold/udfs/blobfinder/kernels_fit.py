@@ -1,0 +1,248 @@
+"""Kernel that fits one disk by maximum likelihood, and chooses between the models without and with a tilt."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from framefold.udfs.blobfinder.kernels_subpixel import (
+    FLOOR,
+    disk_profile,
+    last_variances,
+    linear_start,
+    solve_packed,
+    sums_plain,
+    sums_tilted,
+    table_profile,
+)
+
+Array = npt.NDArray[Any]
+
+# how the position is refined
+PARABOLA, ML4, ML6, AUTO = range(4)
+# bits of `flags`
+BORDER, CLIPPED, NOT_CONVERGED, LOW_SNR, SATURATED, TILTED = 1, 2, 4, 8, 16, 32
+_RIDGE = 1e-4
+_STEPS = 6
+#: a step that gains less chi2 than this is a small part of the error, and the last
+_GAIN = 0.02
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _profile(
+    py: Array,
+    px: Array,
+    cy: float,
+    cx: float,
+    radius: float,
+    table: Array,
+    origin: float,
+    step: float,
+    work: Array,
+) -> None:  # pragma: no cover - compiled
+    if table.shape[1]:
+        table_profile(py, px, cy, cx, table, origin, step, work[2], work[3], work[4])
+    else:
+        disk_profile(py, px, cy, cx, radius, origin, work[2], work[3], work[4])
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _bounded(p: Array, x: Array, n: int, floor: float) -> float:  # pragma: no cover - compiled
+    """Add the step `x` to the parameters; at most 1 px, A and b stay positive. Return the length in px."""
+    length = math.hypot(x[n - 2], x[n - 1])
+    if not length < 1e6:
+        return np.inf
+    scale = 1.0 if length <= 1.0 else 1.0 / length
+    p[0] = max(p[0] + x[0], 0.2 * floor)
+    p[1] = max(p[1] + x[1], 0.2 * floor)
+    if n == 6:
+        p[2] += x[2]
+        p[3] += x[3]
+    p[4] += scale * x[n - 2]
+    p[5] += scale * x[n - 1]
+    return length
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _gain(S: Array, n: int, x: Array) -> float:  # pragma: no cover - compiled
+    """Return how much chi2 the step `x` gains in the quadratic approximation: ``x . gradient``."""
+    s = 0.0
+    for i in range(n):
+        s += x[i] * S[n * (n + 1) // 2 + i]
+    return s
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def fit_disk(
+    crop: Array, good: Array, iy: int, ix: int, sub_y: float, sub_x: float,
+    offsets: Array, py: Array, px: Array,
+    radius: float, table: Array, origin: float, step: float, mode: int, gain: float,
+    work: Array, S: Array, L: Array, x: Array, p: Array, out: Array,
+) -> int:  # fmt: skip  # pragma: no cover - compiled
+    """Fit one disk by maximum likelihood, and return its flags.
+
+    Parameters
+    ----------
+    crop, good
+        ``(L, L)`` float32: counts, and 1 where they count.
+    iy, ix
+        Pixel about which the fit is done: highest correlation.
+    sub_y, sub_x
+        First guess relative to it, px.
+    offsets
+        ``(n, 2)`` int32: the pixels of the fit relative to (iy, ix). `py`, `px`, float32, are the same,
+        padded to whole SIMD registers.
+    radius, table, origin, step
+        Profile from `table_profile`; where `table` is empty that of a bare disk, of which `origin` is the
+        softness.
+    mode
+        `ML4`, `ML6` or `AUTO`.
+    gain
+        Counts per electron.
+    work, S, L, x, p
+        Scratch: ``(5, len(py))`` float32, ``(28,)``, ``(6, 6)``, ``(6,)`` float64; `p` ``(6,)`` float64
+        receives b, A, By, Bx, cy, cx, relative to (iy, ix).
+    out
+        ``(4,)`` float64: sigma_y, sigma_x (px), chi2 per degree of freedom, A / sigma_A.
+    """
+    d, e = work[0], work[1]
+    n = offsets.shape[0]
+    count = 0.0
+    for k in range(n):
+        yy, xx = iy + offsets[k, 0], ix + offsets[k, 1]
+        d[k] = crop[yy, xx]
+        e[k] = good[yy, xx]
+        count += e[k]
+    for k in range(n, d.shape[0]):
+        d[k] = np.float32(0.0)
+        e[k] = np.float32(0.0)
+    floor = FLOOR * gain
+    p[2] = p[3] = 0.0
+    p[4], p[5] = sub_y, sub_x
+    for i in range(4):
+        out[i] = np.nan
+    if count < 0.5 * n:
+        return CLIPPED
+    _profile(py, px, p[4], p[5], radius, table, origin, step, work)
+    amplitude, background = linear_start(d, e, work[2])
+    p[0], p[1] = max(background, floor), max(amplitude, floor)
+    fine = True
+    length = np.inf
+    tilted = mode == ML6
+    if not tilted:
+        for i in range(_STEPS):
+            if i:
+                _profile(py, px, p[4], p[5], radius, table, origin, step, work)
+            sums_plain(d, e, work[2], work[3], work[4], p[1], p[0], floor, S)
+            fine = solve_packed(S, 4, _RIDGE, L, x)
+            if not fine:
+                break
+            gained = _gain(S, 4, x)
+            length = _bounded(p, x, 4, floor)
+            fine = length < 1e6
+            if not fine or gained < _GAIN * gain:
+                break
+        if not fine:
+            return NOT_CONVERGED | LOW_SNR
+        _profile(py, px, p[4], p[5], radius, table, origin, step, work)
+        chi = 0.0
+        if mode == AUTO:
+            sums_tilted(
+                d,
+                e,
+                py,
+                px,
+                work[2],
+                work[3],
+                work[4],
+                p[4],
+                p[5],
+                1.0 / radius,
+                p[1],
+                0.0,
+                0.0,
+                p[0],
+                floor,
+                S,
+            )
+            chi = S[27]
+            # what a step in the tilt alone would gain, whatever the others do at best
+            if solve_packed(S, 6, _RIDGE, L, x):
+                tilted = _gain(S, 6, x) > 8.0 * gain
+            # the first four parameters in the order of the smaller matrix
+            _drop_tilt(S)
+        else:
+            sums_plain(d, e, work[2], work[3], work[4], p[1], p[0], floor, S)
+            chi = S[14]
+        fine = solve_packed(S, 4, 0.0, L, x)
+        if not fine:
+            return NOT_CONVERGED | LOW_SNR
+        vy, vx = last_variances(L, 4)
+        out[0], out[1] = math.sqrt(vy * gain), math.sqrt(vx * gain)
+        out[2] = chi / gain / max(count - 4.0, 1.0)
+        out[3] = p[1] * math.sqrt(_schur_amplitude(S) / gain)
+    if tilted:
+        # x[0:4] are spare beyond the six of a step: remember the smaller model
+        b0, a0, y0, x0, length0 = p[0], p[1], p[4], p[5], length
+        for i in range(_STEPS):
+            if i or mode == AUTO:
+                _profile(py, px, p[4], p[5], radius, table, origin, step, work)
+            sums_tilted(
+                d, e, py, px, work[2], work[3], work[4], p[4], p[5], 1.0 / radius,
+                p[1], p[2], p[3], p[0], floor, S,
+            )  # fmt: skip
+            fine = solve_packed(S, 6, _RIDGE, L, x)
+            if not fine:
+                break
+            gained = _gain(S, 6, x)
+            length = _bounded(p, x, 6, floor)
+            fine = length < 1e6
+            if not fine or gained < _GAIN * gain:
+                break
+        if fine:
+            _profile(py, px, p[4], p[5], radius, table, origin, step, work)
+            sums_tilted(
+                d, e, py, px, work[2], work[3], work[4], p[4], p[5], 1.0 / radius,
+                p[1], p[2], p[3], p[0], floor, S,
+            )  # fmt: skip
+            fine = solve_packed(S, 6, 0.0, L, x)
+        reduced = S[27] / gain / max(count - 6.0, 1.0)
+        if mode == AUTO:
+            won = out[2] * max(count - 4.0, 1.0) - reduced * max(count - 6.0, 1.0)
+            # noise gains 2 +- 2 on average, and what the model cannot explain counts as noise
+            if not fine or not won > 8.0 * max(1.0, reduced):
+                p[0], p[1], p[2], p[3], p[4], p[5] = b0, a0, 0.0, 0.0, y0, x0
+                tilted = False
+                length = length0
+        elif not fine:
+            return NOT_CONVERGED | LOW_SNR
+        if tilted:
+            vy, vx = last_variances(L, 6)
+            out[0], out[1] = math.sqrt(vy * gain), math.sqrt(vx * gain)
+            out[2] = reduced
+            out[3] = p[1] * math.sqrt(_schur_amplitude(S) / gain)
+    flags = TILTED if tilted else 0
+    if length > 0.1 or math.hypot(p[4] - sub_y, p[5] - sub_x) > 2.0:
+        flags |= NOT_CONVERGED
+    return flags
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _drop_tilt(S: Array) -> None:  # pragma: no cover - compiled
+    """Turn the packed sums of 6 parameters into those of 4."""
+    s30, s31, s33, s34 = S[10], S[11], S[14], S[19]
+    t30, t31, t33 = S[15], S[16], S[20]
+    g0, g1, g4, g5, chi = S[21], S[22], S[25], S[26], S[27]
+    S[3], S[4], S[5] = s30, s31, s33
+    S[6], S[7], S[8], S[9] = t30, t31, s34, t33
+    S[10], S[11], S[12], S[13], S[14] = g0, g1, g4, g5, chi
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _schur_amplitude(S: Array) -> float:  # pragma: no cover - compiled
+    """Return the information on A when b is unknown; the centre hardly correlates with it."""
+    return max(S[2] - S[1] * S[1] / S[0], 0.0) if S[0] > 0 else 0.0

@@ -1,0 +1,143 @@
+"""Kernel that measures all disks of a block of frames: correlation, its maximum, maximum-likelihood fit."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from framefold.udfs.blobfinder.kernels_correlate import (
+    SCALE_SQRT,
+    correlate_taps,
+    highest,
+    scaled_sums,
+    split_bad,
+)
+from framefold.udfs.blobfinder.kernels_fit import (
+    BORDER,
+    CLIPPED,
+    LOW_SNR,
+    NOT_CONVERGED,
+    PARABOLA,
+    SATURATED,
+    fit_disk,
+)
+from framefold.udfs.blobfinder.simd import ROWS
+
+Array = npt.NDArray[Any]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def measure(
+    crops: Array, corners: Array, inside: Array,
+    taps: Array, weights: Array, pitch: int, width: int, shifts: int,
+    search: float, scaling: int, noise: float, slope_noise: float,
+    offsets: Array, py: Array, px: Array, radius: float, table: Array, origin: float, step: float,
+    mode: int, gain: float, min_snr: float,
+    centers: Array, sigma: Array, amplitude: Array, background: Array, tilt: Array, chi2: Array,
+    correlation: Array, prominence: Array, flags: Array,
+) -> None:  # fmt: skip  # pragma: no cover - compiled
+    """Measure the disks in ``crops`` ``(n, m, L, L)`` float32, which are changed.
+
+    Parameters
+    ----------
+    crops
+        From `gather_crops`; NaN: no value.
+    corners
+        ``(n or 1, m, 2)``: their first pixels in the frame.
+    inside
+        ``(n or 1, m)`` bool: whether the expected disk lies on the detector.
+    taps, weights, pitch, width, shifts, search, scaling
+        The correlation, see `correlate_taps`: ``2 shifts + 1`` positions either way, looked at within
+        `search` px.
+    noise, slope_noise
+        Standard deviation of correlation and of its central difference, in units of the scaled counts' noise.
+    offsets, py, px, radius, table, origin, step, mode, gain
+        See `fit_disk`.
+    min_snr
+        Peaks below are flagged.
+    centers, sigma, amplitude, background, tilt, chi2, correlation, prominence, flags
+        Outputs, ``(n, m)`` or ``(n, m, 2)`` as (y, x).
+    """
+    frames, disks, size = crops.shape[0], crops.shape[1], crops.shape[2]
+    rows = (2 * shifts + ROWS) // ROWS * ROWS
+    good = np.empty((size, size), np.float32)
+    sums = np.zeros((size + 1 + ROWS) * pitch, np.float32)
+    corr = np.zeros(rows * width, np.float32)
+    top = np.empty(8, np.float32)
+    work = np.empty((5, py.shape[0]), np.float32)
+    S, L = np.empty(28), np.empty((6, 6))
+    x, p, out = np.empty(6), np.empty(6), np.empty(4)
+    half = size // 2
+    fixed = corners.shape[0] == 1
+    unit = 0.5 * math.sqrt(gain) if scaling == SCALE_SQRT else 0.0
+    for n in range(frames):
+        for m in range(disks):
+            crop = crops[n, m]
+            row = 0 if fixed else n
+            oy, ox = corners[row, m, 0] + half, corners[row, m, 1] + half
+            bad, saturated = split_bad(crop, good)
+            flag = 0 if inside[row, m] else BORDER
+            if bad > saturated:
+                flag |= CLIPPED
+            if saturated:
+                flag |= SATURATED
+            tilt[n, m, 0] = tilt[n, m, 1] = np.float32(0.0)
+            if flag & BORDER or bad > size * size // 2:
+                centers[n, m, 0] = centers[n, m, 1] = np.nan
+                sigma[n, m, 0] = sigma[n, m, 1] = np.nan
+                amplitude[n, m] = background[n, m] = chi2[n, m] = np.nan
+                correlation[n, m] = prominence[n, m] = np.nan
+                flags[n, m] = flag
+                continue
+            scaled_sums(crop, scaling, sums, pitch)
+            correlate_taps(sums, pitch, taps, weights, corr, width)
+            highest(corr, width, shifts, search, radius, top)
+            iy, ix = half + int(top[0]), half + int(top[1])
+            correlation[n, m], prominence[n, m] = top[4], top[5]
+            sy = unit * slope_noise / max(-top[6], 1e-12)
+            sx = unit * slope_noise / max(-top[7], 1e-12)
+            cy, cx = top[2] - top[0], top[3] - top[1]
+            snr = top[4] / (unit * noise) if unit > 0.0 else np.inf
+            if top[6] >= 0 or top[7] >= 0:
+                flag |= NOT_CONVERGED
+            if mode == PARABOLA:
+                amplitude[n, m], background[n, m] = _levels(crop, iy, ix, offsets, radius)
+                chi2[n, m] = np.nan
+            else:
+                flag |= fit_disk(
+                    crop, good, iy, ix, cy, cx, offsets, py, px, radius, table, origin, step, mode, gain,
+                    work, S, L, x, p, out,
+                )  # fmt: skip
+                cy, cx = p[4], p[5]
+                sy, sx, chi2[n, m] = out[0], out[1], out[2]
+                snr = out[3]
+                amplitude[n, m], background[n, m] = p[1], p[0]
+                tilt[n, m, 0], tilt[n, m, 1] = p[2], p[3]
+            if not snr >= min_snr:
+                flag |= LOW_SNR
+            centers[n, m, 0], centers[n, m, 1] = oy + (iy - half) + cy, ox + (ix - half) + cx
+            sigma[n, m, 0], sigma[n, m, 1] = sy, sx
+            flags[n, m] = flag
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _levels(
+    crop: Array, iy: int, ix: int, offsets: Array, radius: float
+) -> tuple[float, float]:  # pragma: no cover
+    """Return mean height inside the disk above the mean outside, and the latter."""
+    inner, outer, n_in, n_out = 0.0, 0.0, 0, 0
+    for k in range(offsets.shape[0]):
+        r2 = float(offsets[k, 0] ** 2 + offsets[k, 1] ** 2)
+        v = crop[iy + offsets[k, 0], ix + offsets[k, 1]]
+        if r2 <= (radius - 1.0) ** 2 or r2 == 0.0:
+            inner += v
+            n_in += 1
+        elif r2 >= (radius + 1.0) ** 2:
+            outer += v
+            n_out += 1
+    level = outer / n_out if n_out else 0.0
+    return inner / n_in - level, level

@@ -1,0 +1,181 @@
+"""Everything the kernels need to measure disks of one kind: computed once per worker, then frozen."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import DataError, did_you_mean
+from framefold.udfs.blobfinder.correlate import SCALINGS, CropCorrelation
+from framefold.udfs.blobfinder.kernels_correlate import map_width, sums_pitch, template_taps
+from framefold.udfs.blobfinder.kernels_fit import AUTO, ML4, ML6, PARABOLA
+from framefold.udfs.blobfinder.kernels_measure import measure
+from framefold.udfs.blobfinder.patterns import Pattern
+
+Subpixel = Literal["auto", "ml4", "ml6", "parabola"]
+SUBPIXEL: dict[str, int] = {"auto": AUTO, "ml4": ML4, "ml6": ML6, "parabola": PARABOLA}
+Array = npt.NDArray[Any]
+
+_LANES = 16  # float32 numbers in the widest register
+_OVERSAMPLING = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Peaks:
+    """Measured disks of n frames; pairs are (y, x) in px, arrays ``(n, m)`` or ``(n, m, 2)``.
+
+    Attributes
+    ----------
+    centers, sigma
+        Positions and their standard deviations.
+    amplitude, background
+        Counts per px: height of the disk, and level around it.
+    tilt
+        Change of the height from the centre to the edge, along y and x.
+    chi2
+        Per degree of freedom; about 1 where the model holds.
+    correlation, prominence
+        Height of the maximum, and how far it stands above the best value a radius away.
+    flags
+        Sum of `BORDER`, `CLIPPED`, ... of `kernels_fit`.
+    """
+
+    centers: Array
+    sigma: Array
+    amplitude: Array
+    background: Array
+    tilt: Array
+    chi2: Array
+    correlation: Array
+    prominence: Array
+    flags: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Meter:
+    """Constants of `measure` for one kind of disk; see there."""
+
+    size: int
+    pitch: int
+    width: int
+    shifts: int
+    search: float
+    scaling: int
+    mode: int
+    gain: float
+    min_snr: float
+    radius: float
+    taps: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float32]
+    noise: float
+    slope_noise: float
+    offsets: npt.NDArray[np.int32]
+    py: npt.NDArray[np.float32]
+    px: npt.NDArray[np.float32]
+    table: npt.NDArray[np.float32]
+    table_origin: float
+    table_step: float
+
+    def __call__(self, crops: Array, corners: Array, inside: Array, out: Peaks) -> None:
+        """Measure the disks in `crops` ``(n, m, size, size)``, which are changed; see `measure`."""
+        measure(
+            crops, corners, inside, self.taps, self.weights, self.pitch, self.width, self.shifts,
+            self.search, self.scaling, self.noise, self.slope_noise, self.offsets, self.py, self.px,
+            self.radius, self.table,
+            self.table_origin, self.table_step, self.mode, self.gain, self.min_snr,
+            out.centers, out.sigma, out.amplitude, out.background, out.tilt, out.chi2,
+            out.correlation, out.prominence, out.flags,
+        )  # fmt: skip
+
+
+def make_meter(
+    pattern: Pattern,
+    correlation: CropCorrelation,
+    subpixel: Subpixel,
+    spacing: float,
+    gain: float = 1.0,
+    min_snr: float = 5.0,
+) -> Meter:
+    """Return the constants for disks like `pattern`, `spacing` px apart at least.
+
+    Raises
+    ------
+    DataError
+        If the disks would overlap, or an option is none.
+    """
+    if subpixel not in SUBPIXEL:
+        raise DataError(
+            f"subpixel {subpixel!r}: one of {', '.join(SUBPIXEL)}.{did_you_mean(str(subpixel), SUBPIXEL)}"
+        )
+    if not (math.isfinite(gain) and gain > 0):
+        raise DataError(f"gain is a positive number of counts per electron, got {gain!r}")
+    radius = float(pattern.radius)
+    if 2 * radius > spacing:
+        raise DataError(
+            f"disks of radius {radius:g} px overlap on a lattice whose shortest vector is {spacing:.4g} px: "
+            "give a smaller radius, or the right lattice"
+        )
+    search = correlation.reach(radius, spacing)
+    shifts = math.floor(search) + 1
+    # where disks are close, the template must not reach into the neighbour from the end of the search
+    half = max(math.ceil(radius) + 2, min(pattern.half_width, math.floor(spacing - radius - search)))
+    template = pattern.template(half)
+    size = 2 * (half + shifts) + 1
+    pitch = sums_pitch(size, shifts)
+    taps, weights = template_taps(template, pitch)
+    slope = 0.5 * (np.pad(template, ((0, 2), (0, 0))) - np.pad(template, ((2, 0), (0, 0))))
+    # neighbours must not lie among the pixels of the fit, but some background must
+    reach = min(radius + 3.0, max(radius + 1.5, spacing - radius - 1.0))
+    grid = np.mgrid[-half : half + 1, -half : half + 1].reshape(2, -1).T
+    offsets = grid[np.hypot(*grid.T) < reach].astype(np.int32)
+    padded = np.zeros((-(-len(offsets) // _LANES) * _LANES, 2), np.float32)
+    padded[: len(offsets)] = offsets
+    table = np.zeros((3, 0, 0), np.float32) if pattern.uniform else _table(pattern, half)
+    return Meter(
+        size=size,
+        pitch=pitch,
+        width=map_width(shifts),
+        shifts=shifts,
+        search=search,
+        scaling=SCALINGS[correlation.scaling],
+        mode=SUBPIXEL[subpixel],
+        gain=float(gain),
+        min_snr=float(min_snr),
+        radius=radius,
+        taps=taps,
+        weights=weights,
+        noise=float(np.sqrt((template**2).sum())),
+        slope_noise=float(np.sqrt((slope**2).sum())),
+        offsets=np.ascontiguousarray(offsets),
+        py=np.ascontiguousarray(padded[:, 0]),
+        px=np.ascontiguousarray(padded[:, 1]),
+        table=table,
+        table_origin=pattern.softness if pattern.uniform else -(half + 0.5),
+        table_step=1.0 / _OVERSAMPLING,
+    )
+
+
+def _table(pattern: Pattern, half: int) -> npt.NDArray[np.float32]:
+    """Return profile and its derivatives with respect to the centre on a fine grid."""
+    from scipy.ndimage import map_coordinates  # 30 ms that bare disks need not pay
+
+    mask = pattern.mask(half)
+    mask = np.asarray(mask / max(float(np.quantile(mask[mask > 0.05 * mask.max()], 0.9)), 1e-12))
+    at = np.arange((2 * half + 1) * _OVERSAMPLING + 1) / _OVERSAMPLING - 0.5
+    y, x = np.meshgrid(at, at, indexing="ij")
+    fine = map_coordinates(mask, [y, x], order=3, cval=0.0)
+    gy, gx = np.gradient(fine, 1 / _OVERSAMPLING)
+    return np.ascontiguousarray(np.stack([fine, -gy, -gx]), dtype=np.float32)
+
+
+def empty_peaks(n: int, m: int) -> Peaks:
+    """Return arrays for n frames of m disks."""
+    one, two = np.empty((n, m), np.float32), np.empty((n, m, 2), np.float32)
+    return Peaks(
+        centers=two, sigma=two.copy(), amplitude=one, background=one.copy(), tilt=two.copy(), chi2=one.copy(),
+        correlation=one.copy(), prominence=one.copy(), flags=np.zeros((n, m), np.uint8),
+    )  # fmt: skip
