@@ -107,6 +107,7 @@ def multistart(
     free: float = 0.05,
     seed: int = 0,
     run_tasks: RunTasks | None = None,
+    batch: int | None = None,
     on_batch: Callable[[Sequence[Start]], Any] | None = None,
 ) -> Multistart:
     """Run a recipe from n random objects, and compare the best ends.
@@ -126,6 +127,8 @@ def multistart(
     run_tasks
         ``run_tasks(function, items)``, such as ``ctx.run_tasks``, to run starts on its workers; None: here,
         one after the other, large transforms on all cores.
+    batch
+        Starts handed to `run_tasks` at a time; None: 16, or twice `keep`.
     on_batch
         Called with all starts so far, the best first, while they come.
 
@@ -153,7 +156,7 @@ def multistart(
             raise DataError(f"free={free} of the pixels is none: starts need held-out pixels to be ranked by")
     task = functools.partial(run_start, cdi=cdi, recipe=op, counts=0 if run_tasks is None else 1)
     starts: list[Start] = []
-    size = max(16, 2 * keep) if run_tasks is not None else 1
+    size = 1 if run_tasks is None else max(16, 2 * keep) if batch is None else max(1, batch)
     for first in range(seed, seed + n, size):
         items = range(first, min(first + size, seed + n))
         starts += [task(i) for i in items] if run_tasks is None else run_tasks(task, items)
