@@ -19,6 +19,8 @@ Opener = Callable[..., LiveSource]
 
 # scheme -> module in io/live/protocols that registers it; imported when a URL names it
 _MODULES: dict[str, str] = {
+    "dectris": "dectris",
+    "dectris1": "dectris1",
     "merlin": "merlin",
     "k2is": "k2is",
     "jungfrau": "jungfrau",

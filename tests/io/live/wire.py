@@ -5,6 +5,7 @@ import socket
 import threading
 
 import numpy as np
+import pytest
 
 from framefold.udfcore.live import AcquisitionEnd, Block
 
@@ -43,6 +44,37 @@ def sending(data, *, until=None):
             assert until.wait(WAIT)
 
     return script
+
+
+@contextlib.contextmanager
+def zmq_server(kind, messages):
+    """Bind a PUSH or PUB socket to a free port and send the messages; yield the port."""
+    zmq = pytest.importorskip("zmq", reason="pyzmq is not installed")
+    context = zmq.Context()
+    sock = context.socket(kind)
+    sock.linger = 0
+    sock.sndhwm = 100_000
+    sock.bind("tcp://127.0.0.1:*")
+    port = sock.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]
+    stop = threading.Event()
+
+    def serve():
+        for parts in messages:
+            while not stop.is_set():  # a PUSH socket waits until somebody is there
+                if sock.poll(50, zmq.POLLOUT):
+                    sock.send_multipart(parts)
+                    break
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield port
+    finally:
+        stop.set()
+        thread.join(WAIT)
+        sock.close(0)
+        context.term()
+    assert not thread.is_alive()
 
 
 def drain(stream, start):

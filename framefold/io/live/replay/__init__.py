@@ -1,0 +1,1 @@
+"""Emulators of detectors: datasets as the messages that a detector would send."""
