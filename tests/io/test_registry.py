@@ -105,7 +105,7 @@ def test_missing_file_names_a_near_one(tmp_path):
 
 
 def test_url_without_live_scheme():
-    with pytest.raises(DataError, match="nowhere://"):
+    with pytest.raises(DataError, match="unknown protocol .nowhere.. Protocols: .*merlin"):
         open_source("nowhere://127.0.0.1:1")
 
 
