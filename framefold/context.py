@@ -359,9 +359,7 @@ class Context:
         """
         ds, make = self._options(dataset, [udf], roi, corrections, None, pre, None, False, "group")
         if isinstance(ds, LiveDataset):
-            raise UDFError(
-                "ctx.iterate does not take live streams: record them, then iterate over the file"
-            )
+            raise UDFError("ctx.iterate does not take live streams: record them, then iterate over the file")
         opts = make(ds)
         seconds = (
             float(str(publish_every).removesuffix("s")) if isinstance(publish_every, str) else publish_every

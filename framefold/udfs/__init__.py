@@ -68,10 +68,11 @@ _MODULES = {
 }
 
 __all__ = [
-    "ApplyMasksUDF", "AutoUDF", "BlobfinderUDF", "C2UDF", "CoMUDF", "CrystallinityUDF", "DPCUDF", "FEMUDF",
-    "FrameStatsUDF", "GroupedSumUDF", "HistogramUDF", "ICoMUDF", "LogSumUDF", "MaxUDF", "MeanUDF", "MinUDF", "MonitorUDF",
-    "PercentileUDF", "PickUDF", "Ptychography", "RadialProfileUDF", "RecordUDF", "SSBUDF",
-    "SpectralPeaksUDF", "StdDevUDF", "StrainUDF", "SumSigUDF", "SumUDF", "VirtualDetectorUDF",
+    "ApplyMasksUDF", "AutoUDF", "BlobfinderUDF", "C2UDF", "CoMUDF", "CrystallinityUDF", "DPCUDF",
+    "FEMUDF", "FrameStatsUDF", "GroupedSumUDF", "HistogramUDF", "ICoMUDF", "LogSumUDF", "MaxUDF",
+    "MeanUDF", "MinUDF", "MonitorUDF", "PercentileUDF", "PickUDF", "Ptychography", "RadialProfileUDF",
+    "RecordUDF", "SSBUDF", "SpectralPeaksUDF", "StdDevUDF", "StrainUDF", "SumSigUDF", "SumUDF",
+    "VirtualDetectorUDF",
 ]  # fmt: skip
 
 
