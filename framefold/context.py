@@ -250,11 +250,7 @@ class Context:
         def work() -> Any:
             run = self._run(ds, udfs, opts, progress, retries, validate, on_ready)
             viewers = _viewers(plots, self.plot_class, run, udfs)
-            if viewers:
-                final = _followed(latest(run, publish_interval), viewers)
-            else:
-                final = to_end(run)
-            results = final.buffers
+            results = _folded(run, viewers, publish_interval).buffers
             return results[0] if single else results
 
         return work() if sync else asyncio.to_thread(work)
@@ -369,6 +365,70 @@ class Context:
             observers=tuple(self._observers(progress)), viewers=self._iteration_viewers(plots),
             on_ready=on_ready, provenance=lambda: provenance_of(ds, opts), saver=save_result,
         )  # fmt: skip
+
+    def acquisitions(
+        self,
+        dataset: Any,
+        udf: Any,
+        n: int | None = None,
+        *,
+        roi: Roi = None,
+        corrections: Corrections | None = None,
+        progress: Progress = False,
+        backends: Sequence[str] | str | None = None,
+        plots: Plots = None,
+        pre: Sequence[Transform] = (),
+        on_ready: Callable[[Any], Any] | None = None,
+        publish_interval: float = 0.1,
+        dtype_policy: Literal["group", "joint"] = "group",
+        validate: bool = True,
+    ) -> Iterator[Any]:
+        """Run UDFs on one acquisition of a live detector after the other; see `run_udf` for the arguments.
+
+        Sockets, memory and compiled code stay between them; what is sent in between belongs to the next.
+
+        Parameters
+        ----------
+        dataset
+            A live source.
+        n
+            How many; None: until `stop` is called, or none begins within the source's ``start_timeout``.
+        on_ready
+            Called before each acquisition: arm the detector there.
+
+        Returns
+        -------
+        Iterator over the results of each acquisition, as `run_udf` returns them.
+
+        Raises
+        ------
+        UDFError
+            If `dataset` is not live.
+        """
+        from framefold.executor.live import Acquisitions, open_station  # noqa: PLC0415  # only for live sources
+
+        single = isinstance(udf, (UDF, type))
+        udfs = [udf] if single else list(udf)
+        ds, options = self._options(
+            dataset, udfs, roi, corrections, backends, pre, None, False, dtype_policy, publish_interval
+        )
+        if not isinstance(ds, LiveDataset):
+            raise UDFError(f"acquisitions needs a live source, {ds.name} is a file or array: use run_udf")
+        viewers: list[Any] = []
+
+        def begin(station: Any, prepared: bool, opened: Callable[[Any], Any]) -> Run:
+            return self._live_run(
+                station, ds, udfs, options, progress, validate, on_ready, prepared=prepared, opened=opened
+            )
+
+        def follow(run: Run) -> Snapshot:
+            if not viewers:
+                viewers.append(_viewers(plots, self.plot_class, run, udfs))
+            return _folded(run, viewers[0], publish_interval)
+
+        passes = Acquisitions(open_station(self.executor, ds), begin, follow, n)
+        self._live.add(passes)
+        return (final.buffers[0] if single else final.buffers for final in passes.results())
 
     def map(
         self,
@@ -559,12 +619,18 @@ class Context:
         progress: Progress, retries: int, validate: bool, on_ready: Callable[[Any], Any] | None = None,
     ) -> Run:  # fmt: skip
         if isinstance(ds, LiveDataset):
-            from framefold.executor.live import open_live  # noqa: PLC0415  # only for live sources
+            from framefold.executor.live import open_station  # noqa: PLC0415  # only for live sources
 
-            return open_live(
-                self.executor, ds, udfs, options, observers=self._observers(progress), validate=validate,
-                provenance=provenance_of, saver=save_result, on_ready=on_ready, opened=self._live.add,
-            )  # fmt: skip
+            station = open_station(self.executor, ds)
+            try:
+                run = self._live_run(
+                    station, ds, udfs, options, progress, validate, on_ready, opened=self._live.add
+                )
+            except BaseException:
+                station.close()
+                raise
+            run.closing.callback(station.close)
+            return run
         opts = options(ds)
         run = Run(
             self.executor, ds, udfs, opts, observers=self._observers(progress), retries=retries,
@@ -573,6 +639,17 @@ class Context:
         if on_ready is not None:
             on_ready(run.plan)
         return run
+
+    def _live_run(
+        self, station: Any, ds: LiveDataset, udfs: Sequence[Any], options: Callable[[Dataset], RunOptions],
+        progress: Progress, validate: bool, on_ready: Callable[[Any], Any] | None, **more: Any,
+    ) -> Run:  # fmt: skip
+        from framefold.executor.live import open_live  # noqa: PLC0415  # only for live sources
+
+        return open_live(
+            self.executor, station, ds, udfs, options, observers=self._observers(progress),
+            validate=validate, provenance=provenance_of, saver=save_result, on_ready=on_ready, **more,
+        )  # fmt: skip
 
 
 def _viewers(plots: Plots, plot_class: Any, run: Run, udfs: Sequence[Any]) -> Any:
@@ -602,6 +679,11 @@ def _viewed(steps: Iterator[Snapshot], viewers: Any) -> Iterator[Snapshot]:
         raise
     if last is not None:
         viewers.close(last)
+
+
+def _folded(run: Run, viewers: Any, interval: float) -> Snapshot:
+    """Fold a run to its end, with or without viewers, and return the final snapshot."""
+    return _followed(latest(run, interval), viewers) if viewers else to_end(run)
 
 
 def _followed(steps: Iterator[Snapshot], viewers: Any) -> Snapshot:

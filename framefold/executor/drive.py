@@ -94,6 +94,11 @@ class Run:
         Given to the results for their ``save``.
     live
         What feeds the run where the data come by themselves; None: the dataset is read.
+
+    Attributes
+    ----------
+    closing
+        Closed when the run is over, or given up.
     """
 
     def __init__(
@@ -110,6 +115,7 @@ class Run:
         saver: Saver | None = None,
         live: LiveDrive | None = None,
     ) -> None:
+        self.closing = contextlib.ExitStack()
         if not udfs:
             raise ValueError("no UDF given: pass one UDF or a list with at least one")
         self.executor = executor
@@ -178,9 +184,7 @@ class Run:
             if error is not None:
                 self.feed.cancelled.set()
             stream.close()  # type: ignore[attr-defined]  # executors yield from generators
-            if self.live is not None:
-                self.live.close()
-            self._held.close()
+            self._let_go()
             self._tell(RunEnded(time.perf_counter() - self._started, error))
 
     def _count(self, partial: Partial, merge_seconds: float) -> None:
@@ -205,6 +209,8 @@ class Run:
     @property
     def complete(self) -> bool:
         """Whether every row is merged into every buffer."""
+        if self.live is not None:
+            return False  # the stream says when it ends
         return self.merger.rows_done >= self.plan.n_rows and not any(p.lags for p in self.plan.udfs)
 
     def snapshot(self, *, final: bool) -> Snapshot:
@@ -236,8 +242,12 @@ class Run:
     def release(self) -> None:
         """Let the UDF objects go when a run is given up before it began."""
         self.feed.cancelled.set()
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self.live is not None:
             self.live.close()
+        self.closing.close()
         self._held.close()
 
     def stop(self) -> None:

@@ -2,146 +2,112 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from typing import Any, Protocol
 
 from framefold.errors import StreamError
-from framefold.executor.base import Executor, Job
-from framefold.executor.drive import Run
-from framefold.executor.live_feed import LiveFeed
+from framefold.executor.base import Executor
+from framefold.executor.drive import LiveDrive, Run
+from framefold.executor.live_local import LocalStation
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.events import Observer
-from framefold.udfcore.fold import Folder
-from framefold.udfcore.live import AcquisitionStart, Block, LiveReady, SectorStats, Stream
+from framefold.udfcore.live import AcquisitionStart, Layout, LiveReady
 from framefold.udfcore.live_dataset import LiveDataset
-from framefold.udfcore.live_report import LiveReport, count_status, percentiles
-from framefold.udfcore.partitioning import Feed
 from framefold.udfcore.plan import Plan, RunOptions
-from framefold.udfcore.results import Saver
-from framefold.udfcore.task import LiveTask, Partial
+from framefold.udfcore.results import Saver, Snapshot
 from framefold.udfcore.udf import UDF
 
-log = logging.getLogger("framefold")
-WARM_FRAMES = 2
 
+class Drive(LiveDrive, Protocol):
+    """A `LiveDrive` from the side of whoever starts it.
 
-class LocalDrive:
-    """The stream of a run in this process.
-
-    Parameters
+    Attributes
     ----------
-    executor
-        Folds the blocks.
-    stream
-        All sectors; closed with the drive unless `keep`.
+    closed
+        Whether there is nothing left to stop.
     """
 
-    def __init__(self, executor: Executor, stream: Stream, feed: LiveFeed, url: str, *, keep: bool) -> None:
-        self.feed: Feed = feed
-        self._feed = feed
-        self._executor = executor
-        self._stream = stream
-        self._url = url
-        self._keep = keep
-        self.closed = False
+    closed: bool
 
-    def partials(self, job: Job) -> Iterator[Partial]:
-        """Yield partials as blocks close."""
-        return self._executor.run(job)
+    def wait_start(self) -> AcquisitionStart:
+        """Wait for the announcement of the acquisition."""
+        ...
 
-    def stop(self) -> None:
-        """End the acquisition."""
-        self._feed.stop()
+    def begin(self, plan: Plan) -> None:
+        """Take blocks from now on."""
+        ...
 
-    def report(self, run: Run, stated: dict[str, Any]) -> dict[str, Any]:
-        """Return the whole report."""
-        feed = self._feed
-        return live_report(run, stated, self._url, feed.accounts(), feed.end, feed.start, feed.span)
+    def fail(self, exc: BaseException) -> None:
+        """End the run with an error from elsewhere."""
+        ...
+
+    @property
+    def frames(self) -> int:
+        """Frames that have come."""
+        ...
+
+
+class Station(Protocol):
+    """Where a detector is received: its sockets stay open over one or more acquisitions."""
+
+    def prepare(self, layout: Layout) -> AcquisitionStart | None:
+        """Bind or connect; see `Stream.prepare`."""
+        ...
+
+    def warm(self, plan: Plan) -> None:
+        """Compile what the folds will call."""
+        ...
+
+    def drive(self) -> Drive:
+        """Return what runs the next acquisition."""
+        ...
 
     def close(self) -> None:
-        """Close the stream."""
-        if self.closed:
-            return
-        self.closed = True
-        self._feed.close()
-        if not self._keep:
-            self._stream.close()
+        """Free everything."""
+        ...
 
 
-def live_report(
-    run: Run, stated: dict[str, Any], url: str, stats: Sequence[SectorStats], end: Any,
-    start: AcquisitionStart | None, span: tuple[int, int, float],
-) -> LiveReport:  # fmt: skip
-    """Return the report of a live run; `span` are blocks, frames and seconds from first to last packet."""
-    plan = run.plan
-    assert plan.live is not None
-    first = None if start is None else start.first_id
-    if end is not None and end.first_id is not None:
-        first = end.first_id
-    blocks, frames, seconds = span
-    frame = plan.live.geometry.start.frame_bytes
-    how = {
-        "pieces": "pieces are folded where they arrived, missing ones left out",
-        "complete": "pieces are folded where they arrived, of complete frames",
-        "frames": "whole frames",
-    }
-    lanes = {
-        plan.udfs[i].name: how[mode]
-        for lane, mode in zip(plan.lanes, plan.live.modes, strict=True)
-        for i in lane.udfs
-    }
-    return LiveReport(
-        stated,
-        url=url,
-        end_reason="running" if end is None else end.reason,
-        end_text="" if end is None else end.text,
-        first_id=first,
-        missing=plan.live.geometry.options.missing,
-        status=count_status(run.merger.status),
-        blocks=blocks,
-        frames_seen=frames,
-        fps=frames / seconds if seconds else 0.0,
-        rate=frames * frame / seconds if seconds else 0.0,
-        latency=percentiles(list(run.merger.latencies)),
-        lanes=lanes,
-        sectors=[s.as_dict() for s in stats],
-    )
+def open_station(executor: Executor, dataset: LiveDataset) -> Station:
+    """Return where the executor receives the detector: in this process, or on workers."""
+    if executor.processes:
+        from framefold.executor.live_dask import DaskStation  # noqa: PLC0415  # loads dask
+
+        return DaskStation(dataset.source, executor)
+    return LocalStation(dataset.source, executor)
 
 
 def open_live(
     executor: Executor,
+    station: Station,
     dataset: LiveDataset,
     udfs: Sequence[UDF],
     options: Callable[[Dataset], RunOptions],
     *,
+    prepared: bool = False,
     observers: Sequence[Observer] = (),
     validate: bool = True,
     provenance: Callable[[Dataset, RunOptions], Mapping[str, Any]] = lambda ds, opts: {},
     saver: Saver | None = None,
     on_ready: Callable[[LiveReady], Any] | None = None,
-    stream: Stream | None = None,
-    opened: Callable[[LocalDrive], Any] = lambda drive: None,
+    opened: Callable[[Drive], Any] = lambda drive: None,
 ) -> Run:
     """Prepare everything for an acquisition and return its run; from then on nothing that is sent is missed.
 
     Parameters
     ----------
-    executor
-        Folds the blocks.
+    executor, station
+        Where the folds run, and where the detector is received.
     dataset
         The detector.
     udfs
         What is folded.
     options
         Returns the options of the run, when shape and dtype are known.
+    prepared
+        The station has served an acquisition of the same UDFs before.
     on_ready
         Called in a thread of its own when everything listens; an exception of it ends the run.
-    stream
-        Prepared by an earlier acquisition, and kept open afterwards; None: opened and closed here.
     opened
         Gets what can stop the acquisition, before anything can wait.
 
@@ -150,10 +116,8 @@ def open_live(
     StreamError
         If the stream cannot be opened, or does not announce itself in time.
     """
-    kept = stream is not None
-    source = dataset.source.open() if stream is None else stream
-    feed = LiveFeed(source, dataset.source.options.start_timeout)
-    drive = LocalDrive(executor, source, feed, dataset.source.url, keep=kept)
+    url = dataset.source.url
+    drive = station.drive()
     opened(drive)
     run: Run | None = None
 
@@ -166,27 +130,26 @@ def open_live(
 
     try:
         bound = dataset.known()
+        told = False
         if bound is not None:
             run = make(bound)
             assert run.plan.live is not None
-            if not kept:
-                source.prepare(run.plan.live.layout)
             start = run.plan.live.geometry.start
-            ready = False
+            if not prepared:
+                station.prepare(run.plan.live.layout)
         else:
-            announced = None if kept else source.prepare(_likely_layout(udfs))
-            ready = announced is None
+            announced = None if prepared else station.prepare(_likely_layout(udfs))
             if announced is None:
-                _tell_ready(on_ready, LiveReady(dataset.source.url, None), feed)
-                announced = feed.wait_start()
+                _tell_ready(on_ready, LiveReady(url, None), drive)
+                told = True
+                announced = drive.wait_start()
             start = announced
             run = make(dataset.bind(start))
-        if not kept:
-            warm(run.plan)
-        feed.begin(run.plan)
-        if not ready:
-            endpoints = tuple(s.endpoint for s in start.sectors)
-            _tell_ready(on_ready, LiveReady(dataset.source.url, start, endpoints), feed)
+        if not prepared:
+            station.warm(run.plan)
+        drive.begin(run.plan)
+        if not told:
+            _tell_ready(on_ready, LiveReady(url, start, tuple(s.endpoint for s in start.sectors)), drive)
     except BaseException:
         if run is not None:
             run.release()
@@ -195,7 +158,7 @@ def open_live(
     return run
 
 
-def _tell_ready(on_ready: Callable[[LiveReady], Any] | None, info: LiveReady, feed: LiveFeed) -> None:
+def _tell_ready(on_ready: Callable[[LiveReady], Any] | None, info: LiveReady, drive: Drive) -> None:
     if on_ready is None:
         return
 
@@ -204,37 +167,68 @@ def _tell_ready(on_ready: Callable[[LiveReady], Any] | None, info: LiveReady, fe
             on_ready(info)
         except BaseException as exc:  # noqa: BLE001  # ends the run, and is raised there
             exc.add_note("  in on_ready")
-            feed.fail(exc)
+            drive.fail(exc)
 
     threading.Thread(target=tell, name="framefold-on-ready", daemon=True).start()
 
 
-def _likely_layout(udfs: Sequence[UDF]) -> Any:
+def _likely_layout(udfs: Sequence[UDF]) -> Layout:
     framed = all(not hasattr(u, "process_tile") or u.engine.whole_frames for u in udfs)
     return "frames" if framed else "pieces"
 
 
-def warm(plan: Plan) -> None:
-    """Compile what the folds will call, by folding zeros: compiling while data come would overrun the ring.
+class Acquisitions:
+    """One run after the other at a station that stays open.
 
-    Left out for UDFs that do more than fill buffers (``EngineOptions(effects=True)``).
+    Parameters
+    ----------
+    station
+        Closed at the end.
+    begin
+        Makes the next run: ``begin(station, prepared, opened)``.
+    follow
+        Folds a run and returns its final snapshot.
+    n
+        How many; None: until `stop`, or until none begins within ``start_timeout``.
     """
-    assert plan.live is not None
-    if plan.n_rows == 0 or any(p.cls.engine.effects for p in plan.udfs):
-        return
-    start = plan.live.geometry.start
-    first = int(plan.rows.frame_ids(0, 1)[0]) + plan.rows.offset
-    if first < 0:
-        return
-    n = WARM_FRAMES
-    data = tuple(np.zeros((len(s.pieces), n, *s.pieces.shape), start.dtype) for s in start.sectors)
-    valid = tuple(np.ones((n, len(s.pieces)), dtype=bool) for s in start.sectors)
-    rows = [int(i) + plan.rows.offset for i in plan.rows.frame_ids(0, min(n, plan.n_rows))]
-    here = sum(1 for r in rows if first <= r < first + n)
-    block = Block(0, first, n, data, valid)
-    try:
-        Folder(plan).fold(LiveTask(0, 0, here, block=block))
-    except StreamError:
-        raise
-    except Exception as exc:  # noqa: BLE001  # a UDF may refuse zeros; real data will show
-        log.debug("could not try the UDFs before the acquisition: %r", exc)
+
+    def __init__(
+        self, station: Station, begin: Callable[..., Run], follow: Callable[[Run], Snapshot], n: int | None
+    ) -> None:
+        self._station = station
+        self._begin = begin
+        self._follow = follow
+        self._n = n
+        self._drive: Drive | None = None
+        self._stopped = False
+        self.closed = False
+
+    def results(self) -> Iterator[Snapshot]:
+        """Yield the final snapshot of each acquisition; packets that come in between belong to the next."""
+        done = 0
+        try:
+            while not self._stopped and (self._n is None or done < self._n):
+                try:
+                    final = self._follow(self._begin(self._station, done > 0, self._hold))
+                except StreamError:
+                    nothing = self._drive is None or not self._drive.frames
+                    if (self._n is None and done and nothing) or self._stopped:
+                        return  # no other acquisition began
+                    raise
+                yield final
+                done += 1
+        finally:
+            self.closed = True
+            self._station.close()
+
+    def _hold(self, drive: Drive) -> None:
+        self._drive = drive
+        if self._stopped:
+            drive.stop()
+
+    def stop(self) -> None:
+        """End the acquisition that runs, and begin no other."""
+        self._stopped = True
+        drive = self._drive
+        if drive is not None and not drive.closed:
+            drive.stop()

@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -20,6 +21,14 @@ from framefold.udfcore.task import LiveTask, Partial
 log = logging.getLogger("framefold")
 POLL_SECONDS = 0.05
 JOIN_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class _Hold:
+    """A block and how many of its tasks are not done."""
+
+    block: Block
+    tasks: int
 
 
 class LiveFeed:
@@ -47,7 +56,8 @@ class LiveFeed:
         self._timeout = start_timeout
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[LiveTask | None] = queue.SimpleQueue()
-        self._blocks: dict[int, Block] = {}
+        self._blocks: dict[int, _Hold] = {}
+        self._tasks = 0
         self._seen: list[int] = []
         self._version = 0
         self._patches: tuple[dict[str, object], ...] = ()
@@ -143,14 +153,17 @@ class LiveFeed:
         with self._lock:
             version, patches = self._version, self._patches
         if version:
-            return LiveTask(task.index, task.start, task.stop, version, patches, task.block)
+            return replace(task, params_version=version, patches=patches)
         return task
 
     def done(self, partial: Partial) -> None:
         """Give the block of a folded task back to the ring."""
         with self._lock:
-            block = self._blocks.pop(partial.tasks[0][0])
-        self._stream.release(block)
+            hold = self._blocks.pop(partial.tasks[0][0])
+            hold.tasks -= 1
+            free = hold.tasks == 0
+        if free:
+            self._stream.release(hold.block)
 
     def update(self, version: int, patches: tuple[dict[str, object], ...]) -> None:
         """Use other parameters for all tasks from now on."""
@@ -207,14 +220,16 @@ class LiveFeed:
         self.frames += block.frames
         self.first_time = self.first_time or block.t_first or None
         self.last_time = block.t_last or self.last_time
-        ranges = list(row_ranges(plan, block))
-        if ranges:
-            with self._lock:
-                self._blocks[self.blocks] = block
-            self._queue.put(LiveTask(self.blocks, *ranges[0], block=block))
-            self.blocks += 1  # counted here: merging in order needs numbers without gaps
-        else:
+        ranges = row_ranges(plan, block)
+        if not ranges:
             self._stream.release(block)
+        self.blocks += 1
+        hold = _Hold(block, len(ranges))
+        for start, stop, shift in ranges:
+            with self._lock:
+                self._blocks[self._tasks] = hold
+            self._queue.put(LiveTask(self._tasks, start, stop, block=block, shift=shift))
+            self._tasks += 1  # merging in order needs numbers without gaps
         assert plan.live is not None
         last = plan.rows.n_nav + plan.rows.offset
         if (

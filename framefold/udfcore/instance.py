@@ -89,6 +89,7 @@ class Instance:
         meta._partition = self._rows
         meta.partition_index = task.index
         meta._start, meta._count = task.start, n
+        meta._shift = getattr(task, "shift", 0)
         meta._sig = None
         self._bind_whole()
         self._hook(

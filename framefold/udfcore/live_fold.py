@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,8 @@ class LiveWalk:
             With ``missing="error"``, if a piece did not arrive.
         """
         block: Block = task.block
-        where = self._plan.rows.frame_ids(task.start, task.stop) + self._plan.rows.offset - block.first_frame
+        rows = self._plan.rows
+        where = rows.frame_ids(task.start, task.stop) + (task.shift + rows.offset - block.first_frame)
         valid = [flags[where] for flags in block.valid]
         status = _status(valid, len(where))
         if self._missing == "error" and (status != FrameStatus.COMPLETE).any():
@@ -72,7 +73,7 @@ class LiveWalk:
             if per_piece
             else np.full(sum(flags.shape[1] for flags in valid), whole, dtype=np.int64)
         )
-        return whole, LivePart(status, counts, whole, [block.t_last])
+        return whole, LivePart(status, counts, whole, [block.t_last], task.shift)
 
     # --- tiles along pieces ------------------------------------------------------------------
 
@@ -185,7 +186,7 @@ class LiveWalk:
 
     def _what_is_missing(self, task: LiveTask, valid: list[Flags], status: npt.NDArray[np.uint8]) -> str:
         row = int(np.flatnonzero(status != FrameStatus.COMPLETE)[0])
-        frame = int(self._plan.rows.frame_ids(task.start + row, task.start + row + 1)[0])
+        frame = int(self._plan.rows.frame_ids(task.start + row, task.start + row + 1)[0]) + task.shift
         lost = [
             f"piece {p} of sector {sector.index} ({sector.endpoint})"
             for sector, flags in zip(self._sectors, valid, strict=True)
@@ -243,13 +244,25 @@ def _lost_in_tile(
     return lost[(slice(start, stop), *inner)]
 
 
-def row_ranges(plan: Plan, block: Block) -> Iterator[tuple[int, int]]:
-    """Yield the rows of the run whose frames are in `block`: one range, or nothing."""
+def row_ranges(plan: Plan, block: Block) -> list[tuple[int, int, int]]:
+    """Return ``(start, stop, shift)`` of the rows whose frames are in `block`.
+
+    One range, or none; several where rows are used again, in runs without an end.
+    """
     rows = plan.rows
+    assert plan.live is not None
     first = block.first_frame - rows.offset
     last = first + block.frames
+    if plan.live.geometry.endless:
+        ranges = []
+        at = max(0, first)
+        while at < last:
+            lap = at // rows.n_nav * rows.n_nav
+            stop = min(last, lap + rows.n_nav)
+            ranges.append((at - lap, stop - lap, lap))
+            at = stop
+        return ranges
     first, last = max(0, first), min(rows.n_nav, last)
     if rows.ids is not None:
         first, last = (int(i) for i in np.searchsorted(rows.ids, (first, last)))
-    if last > first:
-        yield first, last
+    return [(first, last, 0)] if last > first else []

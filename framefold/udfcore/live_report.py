@@ -31,10 +31,10 @@ class LiveReport(dict[str, Any]):
         return f"<pre>{html.escape(str(self))}</pre>"
 
 
-def count_status(status: npt.NDArray[np.uint8]) -> dict[str, int]:
-    """Return how many rows have each `FrameStatus`, by name in lower case."""
-    counts = np.bincount(status, minlength=len(FrameStatus))
-    return {s.name.lower(): int(counts[s]) for s in FrameStatus}
+def count_status(counts: npt.NDArray[np.int64], rows: int | None) -> dict[str, int]:
+    """Return how many of `rows` frames have each `FrameStatus`, by name in lower case; None: no end."""
+    found = {s.name.lower(): int(counts[s]) for s in FrameStatus}
+    return {**found, "unseen": 0 if rows is None else rows - int(counts.sum())}
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:

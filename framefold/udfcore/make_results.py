@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.merge import Frozen, Merger
 from framefold.udfcore.plan import Plan, UDFPlan
 from framefold.udfcore.results import ResultBuffer, Saver, Snapshot, UDFResult
+from framefold.udfcore.roi import RowMap
+from framefold.udfcore.shapes import Shape
 from framefold.udfcore.udf import UDF, ArrayWithMask
 
 Array = npt.NDArray[Any]
@@ -38,14 +41,16 @@ class ResultMaker:
 
     def snapshot(self, report: Callable[[], Mapping[str, Any]], *, final: bool) -> Snapshot:
         """Return the state of the merger now."""
-        merger, plan = self._merger, self._plan
+        merger = self._merger
         with merger.lock:
             frozen = merger.finish() if final else merger.freeze()
-            merged = merger.merged.copy()
+            plan = self._plan if frozen[0].ids is None else of_length(self._plan, len(frozen[0].ids))
+            merged = frozen[0].merged if frozen[0].ids is not None else merger.merged.copy()
             udfs = [bound_copy(u, p, f, plan) for u, p, f in zip(merger.udfs, plan.udfs, frozen, strict=True)]
             version, n_frames = merger.version, merger.n_frames
             versions = (merger.oldest_params or 0, merger.newest_params)
-        damage = plan.rows.expand(merged, False).reshape(tuple(plan.dataset.shape.nav))
+        nav = tuple(plan.dataset.shape.nav) if frozen[0].ids is None else (len(merged),)
+        damage = plan.rows.expand(merged, False).reshape(nav)
 
         def make() -> tuple[UDFResult, ...]:
             stated, about = report(), self._provenance()
@@ -53,12 +58,24 @@ class ResultMaker:
                 UDFResult(
                     results_of(udf, p, f), damage, stated,
                     {**about, "udf": p.name, "parameters": _plain(udf._kwargs)}, f.frames, self._saver,
-                    f.coverage.get(""),
+                    f.coverage.get(""), f.ids,
                 )
                 for udf, p, f in zip(udfs, plan.udfs, frozen, strict=True)
             )  # fmt: skip
 
         return Snapshot(damage, version, time.time(), n_frames, versions, final, make)
+
+
+def of_length(run: Plan, n: int) -> Plan:
+    """Return the plan of a run without an end as if it had the `n` frames that are kept."""
+    rows = RowMap(n, None, 0, np.zeros(0, np.int64))
+    udfs = []
+    for plan in run.udfs:
+        info = plan.info
+        shape = Shape((n, *info.dataset_shape.sig), sig_dims=info.dataset_shape.sig.dims)
+        source = Shape((n, *info.source_shape.sig), sig_dims=info.source_shape.sig.dims)
+        udfs.append(replace(plan, info=replace(info, dataset_shape=shape, source_shape=source, rows=rows)))
+    return replace(run, rows=rows, udfs=tuple(udfs))
 
 
 def bound_copy(udf: UDF, plan: UDFPlan, frozen: Frozen, run: Plan) -> UDF:
@@ -78,7 +95,7 @@ def bound_copy(udf: UDF, plan: UDFPlan, frozen: Frozen, run: Plan) -> UDF:
             with np.errstate(divide="ignore", invalid="ignore"):
                 arr = arr / np.asarray(frames, dtype=arr.real.dtype)
         views[name] = arr
-    meta = copy.copy(udf.meta)
+    meta = udf._make_meta(plan.info) if frozen.ids is not None else copy.copy(udf.meta)
     meta._mask = frozen.merged
     meta._start = -1
     meta._partition = None

@@ -16,8 +16,9 @@ from framefold.udfcore.assemble import coverage
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.binding import bind_aux_whole
 from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.live import FrameStatus
 from framefold.udfcore.plan import Plan, UDFPlan
-from framefold.udfcore.task import LivePart, Partial
+from framefold.udfcore.task import Partial
 from framefold.udfcore.udf import UDF, merge_call
 
 Array = npt.NDArray[Any]
@@ -37,6 +38,8 @@ class Frozen:
         Flag per row: in the small buffers.
     frames
         For each buffer the frames inside (large buffers lag behind).
+    ids
+        In runs without an end: the frame numbers of the rows, increasing.
     coverage
         Live: for each buffer the frames inside per pixel, int64, signal shape; under "" those of the small
         buffers.
@@ -45,6 +48,7 @@ class Frozen:
     arrays: Mapping[str, Array]
     merged: Flags
     frames: Mapping[str, int]
+    ids: npt.NDArray[np.int64] | None = None
     coverage: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
 
 
@@ -76,6 +80,9 @@ class Merger:
         self._seen: set[int] = set()
         self._seen_large: set[int] = set()
         self.status = np.zeros(plan.n_rows if plan.live is not None else 0, dtype=np.uint8)
+        self.status_counts = np.zeros(len(FrameStatus), dtype=np.int64)
+        endless = plan.live is not None and plan.live.geometry.endless
+        self._ids = np.full(plan.n_rows, -1, dtype=np.int64) if endless else None
         self.latencies: list[float] = []
         self._heads = [self._head(udf, p) for udf, p in zip(udfs, plan.udfs, strict=True)]
         if plan.live is not None:
@@ -116,11 +123,15 @@ class Merger:
                 raise UDFError(
                     f"partitions {sorted(ids & seen)} came twice inside a larger delta; please report this"
                 )
+            kept: list[tuple[Array, Array]] = []
+            if partial.live is not None and not partial.delta and self._ids is not None:
+                kept = self._reuse_rows(partial.tasks[0], partial.live.shift)
             for head, arrays in zip(self._heads, partial.arrays, strict=True):
                 self._merge_one(head, partial, arrays)
-            seen |= ids
-            if partial.live is not None:
-                self._account(partial, partial.live)
+            if self.plan.live is None:
+                seen |= ids
+            else:  # streams pass once: nothing comes twice, and the set of a run without an end would grow
+                self._account(partial)
             if not partial.delta:
                 for _, start, stop in partial.tasks:
                     self.rows_done += stop - start
@@ -134,11 +145,38 @@ class Merger:
                 v = partial.params_version
                 self.oldest_params = v if self.oldest_params is None else min(self.oldest_params, v)
                 self.newest_params = max(self.newest_params, v)
+            for rows, values in kept:
+                rows[...] = values
             self.version += 1
             return True
 
-    def _account(self, partial: Partial, live: LivePart) -> None:
+    def _reuse_rows(self, task: tuple[int, int, int], shift: int) -> list[tuple[Array, Array]]:
+        """Clear rows that hold older frames, in runs without an end.
+
+        Returns what is to be put back where the rows hold newer frames already: a lane was slow.
+        """
+        assert self._ids is not None
+        _, start, stop = task
+        ids, mine = self._ids[start:stop], np.arange(start, stop) + shift
+        navs = [
+            (h.buffers[k][start:stop], d.start)
+            for h in self._heads
+            for k, d in h.plan.decls.items()
+            if d.kind == "nav" and k in h.buffers
+        ]
+        if (ids > mine).any():
+            touched = [rows for rows, _ in navs] + [ids, self.merged[start:stop], self.status[start:stop]]
+            return [(rows, rows.copy()) for rows in touched]
+        if (ids >= 0).any():
+            for rows, first in navs:
+                rows[...] = first
+        ids[...] = mine
+        return []
+
+    def _account(self, partial: Partial) -> None:
         """Count what arrived, in the buffers that this partial holds."""
+        live = partial.live
+        assert live is not None
         now = time.monotonic()
         for head, arrays in zip(self._heads, partial.arrays, strict=True):
             names = [*arrays] if partial.delta else [*arrays, ""]
@@ -150,6 +188,7 @@ class Merger:
         if not partial.delta:
             _, start, stop = partial.tasks[0]
             self.status[start:stop] = live.status
+            self.status_counts += np.bincount(live.status, minlength=len(FrameStatus))
 
     def _merge_one(self, head: _Head, partial: Partial, arrays: Mapping[str, Array]) -> None:
         custom: dict[str, Array] = {}
@@ -238,18 +277,34 @@ class Merger:
     def freeze(self) -> tuple[Frozen, ...]:
         """Return copies of all buffers as they are between two merges."""
         with self.lock:
+            if self._ids is not None:
+                return tuple(self._in_order(h, self._ids) for h in self._heads)
             merged = self.merged.copy()
             return tuple(
-                Frozen({k: v.copy() for k, v in h.buffers.items()}, merged, dict(h.frames), self._coverage(h))
+                Frozen(
+                    {k: v.copy() for k, v in h.buffers.items()}, merged, dict(h.frames),
+                    coverage=self._coverage(h),
+                )
                 for h in self._heads
-            )
+            )  # fmt: skip
 
     def finish(self) -> tuple[Frozen, ...]:
         """Return the buffers themselves; nothing is merged afterwards."""
         with self.lock:
+            if self._ids is not None:
+                return self.freeze()
             return tuple(
-                Frozen(h.buffers, self.merged, dict(h.frames), self._coverage(h)) for h in self._heads
+                Frozen(h.buffers, self.merged, dict(h.frames), coverage=self._coverage(h))
+                for h in self._heads
             )
+
+    def _in_order(self, head: _Head, ids: npt.NDArray[np.int64]) -> Frozen:
+        """Return the last frames of a run without an end, oldest first."""
+        rows = np.flatnonzero(ids >= 0)
+        rows = rows[np.argsort(ids[rows])]
+        decls = head.plan.decls
+        arrays = {k: v[rows] if decls[k].kind == "nav" else v.copy() for k, v in head.buffers.items()}
+        return Frozen(arrays, self.merged[rows], dict(head.frames), ids[rows], self._coverage(head))
 
     @property
     def udfs(self) -> tuple[UDF, ...]:

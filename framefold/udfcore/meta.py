@@ -39,7 +39,7 @@ class UDFMeta:
 
     __slots__ = (
         "_count", "_info", "_mask", "_missing", "_missing_frame", "_missing_from", "_part", "_partition",
-        "_sig", "_start",
+        "_shift", "_sig", "_start",
         "params_version", "partition_index", "threads_per_worker",
     )  # fmt: skip
 
@@ -47,6 +47,7 @@ class UDFMeta:
         self._info = info
         self._start = -1  # first row of the current unit; -1: no unit (head node)
         self._count = 0
+        self._shift = 0  # frame number minus row, in runs without an end
         self._part: int | None = None
         self._sig: tuple[slice, ...] | None = None
         self._partition: tuple[int, int] | None = None
@@ -83,12 +84,15 @@ class UDFMeta:
         """Flat dataset indices of the frames of the unit, int64."""
         if self._start < 0:
             return np.zeros(0, dtype=np.int64)
-        return self._info.rows.frame_ids(self._start, self._start + self._count)
+        ids = self._info.rows.frame_ids(self._start, self._start + self._count)
+        return ids + self._shift if self._shift else ids
 
     @property
     def coordinates(self) -> npt.NDArray[np.int64]:
         """``(n, nav_dims)`` indices of the frames of the unit in the full navigation shape."""
         nav = tuple(self._info.dataset_shape.nav)
+        if self._shift:
+            return self.frame_ids[:, np.newaxis]
         return np.stack(np.unravel_index(self.frame_ids, nav), axis=1).astype(np.int64)
 
     @property

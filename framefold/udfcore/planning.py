@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from framefold.errors import UDFError
+from framefold.errors import DataError, UDFError
 from framefold.udfcore.backend import Backends, choose_backend
 from framefold.udfcore.binding import bind_aux_whole
 from framefold.udfcore.buffers import BufferDecl
@@ -65,6 +65,8 @@ def make_plan(dataset: Dataset, udfs: Sequence[UDF], options: RunOptions) -> Pla
     geometry: LiveGeometry | None = getattr(dataset.source, "geometry", None)
     if geometry is not None:
         check_fill(geometry.options, dataset.dtype)
+        if geometry.endless and roi is not None:
+            raise DataError("a region of interest needs a scan shape: give nav_shape= (or n_frames=)")
     live_modes = [None if geometry is None else _live_mode(d, geometry, options) for d in drafts]
     groups: dict[Any, list[int]] = {}
     for i, d in enumerate(drafts):

@@ -34,6 +34,8 @@ class ResultBuffer:
         Calibrated axes of the nav or sig part; empty for ``single``.
     """
 
+    _ids: npt.NDArray[np.int64] | None = None
+
     def __init__(
         self,
         name: str,
@@ -88,6 +90,16 @@ class ResultBuffer:
     def raw_valid_mask(self) -> Flags:
         """`valid_mask` in the shape of `raw_data`."""
         return self._mask
+
+    @property
+    def frame_ids(self) -> npt.NDArray[np.int64]:
+        """Frame numbers of the rows of `raw_data`, int64: flat dataset indices.
+
+        In live runs without an end only the last frames are kept, and numbers go on counting.
+        """
+        return (
+            self._plan.info.rows.frame_ids(0, self._plan.info.rows.n_rows) if self._ids is None else self._ids
+        )
 
     @property
     def dataset_shape(self) -> Shape:
@@ -180,7 +192,10 @@ class UDFResult(Mapping[str, ResultBuffer]):
         frames: Mapping[str, int],
         saver: Saver | None = None,
         coverage: npt.NDArray[np.int64] | None = None,
+        ids: npt.NDArray[np.int64] | None = None,
     ) -> None:
+        for buffer in buffers.values():
+            buffer._ids = ids
         self._coverage = coverage
         self._buffers = dict(buffers)
         self._saver = saver

@@ -41,9 +41,12 @@ class LiveTask(Task):
     ----------
     block
         Where the data are, until the task is done.
+    shift
+        Frame number of a row minus the row: not 0 where rows are used again, in runs without an end.
     """
 
     block: Any = None
+    shift: int = 0
 
 
 @dataclass(slots=True)
@@ -60,12 +63,15 @@ class LivePart:
         Rows of which everything was folded.
     closed
         ``time.monotonic()`` of the last packet of each block inside.
+    shift
+        As in `LiveTask`.
     """
 
     status: npt.NDArray[np.uint8]
     counts: npt.NDArray[np.int64]
     whole: int
     closed: list[float]
+    shift: int = 0
 
 
 @dataclass(slots=True)

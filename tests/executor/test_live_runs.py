@@ -228,7 +228,7 @@ def test_a_slow_loop_body_delays_no_frame():
         first = next(steps)
         assert folded.wait(30)
         assert first["n"].data[0] <= 35
-        *_, last = steps
+        last = [first, *steps][-1]
     assert last["n"].data[0] == 35
 
 
@@ -291,3 +291,69 @@ def test_plots_follow_a_live_run(ctx):
     ctx.run_udf(ctx.load(live()), Mirror(lambda frame: None), plots=plot, publish_interval=0.001)
     assert plot.seen[-1] == 35
     assert plot.seen == sorted(plot.seen)
+
+
+class Numbers(ff.UDF):
+    """What each frame is called."""
+
+    def get_result_buffers(self):
+        return {
+            "id": self.buffer("nav", dtype="int64"),
+            "sum": self.buffer("nav", dtype="int64", reduce="sum"),
+        }
+
+    def process_tile(self, tile):
+        self.results.id[:] = self.meta.frame_ids
+        assert (self.meta.coordinates[:, 0] == self.meta.frame_ids).all()
+        self.results.sum += tile.sum(axis=(1, 2), dtype="int64")
+
+
+@pytest.mark.parametrize("sent", [7, 40, 200])
+def test_without_an_end_the_last_frames_are_kept(ctx, sent):
+    source = live(repeats=None, stop_after=sent, history=24, block_frames=5)
+    numbers, total = ctx.run_udf(ctx.load(source), [Numbers(), SumUDF()])
+    kept = np.arange(max(0, sent - 24), sent)
+    np.testing.assert_array_equal(numbers["id"].frame_ids, kept)
+    np.testing.assert_array_equal(numbers["id"].data, kept)
+    np.testing.assert_array_equal(numbers["sum"].data, DATA[kept % 35].sum(axis=(1, 2)))
+    assert numbers["id"].valid_mask.all()
+    assert numbers.damage.shape == (len(kept),)
+    np.testing.assert_array_equal(total["intensity"].data, DATA[np.arange(sent) % 35].sum(axis=0))
+    assert (total.coverage == sent).all()
+    assert numbers.report["status"] == {"unseen": 0, "complete": sent, "partial": 0, "lost": 0}
+
+
+def test_without_an_end_there_is_no_region_of_interest(ctx):
+    with pytest.raises(DataError, match="a region of interest needs a scan shape"):
+        ctx.run_udf(ctx.load(live(repeats=None, history=24)), SumUDF(), roi=np.ones(24, dtype=bool))
+
+
+def test_acquisitions_one_after_the_other(ctx):
+    armed = []
+    ds = ctx.load(live(repeats=3, start_timeout=30), nav_shape=(5, 7))
+    found = list(ctx.acquisitions(ds, SumUDF(), n=3, on_ready=lambda info: armed.append(info.url)))
+    assert len(found) == 3
+    for res in found:
+        np.testing.assert_array_equal(res["intensity"].data, TOTAL)
+        assert res.report["end_reason"] == "n_frames"
+    assert armed == ["memory://array"] * 3
+
+
+def test_acquisitions_end_when_no_other_begins(ctx):
+    ds = ctx.load(live(repeats=2, start_timeout=0.05), nav_shape=(5, 7))
+    assert len(list(ctx.acquisitions(ds, [SumUDF()]))) == 2
+
+
+def test_stop_ends_acquisitions(ctx):
+    ds = ctx.load(live(repeats=100, start_timeout=30), nav_shape=(5, 7))
+    n = 0
+    for n, res in enumerate(ctx.acquisitions(ds, SumUDF()), start=1):
+        np.testing.assert_array_equal(res["intensity"].data, TOTAL)
+        if n == 2:
+            ctx.stop()
+    assert n == 2
+
+
+def test_acquisitions_need_a_live_source(ctx):
+    with pytest.raises(ff.errors.UDFError, match="acquisitions needs a live source"):
+        ctx.acquisitions(DATA, SumUDF())
