@@ -95,6 +95,14 @@ class DaskExecutor:
 
         return open_sessions(self._connected(), factory, n)
 
+    def open_session_at(
+        self, factory: Callable[[int], Any], where: str | None, timeout: float | None
+    ) -> Session:
+        """Make ``factory(0)`` on the worker of a name or on a host; None: on the first."""
+        from framefold.executor.dask_session import open_session_at  # noqa: PLC0415
+
+        return open_session_at(self._connected(), factory, where, timeout)
+
     def cancel(self) -> None:
         """Cancel running jobs."""
         for job in list(self._jobs):

@@ -104,6 +104,8 @@ class Connected:
         """Call on workers, and look whether they still exist: dask would knock at a dead one for 30 s."""
 
         async def call() -> Any:
+            if self._direct and len(workers) == 1 and deadline == float("inf"):
+                return {workers[0]: await self._straight(workers[0], fn, args)}
             on_error = "raise" if deadline == float("inf") else "ignore"
             return await self.client._run(fn, *args, workers=workers, on_error=on_error)
 
@@ -123,6 +125,23 @@ class Connected:
                 raise _WorkersGone(gone)
             if time.monotonic() >= deadline:
                 raise TimeoutError("workers do not answer")
+
+    async def _straight(self, worker: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Call in the process of a worker without the way through the scheduler."""
+        from distributed.core import clean_exception  # noqa: PLC0415  # heavy
+        from distributed.protocol.pickle import dumps  # noqa: PLC0415
+
+        reply = await self.client.rpc(worker).run(
+            function=dumps(fn),  # type: ignore[no-untyped-call]
+            args=dumps(args),  # type: ignore[no-untyped-call]
+            kwargs=dumps({}),  # type: ignore[no-untyped-call]
+            wait=True,
+        )
+        if reply["status"] != "OK":
+            _, exc, trace = clean_exception(**reply)
+            assert exc is not None  # in every reply that is not OK
+            raise exc.with_traceback(trace)
+        return reply["result"]
 
     @property
     def local_workers(self) -> int | None:

@@ -46,7 +46,16 @@ class DaskSession:
         """
         if self._closed:
             raise ExecutorError(f"session.call({method!r}): the session is closed")
-        return self._ask(_call, self._ident, method, dumps(args, self._cluster.by_value))
+        for _ in range(3):
+            answer = self._ask(_call, self._ident, method, dumps(args, self._cluster.by_value))
+            if not isinstance(answer, CannotLoad):
+                return answer
+            have = self._cluster.by_value
+            modules = [m for m in modules_for(answer.module, _parts(args)) if m not in have]
+            if not modules:
+                break
+            have.extend(modules)
+        raise ExecutorError(f"worker {self._name} cannot load the arguments: {answer.text}")
 
     def close(self) -> None:
         """Close the object and forget it; nothing happens if its worker is gone."""
@@ -66,12 +75,15 @@ class DaskSession:
             ) from exc
         if isinstance(answer, Failure):
             raise_failure(answer, self._name)
-        if isinstance(answer, CannotLoad):
-            raise ExecutorError(f"worker {self._name} cannot load the arguments: {answer.text}")
         return answer
 
     def __repr__(self) -> str:
         return f"<DaskSession on worker {self._name}>"
+
+
+def _parts(args: tuple[Any, ...]) -> list[Any]:
+    """Return the arguments, and of plans the classes of their UDFs: what may need its module."""
+    return [*args, *(p.cls for a in args for p in getattr(a, "udfs", ()))]
 
 
 def open_sessions(cluster: Connected, factory: Callable[[int], Any], n: int | None) -> list[Session]:
@@ -86,26 +98,55 @@ def open_sessions(cluster: Connected, factory: Callable[[int], Any], n: int | No
     sessions: list[Session] = []
     try:
         for rank, worker in enumerate(workers):
-            name = cluster.name(worker)
-            ident = uuid.uuid4().hex
-            for _ in range(3):
-                answer = cluster.call_on(worker, _open, ident, dumps(factory, cluster.by_value), rank)
-                modules = modules_for(answer.module, [factory]) if isinstance(answer, CannotLoad) else []
-                if not any(m not in cluster.by_value for m in modules):
-                    break
-                cluster.by_value.extend(m for m in modules if m not in cluster.by_value)
-            if isinstance(answer, CannotLoad):
-                raise ExecutorError(
-                    f"worker {name} cannot load {factory!r}: {answer.text}. Install that module there."
-                )
-            if isinstance(answer, Failure):
-                raise_failure(answer, name)
-            sessions.append(DaskSession(cluster, worker, name, ident))
+            sessions.append(_open_on(cluster, factory, worker, rank))  # those must be closed
     except BaseException:
         for session in sessions:
             session.close()
         raise
     return sessions
+
+
+def open_session_at(
+    cluster: Connected, factory: Callable[[int], Any], where: str | None, timeout: float | None, rank: int = 0
+) -> DaskSession:
+    """Make ``factory(rank)`` on the worker of a name or on a host; None: on the first worker.
+
+    Raises
+    ------
+    ExecutorError
+        Listing the workers, if there is none such within `timeout` seconds.
+    """
+    if where is None:
+        return _open_on(cluster, factory, _wait_for(cluster, 1)[0], rank)
+    deadline = time.monotonic() + (WAIT_SECONDS if timeout is None else timeout)
+    while True:
+        names = {cluster.name(address): address for address in cluster.workers()}
+        hosts = {address.rpartition("://")[2].rpartition(":")[0]: address for address in names.values()}
+        found = names.get(where) or hosts.get(where)
+        if found is not None:
+            return _open_on(cluster, factory, found, rank)
+        if time.monotonic() > deadline:
+            listed = ", ".join(f"{name} ({address})" for name, address in sorted(names.items())) or "none"
+            raise ExecutorError(f"no worker is named {where!r} or runs on that host; workers: {listed}")
+        time.sleep(0.1)
+
+
+def _open_on(cluster: Connected, factory: Callable[[int], Any], worker: str, rank: int) -> DaskSession:
+    name = cluster.name(worker)
+    ident = uuid.uuid4().hex
+    for _ in range(3):
+        answer = cluster.call_on(worker, _open, ident, dumps(factory, cluster.by_value), rank)
+        modules = modules_for(answer.module, [factory]) if isinstance(answer, CannotLoad) else []
+        if not any(m not in cluster.by_value for m in modules):
+            break
+        cluster.by_value.extend(m for m in modules if m not in cluster.by_value)
+    if isinstance(answer, CannotLoad):
+        raise ExecutorError(
+            f"worker {name} cannot load {factory!r}: {answer.text}. Install that module there."
+        )
+    if isinstance(answer, Failure):
+        raise_failure(answer, name)
+    return DaskSession(cluster, worker, name, ident)
 
 
 def _wait_for(cluster: Connected, n: int | None) -> list[str]:

@@ -56,14 +56,32 @@ class ResultMaker:
             stated, about = report(), self._provenance()
             return tuple(
                 UDFResult(
-                    results_of(udf, p, f), damage, stated,
+                    results_of(udf, p, f), _damage(plan, f, damage), stated,
                     {**about, "udf": p.name, "parameters": _plain(udf._kwargs)}, f.frames, self._saver,
-                    f.coverage.get(""), f.ids,
+                    _coverage(p, f), f.ids,
                 )
                 for udf, p, f in zip(udfs, plan.udfs, frozen, strict=True)
             )  # fmt: skip
 
         return Snapshot(damage, version, time.time(), n_frames, versions, final, make)
+
+
+def _damage(run: Plan, frozen: Frozen, damage: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return which frames one UDF holds: the same for all, unless large buffers of a live run came late."""
+    if frozen.inside is None:
+        return damage
+    return run.rows.expand(frozen.inside, False).reshape(damage.shape)
+
+
+def _coverage(plan: UDFPlan, frozen: Frozen) -> npt.NDArray[np.int64] | None:
+    """Return how many frames each pixel holds: those of the signal buffers, where there are some."""
+    if not frozen.coverage:
+        return None
+    names = [k for k in frozen.arrays if plan.decls[k].kind == "sig"] or [""]
+    least = frozen.coverage[names[0]]
+    for name in names[1:]:
+        least = np.minimum(least, frozen.coverage[name])
+    return least
 
 
 def of_length(run: Plan, n: int) -> Plan:

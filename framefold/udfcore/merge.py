@@ -38,6 +38,8 @@ class Frozen:
         Flag per row: in the small buffers.
     frames
         For each buffer the frames inside (large buffers lag behind).
+    inside
+        Live: flag per row, in all buffers of this UDF; None: as `merged`.
     ids
         In runs without an end: the frame numbers of the rows, increasing.
     coverage
@@ -49,6 +51,7 @@ class Frozen:
     merged: Flags
     frames: Mapping[str, int]
     ids: npt.NDArray[np.int64] | None = None
+    inside: Flags | None = None
     coverage: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
 
 
@@ -82,6 +85,8 @@ class Merger:
         self.status = np.zeros(plan.n_rows if plan.live is not None else 0, dtype=np.uint8)
         self.status_counts = np.zeros(len(FrameStatus), dtype=np.int64)
         endless = plan.live is not None and plan.live.geometry.endless
+        # rows that the large buffers hold, too; a worker that dies takes along what it has not shipped
+        self._shipped = np.zeros(len(self.status), dtype=bool)
         self._ids = np.full(plan.n_rows, -1, dtype=np.int64) if endless else None
         self.latencies: list[float] = []
         self._heads = [self._head(udf, p) for udf, p in zip(udfs, plan.udfs, strict=True)]
@@ -185,7 +190,10 @@ class Merger:
         if partial.delta or not any(h.plan.lags for h in self._heads):
             self.latencies += [now - t for t in live.closed if t]
             del self.latencies[:-MAX_LATENCIES]
-        if not partial.delta:
+        if partial.delta:
+            for _, start, stop in partial.tasks:
+                self._shipped[start:stop] = True
+        else:
             _, start, stop = partial.tasks[0]
             self.status[start:stop] = live.status
             self.status_counts += np.bincount(live.status, minlength=len(FrameStatus))
@@ -283,7 +291,7 @@ class Merger:
             return tuple(
                 Frozen(
                     {k: v.copy() for k, v in h.buffers.items()}, merged, dict(h.frames),
-                    coverage=self._coverage(h),
+                    inside=self._inside(h), coverage=self._coverage(h),
                 )
                 for h in self._heads
             )  # fmt: skip
@@ -294,9 +302,14 @@ class Merger:
             if self._ids is not None:
                 return self.freeze()
             return tuple(
-                Frozen(h.buffers, self.merged, dict(h.frames), coverage=self._coverage(h))
+                Frozen(
+                    h.buffers, self.merged, dict(h.frames), inside=self._inside(h), coverage=self._coverage(h)
+                )
                 for h in self._heads
             )
+
+    def _inside(self, head: _Head) -> Flags | None:
+        return self.merged & self._shipped if self.plan.live is not None and head.plan.lags else None
 
     def _in_order(self, head: _Head, ids: npt.NDArray[np.int64]) -> Frozen:
         """Return the last frames of a run without an end, oldest first."""
@@ -304,7 +317,7 @@ class Merger:
         rows = rows[np.argsort(ids[rows])]
         decls = head.plan.decls
         arrays = {k: v[rows] if decls[k].kind == "nav" else v.copy() for k, v in head.buffers.items()}
-        return Frozen(arrays, self.merged[rows], dict(head.frames), ids[rows], self._coverage(head))
+        return Frozen(arrays, self.merged[rows], dict(head.frames), ids[rows], coverage=self._coverage(head))
 
     @property
     def udfs(self) -> tuple[UDF, ...]:

@@ -230,7 +230,7 @@ class UDFResult(Mapping[str, ResultBuffer]):
     def coverage(self) -> npt.NDArray[np.int64]:
         """Frames folded per detector pixel, int64, signal shape; in files every pixel of a frame is there.
 
-        Of a live run whose `report` says ``"running"``, large buffers may hold fewer.
+        Live those in the signal buffers of the UDF, if it has some.
         """
         if self._coverage is not None:
             return _read_only(self._coverage)
