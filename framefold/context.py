@@ -426,7 +426,7 @@ class Context:
                 viewers.append(_viewers(plots, self.plot_class, run, udfs))
             return _folded(run, viewers[0], publish_interval)
 
-        passes = Acquisitions(open_station(self.executor, ds), begin, follow, n)
+        passes = Acquisitions(lambda: open_station(self.executor, ds), begin, follow, n)
         self._live.add(passes)
         return (final.buffers[0] if single else final.buffers for final in passes.results())
 

@@ -182,8 +182,8 @@ class Acquisitions:
 
     Parameters
     ----------
-    station
-        Closed at the end.
+    make_station
+        Called when the first result is asked for; the station is closed at the end.
     begin
         Makes the next run: ``begin(station, prepared, opened)``.
     follow
@@ -193,9 +193,13 @@ class Acquisitions:
     """
 
     def __init__(
-        self, station: Station, begin: Callable[..., Run], follow: Callable[[Run], Snapshot], n: int | None
+        self,
+        make_station: Callable[[], Station],
+        begin: Callable[..., Run],
+        follow: Callable[[Run], Snapshot],
+        n: int | None,
     ) -> None:
-        self._station = station
+        self._make_station = make_station
         self._begin = begin
         self._follow = follow
         self._n = n
@@ -206,10 +210,11 @@ class Acquisitions:
     def results(self) -> Iterator[Snapshot]:
         """Yield the final snapshot of each acquisition; packets that come in between belong to the next."""
         done = 0
+        station = self._make_station()
         try:
             while not self._stopped and (self._n is None or done < self._n):
                 try:
-                    final = self._follow(self._begin(self._station, done > 0, self._hold))
+                    final = self._follow(self._begin(station, done > 0, self._hold))
                 except StreamError:
                     nothing = self._drive is None or not self._drive.frames
                     if (self._n is None and done and nothing) or self._stopped:
@@ -219,7 +224,7 @@ class Acquisitions:
                 done += 1
         finally:
             self.closed = True
-            self._station.close()
+            station.close()
 
     def _hold(self, drive: Drive) -> None:
         self._drive = drive

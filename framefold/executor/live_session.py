@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from framefold.executor.base import Job
@@ -189,7 +189,8 @@ def _age(partials: tuple[Partial, ...]) -> None:
     now = time.monotonic()
     for partial in partials:
         if partial.live is not None:
-            partial.live.closed = [t - now for t in partial.live.closed if t]
+            # a new object: the folder keeps the old one for its next delta
+            partial.live = replace(partial.live, closed=[t - now for t in partial.live.closed if t])
 
 
 def rejuvenate(partials: tuple[Partial, ...]) -> None:
@@ -197,4 +198,4 @@ def rejuvenate(partials: tuple[Partial, ...]) -> None:
     now = time.monotonic()
     for partial in partials:
         if partial.live is not None:
-            partial.live.closed = [now + age for age in partial.live.closed]
+            partial.live = replace(partial.live, closed=[now + age for age in partial.live.closed])
