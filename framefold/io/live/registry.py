@@ -21,6 +21,7 @@ Opener = Callable[..., LiveSource]
 _MODULES: dict[str, str] = {
     "dectris": "dectris",
     "dectris1": "dectris1",
+    "karabo": "karabo",
     "merlin": "merlin",
     "k2is": "k2is",
     "jungfrau": "jungfrau",
