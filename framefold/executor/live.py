@@ -18,6 +18,8 @@ from framefold.udfcore.plan import Plan, RunOptions
 from framefold.udfcore.results import Saver, Snapshot
 from framefold.udfcore.udf import UDF
 
+LISTEN_SECONDS = 1.0
+
 
 class Drive(LiveDrive, Protocol):
     """A `LiveDrive` from the side of whoever starts it.
@@ -36,6 +38,10 @@ class Drive(LiveDrive, Protocol):
 
     def begin(self, plan: Plan) -> None:
         """Take blocks from now on."""
+        ...
+
+    def listening(self, timeout: float) -> None:
+        """Wait until the acquisition is taken, where that is possible before anything is sent."""
         ...
 
     def fail(self, exc: BaseException) -> None:
@@ -136,7 +142,8 @@ def open_live(
             assert run.plan.live is not None
             start = run.plan.live.geometry.start
             if not prepared:
-                station.prepare(run.plan.live.layout)
+                # ports that were free to choose are known now
+                start = station.prepare(run.plan.live.layout) or start
         else:
             announced = None if prepared else station.prepare(_likely_layout(udfs))
             if announced is None:
@@ -149,6 +156,7 @@ def open_live(
             station.warm(run.plan)
         drive.begin(run.plan)
         if not told:
+            drive.listening(LISTEN_SECONDS)
             _tell_ready(on_ready, LiveReady(url, start, tuple(s.endpoint for s in start.sectors)), drive)
     except BaseException:
         if run is not None:

@@ -119,6 +119,10 @@ class DaskDrive:
         self._thread = threading.Thread(target=self._collect, name="framefold-collect", daemon=True)
         self._thread.start()
 
+    def listening(self, timeout: float) -> None:
+        """Wait until the acquisition is taken."""
+        self._session.call("listening", timeout)
+
     def _collect(self) -> None:
         """Ask for news, again and again: while the head is slow, they gather on the worker."""
         try:

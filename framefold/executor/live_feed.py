@@ -66,6 +66,7 @@ class LiveFeed:
         self._idle = 0.1
         self._stopping: EndReason | None = None
         self.cancelled = threading.Event()
+        self.announced = threading.Event()
         self.error: BaseException | None = None
         self.start: AcquisitionStart | None = None
         self.end: AcquisitionEnd | None = None
@@ -181,6 +182,7 @@ class LiveFeed:
         try:
             if self.start is None:
                 self._announce()
+            self.announced.set()
             while self.end is None and not self.cancelled.is_set():
                 item = self._stream.next_block(POLL_SECONDS)
                 if isinstance(item, AcquisitionEnd):

@@ -67,6 +67,10 @@ class LocalDrive:
         """Take blocks from now on."""
         self._feed.begin(plan)
 
+    def listening(self, timeout: float) -> None:
+        """Wait until the acquisition is taken."""
+        self._feed.announced.wait(timeout)
+
     def partials(self, job: Job) -> Iterator[Partial]:
         """Yield partials as blocks close."""
         return self._executor.run(job)

@@ -114,6 +114,11 @@ class LiveWorker:
         self._thread = threading.Thread(target=self._fold, name="framefold-live", daemon=True)
         self._thread.start()
 
+    async def listening(self, timeout: float) -> None:
+        """Wait until the acquisition is taken."""
+        assert self._feed is not None, "arm was not called"
+        await asyncio.to_thread(self._feed.announced.wait, timeout)
+
     async def collect(self, timeout: float) -> News:
         """Return what is new; waits up to `timeout` seconds for anything."""
         return await asyncio.to_thread(self._collect, timeout)
