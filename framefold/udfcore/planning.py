@@ -73,6 +73,7 @@ def make_plan(dataset: Dataset, udfs: Sequence[UDF], options: RunOptions) -> Pla
         whole = d.udf.engine.whole_frames
         key = (d.method, d.dtype, d.backend, d.chain, d.correct, whole, live_modes[i])
         groups.setdefault(key, []).append(i)
+    multiple = math.lcm(*(_multiple(d.udf) for d in drafts))
     read_parts_wanted: list[TilingScheme | None] = []
     lanes: list[LanePlan] = []
     schemes: dict[int, TilingScheme] = {}
@@ -82,6 +83,7 @@ def make_plan(dataset: Dataset, udfs: Sequence[UDF], options: RunOptions) -> Pla
         scheme = _scheme(
             method, [drafts[i].udf for i in members], dataset, dtype, chain, correct, whole, options, pieces
         )
+        scheme = replace(scheme, depth=-(-scheme.depth // multiple) * multiple) if multiple > 1 else scheme
         if mode is not None:
             modes.append(mode)
         prepared = (
@@ -97,7 +99,7 @@ def make_plan(dataset: Dataset, udfs: Sequence[UDF], options: RunOptions) -> Pla
     if geometry is None:
         read_parts = _read_parts(dataset, read_parts_wanted)
         lanes = [_nest(lane, read_parts) for lane in lanes]
-        read_depth = _read_depth(dataset, lanes, read_parts)
+        read_depth = _read_depth(dataset, lanes, read_parts, multiple)
     else:
         read_parts, read_depth = geometry.pieces, 2**62
         lanes = [
@@ -106,7 +108,7 @@ def make_plan(dataset: Dataset, udfs: Sequence[UDF], options: RunOptions) -> Pla
         ]
     plans = tuple(_udf_plan(d, dataset, rows, options, schemes[i], run_id) for i, d in enumerate(drafts))
     max_rows = _max_rows(dataset, plans, lanes)
-    chunk = max(1, dataset.source.natural_chunks[0]) if roi is None else 1
+    chunk = math.lcm(max(1, dataset.source.natural_chunks[0]) if roi is None else 1, multiple)
     limits = [u.engine.lanes for u in udfs if u.engine.lanes]
     return Plan(
         run_id, dataset, rows, plans, tuple(lanes), read_depth, read_parts, max_rows, chunk, options,
@@ -356,7 +358,7 @@ def _nest(lane: LanePlan, read_parts: tuple[tuple[slice, ...], ...]) -> LanePlan
 
 
 def _read_depth(
-    dataset: Dataset, lanes: Sequence[LanePlan], read_parts: tuple[tuple[slice, ...], ...]
+    dataset: Dataset, lanes: Sequence[LanePlan], read_parts: tuple[tuple[slice, ...], ...], multiple: int
 ) -> int:
     """Return the frames per read block: what the deepest lane wants, whole chunks where data are decoded."""
     if any(lane.method is UDFMethod.PARTITION for lane in lanes):
@@ -366,9 +368,17 @@ def _read_depth(
         part = max(math.prod(s.stop - s.start for s in p) for p in read_parts) * dataset.dtype.itemsize
         fits = max(1, 2 * cache_target() // max(1, part))
         depth = min(depth, max(fits, min(depth, 1)))
-        chunk = max(1, dataset.source.natural_chunks[0])
+        chunk = math.lcm(max(1, dataset.source.natural_chunks[0]), multiple)
         depth = max(chunk, depth // chunk * chunk)
     return max(1, depth)
+
+
+def _multiple(udf: UDF) -> int:
+    """Return the frames that a UDF takes together."""
+    wanted = udf.get_tiling_preferences().get("multiple", 1)
+    if not isinstance(wanted, (int, np.integer)) or wanted < 1:
+        raise UDFError(f"{type(udf).__name__}.get_tiling_preferences: multiple={wanted!r}, expected 1, 2, ...")
+    return int(wanted)
 
 
 def _max_rows(dataset: Dataset, plans: Sequence[UDFPlan], lanes: Sequence[LanePlan]) -> int:

@@ -310,3 +310,27 @@ def test_before_shipping_completes_large_buffers_wherever_they_leave(dataset):
         for executor in (InlineExecutor(), LocalExecutor(2)):
             run = Run(executor, dataset(data), [Batched()], options)
             assert to_end(run).buffers[0]["big"].data[0] == 40
+
+
+@pytest.mark.parametrize("view", [True, False])
+def test_tiles_hold_a_multiple_of_the_rows_that_a_udf_takes_together(dataset, view):
+    data = np.ones((150, 64, 64), "float32")
+
+    class Blocks(UDF):
+        engine = EngineOptions(whole_frames=True)
+
+        def get_tiling_preferences(self):
+            return {"depth": 10, "total_size": 2**16, "multiple": 48}
+
+        def get_result_buffers(self):
+            return {"tiles": self.buffer("nav", dtype="int64")}
+
+        def process_tile(self, tile):
+            self.results.tiles[...] = len(tile)
+
+    ds = dataset(data)
+    ds.source.is_view = view
+    run = Run(InlineExecutor(), ds, [Blocks()], RunOptions())
+    tiles = to_end(run).buffers[0]["tiles"].data
+    assert (tiles[:144] % 48 == 0).all()
+    assert (tiles[144:] == 6).all()

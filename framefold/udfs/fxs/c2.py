@@ -19,6 +19,7 @@ from framefold.udfs.fxs import convergence
 from framefold.udfs.fxs.correlator import Correlator, Layout, Live, Sums, diagonal_shape, row_shape
 from framefold.udfs.fxs.geometry import Geometry
 from framefold.udfs.fxs.grid import PolarGrid
+from framefold.udfs.fxs.lanes import LANES
 from framefold.udfs.fxs.orders import choose_orders
 from framefold.udfs.fxs.regrid import PixelModel, PolarOperator, build_operator, raw_rows
 from framefold.udfs.fxs.shot_kernels import add_scaled, saturated_share
@@ -254,8 +255,12 @@ class C2UDF(UDF):
         return self.USE_NATIVE_DTYPE
 
     def get_tiling_preferences(self) -> Mapping[str, Any]:
-        """Ask for tiles of whole blocks of frames."""
-        return {"depth": BLOCK, "total_size": self.TILE_SIZE_MAX, "rows": BLOCK if self.params.pairing else 1}
+        """Ask for tiles of whole blocks of frames: pairs lie inside them, kernels take 16 frames at a time."""
+        return {
+            "depth": BLOCK,
+            "total_size": self.TILE_SIZE_MAX,
+            "multiple": BLOCK if self.params.pairing else LANES,
+        }
 
     def get_result_buffers(self) -> Mapping[str, BufferDecl]:
         """Declare the sums, and check everything that can be known before the run."""

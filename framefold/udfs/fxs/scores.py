@@ -14,6 +14,7 @@ from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.udf import UDF
 from framefold.udfs.fxs.c2 import BLOCK, C2UDF
 from framefold.udfs.fxs.correlator import Correlator
+from framefold.udfs.fxs.lanes import LANES
 from framefold.udfs.fxs.shots import window_mean
 
 
@@ -44,7 +45,7 @@ class ScoreUDF(UDF):
 
     def get_tiling_preferences(self) -> Mapping[str, Any]:
         """Ask for tiles of many frames."""
-        return {"depth": BLOCK, "total_size": self.TILE_SIZE_MAX}
+        return {"depth": BLOCK, "total_size": self.TILE_SIZE_MAX, "multiple": LANES}
 
     def get_result_buffers(self) -> Mapping[str, BufferDecl]:
         """Declare the scores."""
