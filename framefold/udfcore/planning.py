@@ -377,7 +377,9 @@ def _multiple(udf: UDF) -> int:
     """Return the frames that a UDF takes together."""
     wanted = udf.get_tiling_preferences().get("multiple", 1)
     if not isinstance(wanted, (int, np.integer)) or wanted < 1:
-        raise UDFError(f"{type(udf).__name__}.get_tiling_preferences: multiple={wanted!r}, expected 1, 2, ...")
+        raise UDFError(
+            f"{type(udf).__name__}.get_tiling_preferences: multiple={wanted!r}, expected 1, 2, ..."
+        )
     return int(wanted)
 
 

@@ -99,8 +99,8 @@ class UDF(Backends):
     def get_tiling_preferences(self) -> Mapping[str, Any]:
         """Return ``{"depth": frames, "total_size": bytes}``, wishes for the shape of tiles.
 
-        ``"multiple"``: tiles and partitions hold a multiple of so many rows, but for the last of the run, of a
-        segment of live data, and where the user asks for others (``partition_frames=``).
+        ``"multiple"``: tiles and partitions hold a multiple of so many rows, but for the last of the run, of
+        a segment of live data, and where the user asks for others (``partition_frames=``).
         """
         return {"depth": self.TILE_DEPTH_DEFAULT, "total_size": self.TILE_SIZE_MAX}
 

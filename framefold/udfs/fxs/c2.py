@@ -50,6 +50,8 @@ class C2UDF(UDF):
         Of the detector; None: frames are polar already, of the shape of the grid.
     grid
         The polar bins.
+    wavelength
+        In Angstrom, of polar frames; inversion needs it.
     mask
         Bad pixels (True), of frame shape. With polar frames: bad bins.
     pixels
@@ -112,6 +114,7 @@ class C2UDF(UDF):
         geometry: Geometry | None,
         grid: PolarGrid,
         *,
+        wavelength: float | None = None,
         mask: Any = None,
         pixels: PixelModel | None = None,
         scale: ShotScale | None = None,
@@ -148,11 +151,12 @@ class C2UDF(UDF):
         if batch < 1 or variance_every < 1:
             raise UDFError(f"C2UDF(batch={batch}, variance_every={variance_every}): both are at least 1")
         super().__init__(
-            geometry=geometry, grid=grid, mask=mask, pixels=pixels, scale=scale, veto=veto,
-            hit_window=hit_window, orders=orders, diameter=diameter, center=center, part=part,
-            precision=precision, accumulate=accumulate, halves=halves, batch=batch, classes=classes,
-            pairing=pairing, saturation=saturation, max_saturated=max_saturated, splitting=splitting,
-            min_coverage=min_coverage, weight=weight, variance_every=variance_every,
+            geometry=geometry, grid=grid, wavelength=wavelength, mask=mask, pixels=pixels, scale=scale,
+            veto=veto, hit_window=hit_window, orders=orders, diameter=diameter, center=center,
+            part=part, precision=precision, accumulate=accumulate, halves=halves, batch=batch,
+            classes=classes,
+            pairing=pairing, saturation=saturation, max_saturated=max_saturated,
+            splitting=splitting, min_coverage=min_coverage, weight=weight, variance_every=variance_every,
             memory_limit=memory_limit, threads=threads,
         )  # fmt: skip
 
@@ -255,7 +259,7 @@ class C2UDF(UDF):
         return self.USE_NATIVE_DTYPE
 
     def get_tiling_preferences(self) -> Mapping[str, Any]:
-        """Ask for tiles of whole blocks of frames: pairs lie inside them, kernels take 16 frames at a time."""
+        """Ask for whole blocks of frames: pairs lie inside them, kernels take 16 at a time."""
         return {
             "depth": BLOCK,
             "total_size": self.TILE_SIZE_MAX,

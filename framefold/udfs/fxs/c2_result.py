@@ -309,6 +309,6 @@ def from_result(result: Any, udf: C2UDF) -> Correlation:
         paired=p.pairing is not None,
         halves=p.halves,
         self_term=noise,
-        wavelength=None if p.geometry is None else p.geometry.wavelength * 1e10,
+        wavelength=p.wavelength if p.geometry is None else p.geometry.wavelength * 1e10,
         parameters=plain,
     )

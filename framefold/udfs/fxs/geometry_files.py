@@ -56,6 +56,26 @@ def read_poni(path: str | os.PathLike[str], shape: Sequence[int] | None = None) 
     )
 
 
+def write_poni(geometry: Geometry, path: str | os.PathLike[str]) -> None:
+    """Write a flat detector as a ``.poni`` file, version 2.1.
+
+    Raises
+    ------
+    DataError
+        If the geometry is a map of pixels, which the format cannot hold.
+    """
+    if geometry.pixel_map is not None:
+        raise DataError("a .poni file cannot hold a map of pixels: save the map as .npy")
+    (p1, p2), (c1, c2) = geometry.pixel_size, geometry.centre
+    config = {"pixel1": p1, "pixel2": p2, "max_shape": list(geometry.shape), "orientation": 3}
+    lines = ["poni_version: 2.1", "Detector: Detector", f"Detector_config: {json.dumps(config)}"]
+    values = {"Distance": geometry.distance, "Poni1": c1 * p1, "Poni2": c2 * p2,
+              **{f"Rot{i + 1}": r for i, r in enumerate(geometry.rotation)}, "Wavelength":
+              geometry.wavelength}  # fmt: skip
+    lines += [f"{key}: {value!r}" for key, value in values.items()]
+    Path(path).write_text("\n".join(lines) + "\n")
+
+
 def load_map(path: str | os.PathLike[str], key: str | None) -> npt.NDArray[Any]:
     """Return an array of pixel positions from a ``.npy`` file, or from dataset `key` of an HDF5 file."""
     if str(path).endswith(".npy"):

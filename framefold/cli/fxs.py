@@ -1,0 +1,246 @@
+"""``framefold fxs``: simulate shots, correlate them, look at correlations, invert them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from framefold.cli import fxs_arguments as arguments
+from framefold.cli.command import Command
+from framefold.cli.run import INTERRUPTED, follow, live_picture
+from framefold.cli.source_arguments import (
+    add_dataset,
+    add_place,
+    add_progress,
+    add_selection,
+    make_context,
+    open_dataset,
+    selection,
+    wants_progress,
+)
+from framefold.errors import FramefoldError
+
+if TYPE_CHECKING:
+    from framefold.udfs.fxs.c2 import C2UDF
+    from framefold.udfs.fxs.c2_result import Correlation
+
+DESCRIPTION = """Fluctuation X-ray scattering: angular correlations of many shots, and what follows from them.
+
+  framefold fxs simulate shots.h5 --particle 4v8r.pdb.gz --shots 2000 --photons 1e5
+  framefold fxs c2 shots.h5 --geometry shots.poni --adu-per-photon 1 --save c2.nxs --plot=c2.png
+  framefold fxs show c2.nxs --plot=c2.png
+  framefold fxs invert c2.nxs --lmax 8 --save bl.nxs --plot=bl.png"""
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parts = parser.add_subparsers(dest="what", metavar="simulate|c2|show|invert", required=True)
+    _simulate_arguments(
+        parts.add_parser("simulate", help="shots of a particle in random orientation, as a file")
+    )
+    c2 = parts.add_parser("c2", help="sum angular correlations over a file or a live stream")
+    add_dataset(c2)
+    for add in (arguments.add_detector, arguments.add_bins, arguments.add_shots, add_selection):
+        add(c2)
+    output = c2.add_argument_group("output")
+    _output(output, "c2.nxs", live=True)
+    add_progress(output)  # type: ignore[arg-type]  # groups take arguments as parsers do
+    output.add_argument("--dry-run", action="store_true", help="print coverage and memory, and read nothing")
+    add_place(c2)
+    show = parts.add_parser("show", help="agreement, alarms and a picture of saved correlations")
+    show.add_argument("file", metavar="FILE", help="from framefold fxs c2 --save")
+    show.add_argument("--plot", metavar="FILE", help="picture: .png, .pdf, .svg")
+    invert = parts.add_parser("invert", help="invariants B_l by Kam's relation, from saved correlations")
+    invert.add_argument("file", metavar="FILE", help="from framefold fxs c2 --save")
+    invert.add_argument("--lmax", type=int, default=8, metavar="L", help="largest l, even (default 8)")
+    invert.add_argument(
+        "--method", choices=("triangular", "lsq"), default="triangular", help="(default triangular)"
+    )
+    invert.add_argument("--diameter", type=float, metavar="A", help="of the particle: limits l at small q")
+    invert.add_argument(
+        "--n-particles", type=float, default=1.0, metavar="N", help="mean per shot (default 1)"
+    )
+    _output(invert.add_argument_group("output"), "bl.nxs", live=False)
+
+
+def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "out", metavar="OUT", help=".h5, .nxs, .zarr or .npy; the geometry goes to OUT's .poni"
+    )
+    parser.add_argument(
+        "--particle", default="blobs", metavar="WHAT", help="PDB or mmCIF file, or blobs:N:SEED"
+    )
+    parser.add_argument("--shots", type=int, default=1000, metavar="N", help="(default 1000)")
+    parser.add_argument("--photons", type=float, default=1e5, metavar="N", help="per particle (default 1e5)")
+    parser.add_argument("--size", type=int, default=128, metavar="N", help="pixels per side (default 128)")
+    parser.add_argument("--pixel-size", type=float, default=5e-4, metavar="M", help="(default 5e-4)")
+    parser.add_argument("--distance", type=float, default=0.7, metavar="M", help="(default 0.7)")
+    parser.add_argument(
+        "--energy", type=float, default=6000.0, metavar="EV", help="of photons (default 6000)"
+    )
+    parser.add_argument("--n-particles", type=float, default=1.0, metavar="N", help="per shot (default 1)")
+    parser.add_argument("--poisson-particles", action="store_true", help="draw their number; N is the mean")
+    parser.add_argument(
+        "--hit-rate", type=float, default=1.0, metavar="F", help="shots with particles (default 1)"
+    )
+    parser.add_argument("--pulse-jitter", type=float, default=0.0, metavar="F", help="of the pulse energy")
+    parser.add_argument("--background", type=float, default=0.0, metavar="N", help="photons per pixel")
+    parser.add_argument(
+        "--panels", default="1,1", metavar="Y,X", help="panels with gaps between (default 1,1)"
+    )
+    parser.add_argument("--gap", type=int, default=4, metavar="N", help="pixels between panels (default 4)")
+    parser.add_argument("--bad-pixels", type=float, default=0.0, metavar="F", help="part of dark pixels")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default 0)")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
+    add_progress(parser)
+
+
+def _output(group: Any, name: str, *, live: bool) -> None:
+    group.add_argument("--save", metavar="FILE", help=f"for instance {name}")
+    group.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    text = "live picture in a window, or in a file: --plot=view.png" if live else "picture: .png, .pdf, .svg"
+    group.add_argument("--plot", metavar="FILE", help=text, **({"nargs": "?", "const": True} if live else {}))
+
+
+def _run(args: argparse.Namespace) -> int:
+    if getattr(args, "save", None) and Path(args.save).exists() and not args.overwrite:
+        raise FramefoldError(f"{args.save} exists: use another name, or --overwrite")
+    return {"simulate": _simulate, "c2": _c2, "show": _show, "invert": _invert}[args.what](args)
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from framefold.context import Context  # noqa: PLC0415  # the help text comes without loading numba
+    from framefold.sim.fxs import simulate  # noqa: PLC0415
+    from framefold.udfs.fxs.geometry import Geometry  # noqa: PLC0415
+    from framefold.udfs.fxs.geometry_files import write_poni  # noqa: PLC0415
+
+    poni = Path(args.out).with_suffix(".poni")
+    if poni.exists() and not args.overwrite:
+        raise FramefoldError(f"{poni} exists: use another name, or --overwrite")
+    n = args.size
+    geometry = Geometry(
+        distance=args.distance, pixel_size=args.pixel_size, photon_energy=args.energy, centre=(n / 2, n / 2),
+        shape=(n, n),
+    )  # fmt: skip
+    particle = arguments.particle_of(args.particle)
+    shots = simulate(
+        particle, geometry, args.shots, photons=args.photons, n_particles=args.n_particles,
+        poisson_particles=args.poisson_particles, hit_rate=args.hit_rate, pulse_jitter=args.pulse_jitter,
+        background=args.background, panels=arguments.pair(args.panels, "--panels"), gap=args.gap,
+        bad_pixels=args.bad_pixels, seed=args.seed,
+    )  # fmt: skip
+    with Context(executor="inline") as ctx:
+        ctx.export(ctx.load(shots), args.out, progress=wants_progress(args), overwrite=args.overwrite)
+    write_poni(geometry, poni)
+    print(f"{args.shots} shots of {particle.name} written to {args.out}, the geometry to {poni}")
+    print(f"q up to {geometry.q().max():.3g} 1/Angstrom, diameter {particle.diameter:.0f} Angstrom")
+    if shots.mask.any():
+        mask = Path(args.out).with_suffix(".mask.npy")
+        np.save(mask, shots.mask)
+        print(f"the mask of gaps and bad pixels is in {mask}")
+    return 0
+
+
+def _c2(args: argparse.Namespace) -> int:
+    plots = None if args.dry_run else live_picture(args.plot, args.file)
+    with make_context(args) as ctx:
+        ds = open_dataset(ctx, args)
+        udf = arguments.make_c2(args, ds)
+        if args.dry_run:
+            return _dry_run(udf, ds)
+        chosen = selection(args, ds)
+        udf = udf.calibrated(ctx, ds, corrections=chosen["corrections"])
+        final, stopped = follow(ctx, ds, [udf], plots=plots, progress=wants_progress(args), **chosen)
+    if final is None:
+        print("framefold fxs c2: stopped before the first result", file=sys.stderr)
+        return INTERRUPTED
+    c = udf.correlation(final.buffers[0])
+    _tell(c, float(final.buffers[0]["hit_rate"].data[0]))
+    _write(c, args)
+    return INTERRUPTED if stopped else 0
+
+
+def _dry_run(udf: C2UDF, ds: Any) -> int:
+    operator = udf.operator()
+    assert operator is not None  # there is a geometry
+    sums, stacks = udf.memory()
+    used = float((operator.weight > 0).mean())
+    print(f"{ds.name}: {ds.shape.nav.size} frames of {tuple(ds.shape.sig)} {ds.dtype}")
+    grid = udf.params.grid
+    print(f"{grid.n_q} rings of {grid.q_min:.4g} .. {grid.q_max:.4g} 1/Angstrom, {grid.n_phi} angles, "
+          f"{100 * used:.1f} % of the bins covered, {len(udf.layout().orders)} orders")  # fmt: skip
+    print(f"memory in each process: {sums / 1e6:.0f} MB of sums, {stacks / 1e6:.0f} MB of stacks")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from framefold.udfs.fxs.c2_result import Correlation  # noqa: PLC0415
+
+    c = Correlation.load(args.file)
+    _tell(c, None)
+    if args.plot:
+        _figure(c, args.plot, Path(args.file).name)
+    return 0
+
+
+def _invert(args: argparse.Namespace) -> int:
+    from framefold.udfs.fxs.c2_result import Correlation  # noqa: PLC0415
+    from framefold.udfs.fxs.invariants_file import save  # noqa: PLC0415
+    from framefold.udfs.fxs.kam import invert  # noqa: PLC0415
+
+    c = Correlation.load(args.file)
+    inv = invert(c, args.lmax, method=args.method, diameter=args.diameter, n_particles=args.n_particles)
+    print("  l   CC1/2   |B_l| / |B_0|")
+    size = [float(np.linalg.norm(np.nan_to_num(b))) for b in inv.b_l]
+    for degree, cc, norm in zip(inv.degrees, inv.cc_half, size, strict=True):
+        print(f"{degree:3d}  {cc:6.3f}   {norm / size[0]:.3e}")
+    if args.save:
+        save(inv, args.save, overwrite=args.overwrite)
+        print(f"saved to {args.save}")
+    if args.plot:
+        from framefold.plot.fxs import figure_invariants  # noqa: PLC0415
+
+        figure_invariants(inv).savefig(args.plot)
+        print(f"picture in {args.plot}")
+    return 0
+
+
+def _write(c: Correlation, args: argparse.Namespace) -> None:
+    if args.save:
+        c.save(args.save, overwrite=args.overwrite)
+        print(f"saved to {args.save}")
+    if isinstance(args.plot, str):
+        _figure(c, args.plot, Path(args.file).name)
+    if not args.save and not args.plot:
+        print("nothing was saved: add --save c2.nxs to keep the correlations, --plot=c2.png for a picture")
+
+
+def _figure(c: Correlation, path: str, title: str) -> None:
+    from framefold.plot.fxs import figure_correlation  # noqa: PLC0415
+
+    figure_correlation(c, f"{title}: {c.n_frames()} shots").savefig(path)
+    print(f"picture in {path}")
+
+
+def _tell(c: Correlation, hit_rate: float | None) -> None:
+    rate = "" if hit_rate is None else f", hit rate {100 * hit_rate:.1f} %"
+    print(f"{c.n_frames()} {'pairs' if c.paired else 'shots'} correlated{rate}")
+    print(
+        "photon self-term: " + ("subtracted" if c.self_term is not None else "not known (--adu-per-photon)")
+    )
+    if not c.halves or min(c.n_frames(half=h) for h in (0, 1)) < 2:
+        return
+    found = c.cc_half()
+    print("q (1/A)   CC1/2    CC*   shots for CC 0.5   0.9")
+    rows = zip(found.q, found.curve, found.cc_star, *found.shots_needed, strict=True)
+    for q, cc, star, half, most in rows:
+        print(f"{q:7.4f}  {cc:6.3f} {star:6.3f}   {half:14.3g} {most:8.3g}")
+    print(f"odd / even orders: {np.nanmedian(c.odd_even()):.2g} (a wrong centre or mask raises it)")
+
+
+COMMAND = Command(
+    "fxs", "fluctuation X-ray scattering: angular correlations and invariants", _arguments, _run, DESCRIPTION
+)
