@@ -136,7 +136,9 @@ def test_photons_of_an_isotropic_source_do_not_correlate(masked):
         c = udf.correlation(ctx.run_udf(ctx.load(frames, sig_dims=2), udf))
     polar = build_operator(geo, grid, model).apply(frames)
     a = np.fft.rfft(polar - polar.mean(axis=0), axis=-1)[..., 1:] / 32
-    near = np.stack([np.einsum("jm,jm->m", a[:, q], a[:, q].conj()).real for q in range(6)]) / n  # about C_m(q, q)
+    near = (
+        np.stack([np.einsum("jm,jm->m", a[:, q], a[:, q].conj()).real for q in range(6)]) / n
+    )  # about C_m(q, q)
     error = near / np.sqrt(n) * (1.6 if masked else 1.0)
     got, raw = (np.stack([np.diag(x) for x in c.c_m(self_term=s)[1:]], axis=1) for s in (True, False))
     z = got[:, :-1] / error[:, :-1]

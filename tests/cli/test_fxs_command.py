@@ -1,0 +1,91 @@
+"""``framefold fxs`` from simulated shots to invariants."""
+
+import h5py
+import numpy as np
+import pytest
+
+from framefold.cli.main import main
+
+
+@pytest.fixture
+def shots(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = main(
+        [
+            "fxs",
+            "simulate",
+            "shots.h5",
+            "--particle",
+            "blobs:12:3",
+            "--shots",
+            "60",
+            "--photons",
+            "2e4",
+            "--size",
+            "48",
+            "--pixel-size",
+            "2e-3",
+            "--distance",
+            "0.7",
+            "--panels",
+            "2,2",
+            "--gap",
+            "2",
+            "--no-progress",
+        ]
+    )
+    assert code == 0
+    assert "60 shots of 12 blobs" in capsys.readouterr().out
+    return tmp_path
+
+
+def test_from_shots_to_invariants(shots, capsys):
+    c2 = [
+        "fxs",
+        "c2",
+        "shots.h5",
+        "--geometry",
+        "shots.poni",
+        "--adu-per-photon",
+        "1",
+        "--nq",
+        "12",
+        "--nphi",
+        "32",
+        "--no-progress",
+    ]
+    assert main([*c2, "--dry-run"]) == 0
+    assert "of the bins covered, 17 orders" in capsys.readouterr().out
+    assert main([*c2, "--save", "c2.nxs"]) == 0
+    told = capsys.readouterr().out
+    assert "60 shots correlated, hit rate 100.0 %" in told
+    assert "photon self-term: subtracted" in told
+    assert main([*c2, "--save", "c2.nxs"]) == 2
+    assert "c2.nxs exists" in capsys.readouterr().err
+    assert main(["fxs", "show", "c2.nxs", "--plot", "show.png"]) == 0
+    assert "CC1/2" in capsys.readouterr().out
+    assert (shots / "show.png").read_bytes()[:4] == b"\x89PNG"
+    assert main(["fxs", "invert", "c2.nxs", "--lmax", "4", "--save", "bl.nxs", "--plot", "bl.png"]) == 0
+    with h5py.File("bl.nxs") as f:
+        assert f["entry/data/B_l"].shape == (3, 12, 12)
+
+
+def test_scales_and_vetoes(shots, capsys):
+    base = ["fxs", "c2", "shots.h5", "--geometry", "shots.poni", "--nq", "8", "--nphi", "32", "--no-progress"]
+    np.save("energy.npy", np.ones(60))
+    np.save("use.npy", np.arange(60) < 20)
+    assert main([*base, "--scale", "energy.npy", "--veto", "use.npy"]) == 0
+    assert "20 shots correlated" in capsys.readouterr().out
+    assert main([*base, "--scale", "ring:0.02,0.05", "--veto", "0:1e9", "--center", "none"]) == 0
+    assert main([*base, "--veto", "sometimes"]) == 2
+    assert "--veto 'sometimes': auto, auto:K" in capsys.readouterr().err
+    assert main(["fxs", "c2", "shots.h5"]) == 2
+    assert "--geometry is missing" in capsys.readouterr().err
+
+
+def test_a_file_of_something_else_is_refused(tmp_path, capsys):
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as f:
+        f["a"] = 1
+    assert main(["fxs", "show", str(path)]) == 2
+    assert "holds no correlations" in capsys.readouterr().err
