@@ -167,7 +167,15 @@ def test_stop_returns_what_has_arrived(ctx, where):
     assert n >= (10 if where == "udf" else 0)
 
 
-def test_ctrl_c_returns_what_has_arrived(ctx):
+@pytest.fixture
+def sigint():
+    """Ctrl-C as in a terminal; programs started in the background are told to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_returns_what_has_arrived(ctx, sigint):
     frames = []
 
     def hear(frame):
@@ -175,10 +183,10 @@ def test_ctrl_c_returns_what_has_arrived(ctx):
         if len(frames) == 5:
             os.kill(os.getpid(), signal.SIGINT)
 
-    source = live(repeats=None, fps=500, n_frames=10**6)
+    source = live(repeats=None, fps=500, n_frames=10_000)
     res = ctx.run_udf(ctx.load(source), Mirror(hear))
     assert res.report["end_reason"] == "stopped"
-    assert res["n"].data[0] == res.damage.sum() >= 5
+    assert 10_000 > res["n"].data[0] == res.damage.sum() >= 5
 
 
 def test_a_dead_sector_is_named(ctx):
