@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypedDict, Unpack, overload
 
@@ -687,5 +688,5 @@ def _folded(run: Run, viewers: Any, interval: float) -> Snapshot:
 
 
 def _followed(steps: Iterator[Snapshot], viewers: Any) -> Snapshot:
-    *_, last = _viewed(steps, viewers)
+    (last,) = deque(_viewed(steps, viewers), maxlen=1)  # the others are let go
     return last

@@ -7,6 +7,7 @@ import heapq
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -400,7 +401,7 @@ def latest(run: Run, interval: float) -> Iterator[Snapshot]:
 def to_end(run: Run) -> Snapshot:
     """Merge everything and return the final snapshot."""
     if run.live is not None:  # merged in a thread of its own: this one waits for Ctrl-C
-        *_, final = latest(run, LIVE_POLL)
+        (final,) = deque(latest(run, LIVE_POLL), maxlen=1)  # the others are let go
         return final
     for _ in run.partials():
         pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from framefold.plot.panels import Field, Panel, field_of
@@ -30,6 +30,8 @@ class Hub:
         Grows when pages must build themselves anew.
     revision
         Grows with everything that pages show.
+    report
+        Returns what the run did so far.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,6 +46,7 @@ class Hub:
         self.control: Control | None = None
         self.pattern: Field | None = None
         self.snapshot: Snapshot | None = None
+        self.report: Callable[[], Mapping[str, Any]] = dict
         self.latency: float | None = None
         self._total = 0
         self._frame_bytes = 0
@@ -60,11 +63,12 @@ class Hub:
         title: str = "",
         total: int = 0,
         frame_bytes: int = 0,
+        report: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         """Forget the run before, and begin a new one."""
         with self._lock:
             self.udfs, self.control, self.title = tuple(udfs), control, title
-            self._total, self._frame_bytes = total, frame_bytes
+            self._total, self._frame_bytes, self.report = total, frame_bytes, report
             self._state, self._message = "waiting", ""
             self.panels, self.pattern, self.snapshot, self.latency = [], None, first, None
             self._began = self._ended = self._clock()

@@ -9,6 +9,16 @@ from typing import Any
 # the picture is on the screen when the next frame of animation begins; hidden tabs have none
 _SEEN_JS = "const n = tick.data.n; requestAnimationFrame(() => { ack.data = {n: n}; });"
 _WIDE_CSS = ".bk-clearfix { width: 100%; }"
+# past Bokeh, which would want to tell the server
+_LOST_JS = """
+if (!document.getElementById("framefold-lost")) {
+  const note = document.createElement("div");
+  note.id = "framefold-lost";
+  note.style = "background:#b9770e;color:white;padding:4px 8px;font-family:sans-serif";
+  note.textContent = "Not connected any more: this is the last picture.";
+  document.body.prepend(note);
+}
+"""
 _SAVE_JS = "const a = document.createElement('a'); a.href = path; a.download = ''; a.click();"
 
 
@@ -82,5 +92,6 @@ def page_frame(doc: Any, downloads: Mapping[str, str], stop: Callable[[], None])
     doc.add_root(body)
     for model in (tick, ack):
         doc.add_root(model)
+    doc.js_on_event("connection_lost", CustomJS(code=_LOST_JS))
     doc.title = "framefold"
     return Frame(header, progress, sectors, button, tabs, side, tick, ack)

@@ -123,7 +123,7 @@ def ticks(low: float, high: float, scale: Scale, about: int = 6) -> list[tuple[f
         size = 10.0 ** math.floor(math.log10(rough))
         step = size * next(m for m in (1, 2, 5, 10) if m * size >= rough * 0.999)
         values = [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
-        digits = max(1, math.floor(math.log10(max(abs(low), abs(high)) / step)) + 1)
+        digits = math.floor(math.log10(max(abs(low), abs(high)))) - math.floor(math.log10(step)) + 1
         labels = [f"{v:.{min(max(digits, 6), 12)}g}" for v in values]
     places = fraction(np.asarray(values, dtype=np.float64), low, high, scale)
     return list(zip(places.tolist(), labels, strict=True))

@@ -24,6 +24,7 @@ from framefold.web.render import Picture, render
 from framefold.web.status import progress_html, sectors_html
 
 STATUS_SECONDS = 0.25
+PULSE_SECONDS = 1.0
 SHARE = 0.2  # of the time, at most, goes into making pictures for one page
 SILENT_SECONDS = 1.0  # a tab that has not answered for so long is hidden
 DETECTORS = "detectors"
@@ -60,6 +61,7 @@ class Page:
         self._mailbox: Mailbox[Snapshot] = Mailbox()
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
+        self._pulse: asyncio.TimerHandle | None = None
         self._next = self._next_status = 0.0
         self._epoch = self._revision = -1
         self._known = 0  # version of the parameters shown
@@ -70,6 +72,7 @@ class Page:
         self._patches: dict[int, dict[str, Any]] = {}
         self._sent_at: dict[int, float] = {}
         self._closed = False
+        self._report_now: dict[str, Any] = {}
         self._ready = False  # until the browser has drawn the page, nothing would be confirmed
         self.frame: Frame = page_frame(doc, downloads, self._stop)
         self.frame.ack.on_change("data", lambda _a, _o, new: self._confirm(new))
@@ -85,6 +88,7 @@ class Page:
         self._ready = True
         self._shown_at = self._loop.time()
         self.wake()
+        self._beat()
 
     def wake(self) -> None:
         """Send what is new, now or as soon as the page is ready for it."""
@@ -102,8 +106,20 @@ class Page:
     def close(self) -> None:
         """Forget the tab: it was closed."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._pulse):
+            if timer is not None:
+                timer.cancel()
+
+    def _beat(self) -> None:
+        """Tell the state of a run from which no pictures come: a detector that waits, or loses everything."""
+        self._pulse = self._loop.call_later(PULSE_SECONDS, self._beat)
+        quiet = self._loop.time() - self._shown_at > PULSE_SECONDS
+        if quiet and not self._hub.over and not self._busy and self._mailbox.in_flight is None:
+            self._task = self._loop.create_task(self._tell_report())
+
+    async def _tell_report(self) -> None:
+        report = await self._loop.run_in_executor(self._pool, self._hub.report)
+        self._locked(partial(self._tell, dict(report)))
 
     @property
     def settled(self) -> bool:
@@ -188,6 +204,7 @@ class Page:
         self.frame.tick.data = {"n": [number]}
 
     def _tell(self, report: dict[str, Any]) -> None:
+        self._report_now = report
         hub, frame = self._hub, self.frame
         frame.progress.text = progress_html(hub.progress(), report)
         table = sectors_html(report.get("sectors") or ())
@@ -275,7 +292,7 @@ class Page:
                 self._detectors = DetectorPane(hub.udfs, pattern, self._change, self._again)
                 self._panes[DETECTORS] = self._detectors
         self.frame.fill({name: pane.root for name, pane in self._panes.items()}, side)
-        self._tell({})
+        self._tell(self._report_now)
         self._revision = -1
         self._loop.call_soon(self.wake)
 

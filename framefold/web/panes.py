@@ -137,8 +137,10 @@ class ImagePane:
         return row(*widgets)
 
     def _set(self, **changes: Any) -> None:
-        self.look = replace(self.look, **changes)
-        self._changed()
+        look = replace(self.look, **changes)
+        if look != self.look:
+            self.look = look
+            self._changed()
 
     def _choose_palette(self, name: str) -> None:
         chosen = palettes.colours(name)

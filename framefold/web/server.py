@@ -12,6 +12,7 @@ from framefold.errors import FramefoldError
 from framefold.web.access import access_to, auth_provider, reachable_name
 
 STOP_SECONDS = 10.0
+HANDSHAKE_SECONDS = 0.5  # for browsers to answer that a websocket closes
 
 
 def require_bokeh() -> None:
@@ -119,7 +120,7 @@ class PageServer:
         from tornado.httpserver import HTTPServer  # noqa: PLC0415
         from tornado.ioloop import IOLoop  # noqa: PLC0415
 
-        app = BokehTornado(
+        app = self._app = BokehTornado(
             {"/": Application(FunctionHandler(make_page))},
             extra_websocket_origins=list(access.hosts),
             extra_patterns=routes,
@@ -138,10 +139,17 @@ class PageServer:
 
     async def _wind_down(self) -> None:
         """Close every connection and end what still runs in the loop."""
-        self._server.stop(wait=False)
-        for session in self._server.get_sessions():
-            session.destroy()
+        self._http.stop()  # first: browsers try to connect again at once
+        for client in list(getattr(self._app, "_clients", ())):  # bokeh has no public way to close websockets
+            client._socket.close(1001, "the view has ended")
+        rest = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+        if rest:
+            await asyncio.wait(rest, timeout=HANDSHAKE_SECONDS)
         await self._http.close_all_connections()
+        sessions = self._server.get_sessions()
+        self._server.stop(wait=False)
+        for session in sessions:
+            session.destroy()
         rest = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
         for task in rest:
             task.cancel()

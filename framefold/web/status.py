@@ -65,7 +65,7 @@ def progress_html(p: Progress, report: Mapping[str, Any]) -> str:
         words.append(f"{duration_text(p.seconds)}")
     if p.latency is not None:
         words.append(f"latency {1000 * p.latency:.0f} ms")
-    words += [f"{label}: {html.escape(str(report[key]))}" for key, label in _FACTS if _told(report.get(key))]
+    words += _facts(report)
     if p.message:
         words.append(f"<span style='color:{RED}'>{html.escape(p.message)}</span>")
     return (
@@ -75,7 +75,22 @@ def progress_html(p: Progress, report: Mapping[str, Any]) -> str:
     )
 
 
-_FACTS = (("first_id", "first frame id"), ("end_reason", "end"))
+def _facts(report: Mapping[str, Any]) -> list[str]:
+    """Return what a live run tells: fates of the frames, latency on the head, first id, reason of the end."""
+    found = []
+    status = report.get("status")
+    if isinstance(status, Mapping) and status:
+        counts = [f"{n} {name}" for name, n in status.items() if n or name == "complete"]
+        found.append(", ".join(counts))
+    latency = report.get("latency")
+    if isinstance(latency, Mapping) and "median" in latency:
+        found.append(f"packet to merge {1000 * float(latency['median']):.0f} ms")
+    if _told(report.get("first_id")):
+        found.append(f"first frame id: {report['first_id']}")
+    if _told(report.get("end_reason")) and report["end_reason"] != "running":
+        reason = f"{report['end_reason']}" + (f" ({report['end_text']})" if report.get("end_text") else "")
+        found.append(f"end: {reason}")
+    return [html.escape(text) for text in found]
 
 
 def _told(value: Any) -> bool:
@@ -119,7 +134,8 @@ def sectors_html(sectors: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     known = [k for k in _COLUMNS if any(k in r for r in rows)]
-    others = [k for k in dict.fromkeys(k for r in rows for k in r) if k not in _COLUMNS and k not in _NAMES]
+    used = {_name(i, r)[0] for i, r in enumerate(rows)}
+    others = [k for k in dict.fromkeys(k for r in rows for k in r) if k not in _COLUMNS and k not in used]
     columns = known + [k for k in others if any(isinstance(r.get(k), (int, float, str)) for r in rows)]
     head = "".join(_cell(_COLUMNS.get(c, (c, False))[0], "th") for c in ("sector", *columns))
     body = "".join(_row(i, r, columns) for i, r in enumerate(rows))
@@ -135,10 +151,16 @@ def _with_network(sector: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
+def _name(index: int, row: Mapping[str, Any]) -> tuple[str, str]:
+    """Return which counter names a sector, and its name."""
+    key = next((k for k in _NAMES if _told(row.get(k))), "")
+    return key, str(row[key]) if key else str(index)
+
+
 def _row(index: int, row: Mapping[str, Any], columns: Sequence[str]) -> str:
-    name = next((row[k] for k in _NAMES if _told(row.get(k))), index)
+    _, name = _name(index, row)
     lossy = bool(row.get("lost"))
-    cells = [_cell(str(name), "th", colour=RED if lossy else GREEN)]
+    cells = [_cell(name, "th", colour=RED if lossy else GREEN)]
     for column in columns:
         value = row.get(column)
         if column == "ring_fill":

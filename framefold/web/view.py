@@ -113,6 +113,7 @@ class BrowserView:
             first, udfs, None if run is None else Control(run, udfs),
             title=getattr(dataset, "name", ""), total=int(getattr(plan, "n_rows", 0) or 0),
             frame_bytes=0 if dataset is None else dataset.shape.sig.size * dataset.dtype.itemsize,
+            report=getattr(run, "report", dict),
         )  # fmt: skip
         link = _dashboard(run)
         self.hub.links = {"dask dashboard": link} if link else {}
