@@ -13,6 +13,7 @@ from framefold.plot.colour import SAMPLES, limits
 
 Scale = Literal["linear", "log", "sqrt"]
 LimitMode = Literal["auto", "percentile", "manual"]
+TINY = 1e-290  # differences below have no reciprocal
 LEVELS = 255  # byte 0 stands for pixels without a value
 
 
@@ -62,23 +63,26 @@ def limits_of(values: npt.NDArray[Any], valid: npt.NDArray[np.bool_], look: Look
             low, high = (float(q) for q in np.percentile(sample.astype(np.float64), look.percent))
     if positive and low <= 0:
         low = min(limits(values, valid, positive=True)[0], high / 10 if high > 0 else 0.1)
-    if not low < high:
-        high = low * 10 if positive else low + (abs(low) or 1.0)
+    if positive:
+        low = max(low, TINY)
+    if not high - low > max(TINY, 1e-13 * max(abs(low), abs(high))):  # the same but for rounding
+        high = low * 10 if positive else low + max(abs(low), 1.0 if abs(low) < TINY else 0.0)
     return low, high
 
 
 def fraction(values: npt.NDArray[Any], low: float, high: float, scale: Scale) -> npt.NDArray[Any]:
     """Return where `values` lie between the limits on the colour scale, clipped to 0 .. 1; NaN stays."""
-    wide = np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64
-    part: Any = values.astype(wide)
-    if scale == "log":
-        np.maximum(part, low, out=part)
-        part /= low
-        np.log(part, out=part)
-        part *= 1 / math.log(high / low)
-    else:
-        part -= low
-        part *= 1 / (high - low)
+    short = values.dtype.itemsize <= 2 or values.dtype == np.float32
+    short &= 1e-30 < high - low < 1e30 and (scale != "log" or low > 1e-30)
+    part: Any = values.astype(np.float32 if short else np.float64)
+    with np.errstate(over="ignore"):  # far beyond the limits is clipped anyway
+        if scale == "log":
+            np.log(np.maximum(part, low, out=part), out=part)
+            part -= math.log(low)
+            part /= math.log(high) - math.log(low)
+        else:
+            part -= low
+            part /= high - low
     np.clip(part, 0, 1, out=part)
     return np.sqrt(part, out=part) if scale == "sqrt" else part
 
@@ -121,7 +125,7 @@ def ticks(low: float, high: float, scale: Scale, about: int = 6) -> list[tuple[f
     else:
         rough = (high - low) / about
         size = 10.0 ** math.floor(math.log10(rough))
-        step = size * next(m for m in (1, 2, 5, 10) if m * size >= rough * 0.999)
+        step = size * next(m for m in (1, 2, 5, 10) if m * size >= rough * 0.999 or m == 10)
         values = [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
         digits = math.floor(math.log10(max(abs(low), abs(high)))) - math.floor(math.log10(step)) + 1
         labels = [f"{v:.{min(max(digits, 6), 12)}g}" for v in values]
