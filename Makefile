@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up everything they need in .venv; nothing is installed outside it.
 PYTHON ?= python3
 VENV   ?= .venv
-EXTRAS ?= plot,web,formats,xfel,live,fxs,backends,cdi,test,dev,docs
+EXTRAS ?= plot,web,formats,xfel,live,epics,fxs,backends,cdi,test,dev,docs
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import StreamError
-from framefold.io.hdf5_filters import BITSHUFFLE, LZ4, Decoder, find_decoder
+from framefold.io.hdf5_filters import BITSHUFFLE, BLOSC, LZ4, Decoder, find_decoder
 
 DTYPES = frozenset(
     ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
@@ -38,7 +38,8 @@ class EncodedArray:
     dtype
         With byte order.
     codec
-        ``""``, ``"lz4"`` and ``"bslz4"`` with a header of total and block size, ``"lz4-block"`` without one.
+        ``""``, ``"lz4"`` and ``"bslz4"`` with a header of total and block size, ``"lz4-block"`` and
+        ``"bslz4-blocks"`` without one, ``"blosc"``.
     data
         Bytes as received.
     """
@@ -95,10 +96,12 @@ class EncodedArray:
         if self.codec == "lz4-block" and bytes(data[:3]) != b"\0\0\0":  # no block begins so, a header does
             _lz4_block(data, target)
             return
-        codec = "lz4" if self.codec == "lz4-block" else self.codec
-        if codec == "bslz4" and len(data) > 12 and bytes(data[:12]) == bytes(12):
-            # one simulator leaves the header empty: sizes are known without it
-            data = memoryview(struct.pack(">QI", self.nbytes, _BITSHUFFLE_BLOCK) + bytes(data[12:]))
+        codec = {"lz4-block": "lz4", "bslz4-blocks": "bslz4"}.get(self.codec, self.codec)
+        # sizes are known without a header, and one simulator leaves it empty
+        empty = self.codec == "bslz4" and len(data) > 12 and bytes(data[:12]) == bytes(12)
+        if empty or self.codec == "bslz4-blocks":
+            header = struct.pack(">QI", self.nbytes, _BITSHUFFLE_BLOCK)
+            data = memoryview(header + bytes(data[12 if empty else 0 :]))
         decoder = _decoder(codec, self.dtype.itemsize)
         if decoder.decode_into is not None:
             decoder.decode_into(data, target)
@@ -146,6 +149,8 @@ def _decoder(codec: str, itemsize: int) -> Decoder:
         decoder, reason = find_decoder([(BITSHUFFLE, (0, 0, itemsize, 0, 2), "")], itemsize)
     elif codec == "lz4":
         decoder, reason = find_decoder([(LZ4, (), "")], itemsize)
+    elif codec == "blosc":
+        decoder, reason = find_decoder([(BLOSC, (), "")], itemsize)
     else:
         decoder, reason = None, f"unknown compression {codec!r}: bslz4 and lz4 are known"
     if decoder is None:

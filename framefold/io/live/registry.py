@@ -22,6 +22,7 @@ _MODULES: dict[str, str] = {
     "dectris": "dectris",
     "dectris1": "dectris1",
     "karabo": "karabo",
+    "pva": "pva",
     "merlin": "merlin",
     "k2is": "k2is",
     "jungfrau": "jungfrau",

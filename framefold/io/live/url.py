@@ -111,8 +111,8 @@ def parse_address(text: str) -> Address:
     scheme, mark, rest = text.partition("://")
     if not mark or not scheme:
         raise DataError(f"{text!r} is no URL of a live source: write it as protocol://host:port")
-    if scheme == "replay":
-        # a path, absolute with a third slash or relative without
+    if scheme in ("replay", "pva"):
+        # a path, absolute with a third slash or relative without; a name with colons
         return Address(scheme, "", (), unquote(rest))
     place, _, path = rest.partition("/")
     match = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::([0-9,\-]*))?", place)

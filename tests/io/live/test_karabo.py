@@ -73,13 +73,13 @@ def test_modules_are_sectors_and_pulses_are_frames(layout):
 
 @pytest.mark.parametrize("layout", ["pieces", "frames"])
 def test_a_module_that_lacks_trains_loses_its_pieces_only(layout):
-    data = counted(8)
+    data = counted(9)
     messages = trains(data, leave_out=[(2, 1), (7, 0), (7, 0)])
-    _, stack, valid, _, stats = receive(messages, layout, nav_shape=(8, 4), idle_timeout=0.3)
-    wanted = np.ones((8, 4, 3), bool)
+    _, stack, valid, _, stats = receive(messages, layout, nav_shape=(9, 4))
+    wanted = np.ones((9, 4, 3), bool)
     wanted[2, :, 1] = False
     wanted[7, :, :2] = False
-    np.testing.assert_array_equal(valid, wanted.reshape(32, 3))
+    np.testing.assert_array_equal(valid, wanted.reshape(36, 3))
     np.testing.assert_array_equal(stack[valid], data[valid])
     assert [s.lost for s in stats] == [4, 8, 0]
 
