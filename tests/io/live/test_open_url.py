@@ -65,7 +65,7 @@ def test_the_registry_of_files_hands_urls_over():
         ("a://h:1,3-4", "h", (1, 3, 4), ""),
         ("a://[::1]:9", "::1", (9,), ""),
         ("a://:9", "", (9,), ""),
-        ("pva://TEST:PV".replace("TEST:PV", "TEST"), "TEST", (), ""),
+        ("pva://13SIM1:Pva1:Image", "", (), "13SIM1:Pva1:Image"),
         ("replay:///data/x.mib", "", (), "/data/x.mib"),
     ],
 )
