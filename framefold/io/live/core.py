@@ -232,12 +232,13 @@ class Core:
             run[k.PHASE], run[k.REASON], run[k.LAST_FRAME] = k.ENDED, reason, -1
         self._send_blocks(now)
         if run[k.PHASE] == k.ENDED:
+            r.give_back(state, self._stage)
             self._end(now)
 
     def _is_idle(self, now: int) -> bool:
         run = self._state.run
         heard = bool(self._state.counters[:, k.RECEIVED].any())
-        return heard and now - run[k.T_ANY] > self.spec.idle_timeout * 1e9 and not self._stage.queue[1]
+        return heard and now - run[k.T_ANY] > self.spec.idle_timeout * 1e9 and not self._state.run[k.REPLAY]
 
     def _once(self, seconds: float) -> None:
         if self._compiled:
@@ -301,7 +302,8 @@ class Core:
         drops = arrays["drops"]
         arrays["final"][...] = state.counters
         drops[:, 2], drops[:, 1] = drops[:, 0] - drops[:, 1], drops[:, 0]
-        self.send((END, reason, last, int(state.run[k.FIRST]), 0, 0, 0, 0))
+        first = int(state.run[k.FIRST]) % 2 ** min(self.spec.id_bits, 63)
+        self.send((END, reason, last, first, 0, 0, 0, 0))
         frames = -1 if self.spec.frames is None else self.spec.frames
         k.prepare_next(state, now, frames)
         state.plan[0, 2] = state.plan[1, 2] = self.spec.block

@@ -21,6 +21,7 @@ from framefold.io.live.kernels_window import (
     CORRUPT,
     DATAGRAMS,
     ENDED,
+    FIRST,
     FOREIGN,
     LATE,
     NOTICES,
@@ -28,12 +29,14 @@ from framefold.io.live.kernels_window import (
     PROOF,
     REASON,
     RECEIVED,
+    REPLAY,
     RESTARTED,
     RUNNING,
-    S_CANDIDATE,
     S_CANDIDATES_LATE,
+    S_LEFT,
     S_STREAK,
     SECTORS,
+    T_LEFT,
     VALID,
     WAITING,
     State,
@@ -47,7 +50,6 @@ from framefold.io.live.kernels_window import (
     lift_barrier,
     settle,
     undo,
-    window_frames,
 )  # fmt: skip
 
 # control words
@@ -132,9 +134,10 @@ def _consider(w: State, m: Places, stage: Stage, at: int, now: int) -> None:
     if answer < 2:
         return
     lift_barrier(w, sector)
-    # from the newest backwards
-    for i in range(stage.queue[_COUNT] - 1, -1, -1):
-        j = (stage.queue[_HEAD] + i) % stage.packets.shape[0]
+    # from this one backwards
+    size = stage.packets.shape[0]
+    for i in range((at - stage.queue[_HEAD]) % size, -1, -1):
+        j = (stage.queue[_HEAD] + i) % size
         s = stage.info[j, _SECTOR]
         if w.sectors[s, S_STREAK] > 0:
             w.sectors[s, S_STREAK] -= 1
@@ -152,6 +155,9 @@ def reconsider(w: State, m: Places, stage: Stage, now: int) -> None:
 def _take(
     w: State, m: Places, stage: Stage, packet: Any, sector: int, raw: int, piece: int, now: int, replayed: int
 ) -> None:
+    if w.sectors[sector, S_LEFT]:
+        _push(w, stage, sector, packet, 0)
+        return
     fate, slot, block, frame, room = accept(w, sector, raw, piece, now, replayed)
     if fate == VALID:
         start = m.offsets[sector, piece] * (room if m.layout[0] else 1) + frame * m.layout[1]
@@ -165,7 +171,7 @@ def _take(
         else:
             undo(w, sector, block, frame, piece)
     elif fate == RESTARTED:
-        _restart(w, stage, packet, sector)
+        _leave(w, stage, packet, sector, now)
     elif w.sectors[sector, S_STREAK] > 0:
         row = w.sectors[sector, S_STREAK] - 1
         for i in range(stage.candidates.shape[2]):
@@ -173,24 +179,43 @@ def _take(
 
 
 @inner
-def _restart(w: State, stage: Stage, packet: Any, sector: int) -> None:
-    """End the acquisition; the packets that prove a restart belong to the next one."""
-    ext, reach = w.sectors[sector, S_CANDIDATE], window_frames(w)
+def _leave(w: State, stage: Stage, packet: Any, sector: int, now: int) -> None:
+    """Keep what a sector sends for the next acquisition: its ids have restarted.
+
+    Other sectors may still have something to say about this one, at least what waits in their sockets.
+    """
     w.sectors[sector, S_STREAK] -= 1  # this packet is not among the candidates
+    _give_back(w, stage, sector)
+    _push(w, stage, sector, packet, 0)
+    w.sectors[sector, S_LEFT] = 1
+    if w.run[T_LEFT] == 0:
+        w.run[T_LEFT] = now
+    for s in range(w.cfg[SECTORS]):
+        if not w.sectors[s, S_LEFT]:
+            return
     finish(w)
     w.run[REASON] = BY_RESTART
+
+
+@inner
+def _give_back(w: State, stage: Stage, sector: int) -> None:
+    """Keep the candidates of a sector; they are not counted as late or foreign any more."""
+    n = min(w.sectors[sector, S_STREAK], PROOF - 1)
+    late = min(n, w.sectors[sector, S_CANDIDATES_LATE])
+    w.counters[sector, RECEIVED] -= n
+    w.counters[sector, LATE] -= late
+    w.counters[sector, FOREIGN] -= n - late
+    for i in range(n):
+        _push(w, stage, sector, stage.candidates[sector, i], 0)
+    w.sectors[sector, S_STREAK] = 0
+
+
+@numba.njit(nogil=True, cache=True)
+def give_back(w: State, stage: Stage) -> None:
+    """Keep the candidates of all sectors for the next acquisition, when this one has ended."""
     for s in range(w.cfg[SECTORS]):
-        n = w.sectors[s, S_STREAK]
-        if n > 0 and abs(w.sectors[s, S_CANDIDATE] - ext) <= reach:
-            n = min(n, PROOF - 1)
-            late = min(n, w.sectors[s, S_CANDIDATES_LATE])
-            w.counters[s, RECEIVED] -= n
-            w.counters[s, LATE] -= late
-            w.counters[s, FOREIGN] -= n - late
-            for i in range(n):
-                _push(w, stage, s, stage.candidates[s, i], 0)
-        w.sectors[s, S_STREAK] = 0
-    _push(w, stage, sector, packet, 0)
+        if not w.sectors[s, S_LEFT]:
+            _give_back(w, stage, s)
 
 
 @inner
@@ -201,7 +226,7 @@ def _free_slot(w: State) -> Any:
 @inner
 def drain(w: State, m: Places, stage: Stage, now: int) -> None:
     """Take the packets that were kept, as long as there is room."""
-    while stage.queue[_COUNT] > 0 and w.run[PHASE] == RUNNING and _free_slot(w):
+    while w.run[REPLAY] > 0 and w.run[PHASE] == RUNNING and _free_slot(w):
         _take_oldest(w, m, stage, now)
 
 
@@ -211,6 +236,7 @@ def _take_oldest(w: State, m: Places, stage: Stage, now: int) -> None:
     sector = stage.info[at, _SECTOR]
     stage.queue[_HEAD] = (at + 1) % stage.packets.shape[0]
     stage.queue[_COUNT] -= 1
+    w.run[REPLAY] -= 1
     if stage.info[at, _SUSPECT]:
         w.counters[sector, RECEIVED] += 1
         w.counters[sector, FOREIGN] += 1
@@ -221,15 +247,16 @@ def _take_oldest(w: State, m: Places, stage: Stage, now: int) -> None:
 
 
 @inner
-def try_begin(w: State, control: Any, now: int) -> None:
+def try_begin(w: State, stage: Stage, control: Any, now: int) -> None:
     """Begin if somebody waits for it, and the first frame is known."""
     if w.run[PHASE] != WAITING or not w.run[ARMED]:
         return
     if control[KNOWN_FIRST] >= 0:
-        w.run[1] = control[KNOWN_FIRST]
-        begin(w, now)
-    elif elected(w):
-        begin(w, now)
+        w.run[FIRST] = control[KNOWN_FIRST]
+    elif not elected(w):
+        return
+    begin(w, now)
+    w.run[REPLAY] = stage.queue[_COUNT]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -262,19 +289,23 @@ def ingest(
             w.counters[sector, RECEIVED] += 1
             w.counters[sector, FOREIGN if status == LONG or lengths[i] < 0 else CORRUPT] += 1
             stage.odd[sector, 0], stage.odd[sector, 1] = lengths[i], status
-        elif w.run[PHASE] == RUNNING and stage.queue[_COUNT] == 0:
+        elif w.run[PHASE] == RUNNING and w.run[REPLAY] == 0:
             _take(w, m, stage, packet, sector, raw, piece, now, 0)
         elif w.run[PHASE] == RUNNING:
+            # behind those that were kept
             if stage.queue[_COUNT] == stage.packets.shape[0]:
                 _take_oldest(w, m, stage, now)
             _push(w, stage, sector, packet, 0)
+            w.run[REPLAY] += 1
             drain(w, m, stage, now)
         else:
             at = _push(w, stage, sector, packet, 0)
             if w.run[PHASE] == WAITING:
                 _consider(w, m, stage, at, now)
-                try_begin(w, control, now)
+                try_begin(w, stage, control, now)
                 drain(w, m, stage, now)
+        if w.run[PHASE] == ENDED:
+            give_back(w, stage)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -290,9 +321,9 @@ def discard_stage(w: State, stage: Stage) -> None:
 @numba.njit(nogil=True, cache=True)
 def step(w: State, m: Places, stage: Stage, control: Any, now: int) -> None:
     """Do what is due without a packet: begin, take what was kept, close what is over."""
-    try_begin(w, control, now)
+    try_begin(w, stage, control, now)
     drain(w, m, stage, now)
-    if stage.queue[_COUNT] == 0:
+    if w.run[REPLAY] == 0:
         expire(w, now)
 
 

@@ -35,12 +35,12 @@ class State(NamedTuple):
 SECTORS, SLOTS, RECORDS, FRAMES, ID_BITS, DEADLINE, FLAG_LAG = range(7)
 # run
 (PHASE, FIRST, NEXT, TOP, NOTICES, REASON, LAST_FRAME, REF, HAS_REF, T_ANY, BARRIER, BARRIER_UNTIL,
- ARMED, T_LAST_FRAME, T_DATA) = range(15)  # fmt: skip
+ ARMED, T_LAST_FRAME, T_DATA, T_LEFT, REPLAY) = range(17)  # fmt: skip
 # records
 R_BLOCK, R_SLOT, R_FIRST_TIME, R_LAST_TIME, R_CLOSED, R_REVOKED = range(6)
 # sectors
 (S_LAST, S_SEEN, S_NEXT, S_STREAK, S_CANDIDATE, S_FLAGGED, S_FLAG_ID, S_PLAIN, S_PLAIN_ID, S_CANDIDATES_LATE,
- S_BAR_FLAG) = range(11)  # fmt: skip
+ S_BAR_FLAG, S_LEFT) = range(12)  # fmt: skip
 # counters; `accounting` has their meaning
 (RECEIVED, VALID, DUPLICATE, LATE, OVERRUN, CORRUPT, FOREIGN, EXPECTED, LOST, BYTES, UNUSABLE,
  DATAGRAMS) = range(12)  # fmt: skip
@@ -202,7 +202,7 @@ def accept(w: State, sector: int, raw: int, piece: int, now: int, replayed: int)
 
     Returns fate (a counter), slot, block, frame within the block, room of the block in frames. Fate
     `VALID` is a promise to fill the place, and then to call `settle`. `RESTARTED`: this packet and the
-    candidates before it belong to the next acquisition, and are not counted.
+    candidates before it belong to the next acquisition; this one is not counted.
     """
     sec, run = w.sectors[sector], w.run
     d = unwrap(raw, sec[S_LAST], w.cfg[ID_BITS])
@@ -305,6 +305,10 @@ def expire(w: State, now: int) -> None:
     limit = w.cfg[DEADLINE]
     run = w.run
     if run[PHASE] != RUNNING:
+        return
+    if run[T_LEFT] > 0 and now - run[T_LEFT] > limit:
+        finish(w)
+        run[REASON] = BY_RESTART
         return
     later = NEVER
     if run[T_LAST_FRAME] > 0:
@@ -428,11 +432,11 @@ def begin(w: State, now: int) -> None:
     w.run[PHASE] = RUNNING
     w.run[NEXT], w.run[TOP], w.run[LAST_FRAME] = 0, -1, -1
     w.run[T_ANY], w.run[T_LAST_FRAME], w.run[T_DATA] = now, 0, 0
-    w.run[REASON] = NO_REASON
+    w.run[REASON], w.run[T_LEFT] = NO_REASON, 0
     for s in range(w.cfg[SECTORS]):
         w.sectors[s, S_LAST] = w.run[FIRST]
         w.sectors[s, S_NEXT] = 0
-        w.sectors[s, S_STREAK] = 0
+        w.sectors[s, S_STREAK] = w.sectors[s, S_LEFT] = 0
 
 
 @numba.njit(nogil=True, cache=True)

@@ -27,6 +27,7 @@ _MODULES: dict[str, str] = {
     "k2is": "k2is",
     "jungfrau": "jungfrau",
     "eiger-udp": "jungfrau",
+    "replay": "replay",
 }
 _registered: dict[str, Opener] = {}
 

@@ -7,8 +7,9 @@ Rules, for a window of two blocks:
   packet once the last frame was seen; or when the acquisition ends. A closed block takes no more packets.
 - A block without room in the ring is dropped as a whole, in all sectors, at its first packet.
 - Ids are unwrapped against the largest seen. One that is a window behind or two windows ahead is believed
-  only when eight packets in a row agree: then the detector restarted (which ends the acquisition), or frames
-  were lost.
+  only when eight packets in a row agree: then the detector restarted, or frames were lost.
+- A sector whose ids restarted has left: what it sends is kept for the next acquisition, and this one ends
+  when all sectors have left, or the deadline has passed since the first one did.
 - The first frame is the largest, over the sectors, of the first id with the flag of the acquisition, one
   more where packets of that id came without the flag, less the lag of the flag. Until all sectors have it,
   packets are kept aside.
@@ -24,7 +25,7 @@ import numpy.typing as npt
 
 from framefold.io.live import kernels_window as k
 
-RUN_WORDS, SECTOR_WORDS, COUNTERS = 16, 12, 12
+RUN_WORDS, SECTOR_WORDS, COUNTERS = 20, 12, 12
 NOTICE_WORDS = 7
 
 
