@@ -167,6 +167,7 @@ def _hand_out(w: State) -> None:
     if w.cfg[FRAMES] >= 0 and first + n >= w.cfg[FRAMES]:
         w.run[PHASE] = ENDED
         w.run[REASON] = BY_FRAMES
+        w.run[LAST_FRAME] = w.cfg[FRAMES] - 1
     elif w.run[NEXT] >= w.plan[1, 0]:
         for i in range(3):
             w.plan[0, i] = w.plan[1, i]
