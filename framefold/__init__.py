@@ -26,6 +26,7 @@ from framefold.udfcore.udf import UDF
 
 if TYPE_CHECKING:
     from framefold import masks, sim, testing, udfs
+    from framefold.strainmap import strain_map
 
 __version__ = _version()
 
@@ -34,7 +35,7 @@ __all__ = [
     "Dataset", "Corrections", "Shape", "Slice",
     "UDFResult", "ResultBuffer", "Snapshot", "load_results",
     "Pipe", "Crop", "Bin", "Mask", "Log", "Threshold", "Gaussian", "Flip", "Rot90", "Apply",
-    "errors", "masks", "sim", "testing", "udfs",
+    "errors", "masks", "sim", "testing", "udfs", "strain_map",
 ]  # fmt: skip
 
 _LAZY = ("masks", "sim", "testing", "udfs")  # numba and generators load when they are first used
@@ -43,8 +44,10 @@ _LAZY = ("masks", "sim", "testing", "udfs")  # numba and generators load when th
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f"framefold.{name}")
+    if name == "strain_map":
+        return importlib.import_module("framefold.strainmap").strain_map
     raise AttributeError(f"module 'framefold' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted([*globals(), *_LAZY, "strain_map"])

@@ -8,6 +8,7 @@ def test_public_names():
         "Context", "UDF", "IterativeUDF", "EngineOptions", "AuxData", "PlotSpec", "Dataset", "Corrections", "Shape", "Slice",
         "UDFResult", "ResultBuffer", "Snapshot", "load_results", "Pipe", "Crop", "Bin", "Mask", "Log", "Threshold",
         "Gaussian", "Flip", "Rot90", "Apply", "errors", "masks", "sim", "testing", "udfs",
+        "strain_map",
     }  # fmt: skip
     for name in ff.__all__:
         assert getattr(ff, name) is not None

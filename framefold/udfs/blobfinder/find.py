@@ -1,0 +1,198 @@
+"""Radius and lattice of a dataset from nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import DataError
+from framefold.udfs.blobfinder.correlate import CropCorrelation
+from framefold.udfs.blobfinder.disks import DiskPlan, measure_frames, plan_disks, scratch_of
+from framefold.udfs.blobfinder.indexing import lattice_vectors, peaks_of, radius_of
+from framefold.udfs.blobfinder.lattice import Lattice, LatticeFit, Lattices, fit_block
+from framefold.udfs.blobfinder.meter import Peaks, empty_peaks
+from framefold.udfs.blobfinder.patterns import Disk, Pattern, as_pattern
+from framefold.udfs.blobfinder.survey import SurveyUDF, autocorrelation, spread_of
+from framefold.udfs.pick import PickUDF
+
+Float = npt.NDArray[np.float64]
+_FRAMES, _EXAMPLES = 128, 12
+_ADVICE = (
+    "give radius= and lattice=(zero, a, b), each (y, x) in px, or roi= with the part of the scan that holds "
+    "one crystal"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class FoundLattice:
+    """What `find_lattice` found.
+
+    Attributes
+    ----------
+    lattice
+        Direct beam and lattice vectors.
+    radius
+        Of the disks, px.
+    explained
+        Share of the distances between disks that are lattice vectors, 0 to 1.
+    residual
+        RMS distance of the disks of the mean frame from the lattice per axis, px.
+    mean
+        Mean frame.
+    """
+
+    lattice: Lattice
+    radius: float
+    explained: float
+    residual: float
+    mean: Float
+
+    def __repr__(self) -> str:
+        z, a, b = (f"({y:.2f}, {x:.2f})" for y, x in self.lattice.rows())
+        return (
+            f"<lattice zero={z} a={a} b={b}, radius {self.radius:.2f} px, {100 * self.explained:.0f} % "
+            f"explained, "
+            f"residual {self.residual:.2f} px>"
+        )
+
+
+def find_lattice(
+    ctx: Any, dataset: Any, radius: float | None = None, roi: Any = None, *, corrections: Any = None
+) -> FoundLattice:
+    """Find the radius of the disks and the lattice they lie on.
+
+    Distances between disks come from the mean autocorrelation of a spread of frames, which neither descan nor
+    bending blurs; then the mean frame tells where the lattice lies, and some single frames how large the
+    disks are.
+
+    Parameters
+    ----------
+    ctx
+        A `Context`.
+    dataset
+        From ``ctx.load``; not a live stream, whose frames cannot be read twice.
+    radius
+        px, where it is known.
+    roi
+        Bool mask of navigation shape: look there only.
+
+    Raises
+    ------
+    DataError
+        If no lattice explains the frames; the message says what to give instead.
+    """
+    nav, sig = tuple(dataset.shape.nav), tuple(dataset.shape.sig)
+    if len(sig) != 2 or min(sig) < 16:
+        raise DataError(f"find_lattice needs 2-D frames of at least 16x16 px, got {sig}")
+    mask = None if roi is None else np.asarray(roi, dtype=bool).reshape(nav)
+    if mask is not None and not mask.any():
+        raise DataError("the roi holds no frame: mark at least one frame of the scan")
+    frames = spread_of(nav, _FRAMES, mask)
+    survey = ctx.run_udf(dataset, SurveyUDF(), roi=frames, corrections=corrections)
+    mean = survey["total"].data / max(1, int(survey["count"].data[0]))
+    if not np.ptp(mean) > 0:
+        raise DataError("the frames are constant: there are no disks in them")
+    acf = autocorrelation(survey["power"].data, (sig[0], sig[1]))
+    coarse = radius_of(acf) if radius is None else float(radius)
+    if 6 * coarse > min(sig):
+        raise DataError(
+            f"the disks seem to have a radius of {coarse:.1f} px in frames of {sig} px: {_ADVICE}"
+        )
+    vectors, explained = lattice_vectors(peaks_of(acf, coarse), coarse)
+    if explained < 0.6:
+        raise DataError(
+            f"the best lattice explains only {100 * explained:.0f} % of the distances between disks: "
+            f"{_ADVICE}"
+        )
+    # disks cannot be larger than half of their distance
+    coarse = min(coarse, 0.49 * Lattice((0.0, 0.0), _pair(vectors[0]), _pair(vectors[1])).spacing)
+    lattice = Lattice(_pair(_brightest(mean, Disk(coarse))), _pair(vectors[0]), _pair(vectors[1]))
+    if radius is None:
+        chosen = spread_of(nav, _EXAMPLES, mask)
+        picked = ctx.run_udf(dataset, PickUDF(), roi=chosen, corrections=corrections)
+        examples = np.asarray(next(iter(picked.values())).data).reshape(-1, *sig)
+    for _ in range(2):
+        if radius is None:
+            coarse = _refined_radius(examples, lattice, coarse)
+        lattice, residual = _placed(survey["total"].data, lattice, coarse)
+    return FoundLattice(lattice, coarse, explained, residual, np.asarray(mean))
+
+
+def _pair(v: npt.ArrayLike) -> tuple[float, float]:
+    y, x = np.asarray(v, dtype=np.float64)
+    return float(y), float(x)
+
+
+def _brightest(mean: Float, pattern: Pattern) -> Float:
+    """Return where the template fits best, away from the border."""
+    from scipy.signal import fftconvolve  # 100 ms
+
+    half = pattern.half_width
+    root = np.sqrt(np.maximum(mean, 0))
+    corr = fftconvolve(root, pattern.template(half)[::-1, ::-1], mode="same")
+    edge = int(np.ceil(pattern.radius))
+    corr[:edge], corr[-edge:], corr[:, :edge], corr[:, -edge:] = (-np.inf,) * 4
+    return np.array(np.unravel_index(int(np.argmax(corr)), corr.shape), dtype=np.float64)
+
+
+def _plan(sig: tuple[int, ...], lattice: Lattice, radius: float, subpixel: Any) -> DiskPlan:
+    return plan_disks(
+        sig, lattice, as_pattern(radius), CropCorrelation(), subpixel, gain=1.0, min_snr=5.0, saturation=None,
+        excluded=None,
+    )  # fmt: skip
+
+
+def _peaks(plan: DiskPlan, frames: npt.NDArray[Any]) -> Peaks:
+    out = empty_peaks(len(frames), len(plan.hk))
+    measure_frames(plan, np.ascontiguousarray(frames, dtype=np.float32), None, out, scratch_of(plan))
+    return out
+
+
+def _placed(total: Float, lattice: Lattice, radius: float) -> tuple[Lattice, float]:
+    """Return the lattice fitted to the summed frames, and its residual; far disks need good vectors."""
+    residual = np.nan
+    for _ in range(2):
+        plan = _plan(total.shape, lattice, radius, "auto")
+        peaks = _peaks(plan, total[None])
+        m, f32 = len(plan.hk), np.float32
+        out = Lattices(
+            np.empty((1, 2), f32), np.empty((1, 2), f32), np.empty((1, 2), f32), np.empty((1, 3), f32),
+            np.empty(1, f32), np.empty(1, np.int32), np.empty((1, m), bool),
+        )  # fmt: skip
+        # descan and strain blur the sum: what stands out counts, whether the model fits or not
+        usable = (peaks.flags & 5) == 0
+        usable &= peaks.prominence > 0.02 * np.nanmax(peaks.prominence)
+        fit_block(peaks.centers, np.ones_like(peaks.sigma), usable, plan.hk, LatticeFit(sigma_floor=0.3), out)
+        if not np.isfinite(out.a).all():
+            raise DataError(
+                f"only {int(usable.sum())} disks stand out in the mean frame, a lattice needs 5: {_ADVICE}"
+            )
+        lattice = Lattice(_pair(out.zero[0]), _pair(out.a[0]), _pair(out.b[0]))
+        residual = float(out.residual[0])
+    return lattice, residual
+
+
+def _refined_radius(frames: npt.NDArray[Any], lattice: Lattice, start: float) -> float:
+    """Return the radius with the least chi2 over single frames, between 0.8 and 1.4 of `start`."""
+    most = 0.499 * lattice.spacing
+    radii = np.unique(np.minimum(start * np.linspace(0.8, 1.4, 25), most))
+    costs = []
+    for r in radii:
+        plan = _plan(frames.shape[1:], lattice, float(r), "auto")
+        peaks = _peaks(plan, frames)
+        fine = ((peaks.flags & 11) == 0) & np.isfinite(peaks.chi2)
+        # chi2 of bright disks tells most, and weak ones come and go with the radius
+        strong = fine & (
+            peaks.amplitude > 0.3 * np.nanmax(np.where(fine, peaks.amplitude, np.nan), initial=0)
+        )
+        costs.append(float(np.median(peaks.chi2[strong])) if strong.sum() >= 3 else np.inf)
+    best = int(np.argmin(costs))
+    if not np.isfinite(costs[best]):
+        return start
+    if 0 < best < len(radii) - 1 and np.isfinite(costs[best - 1]) and np.isfinite(costs[best + 1]):
+        p = np.polyfit(radii[best - 1 : best + 2], costs[best - 1 : best + 2], 2)
+        return float(-p[1] / (2 * p[0])) if p[0] > 0 else float(radii[best])
+    return float(radii[best])

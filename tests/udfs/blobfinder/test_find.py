@@ -1,0 +1,139 @@
+"""Radius and lattice from nothing, on random lattices; and no lattice where there is none."""
+
+import numpy as np
+import pytest
+
+from framefold.errors import DataError
+from framefold.sim.stem import cbed
+from framefold.udfs.blobfinder.find import find_lattice
+from framefold.udfs.blobfinder.indexing import (
+    Difference,
+    disk_autocorrelation,
+    lattice_vectors,
+    reduced,
+    same_lattice,
+)
+from framefold.udfs.blobfinder.survey import spread_of
+
+
+def random_scan(seed):
+    """Return a scan of a random lattice of 9 to 60 disks, its vectors and its radius."""
+    rng = np.random.default_rng(seed)
+    sig = int(rng.choice([96, 128]))
+    kind = rng.choice(["square", "hexagonal", "oblique"])
+    length, angle = sig * rng.uniform(0.14, 0.27), rng.uniform(0, 2 * np.pi)
+    between = {"square": np.pi / 2, "hexagonal": np.pi / 3, "oblique": rng.uniform(1.15, 2.0)}[kind]
+    ratio = rng.uniform(0.75, 1.3) if kind == "oblique" else 1.0
+    a = length * np.array([np.sin(angle), np.cos(angle)])
+    b = length * ratio * np.array([np.sin(angle + between), np.cos(angle + between)])
+    spacing = min(np.hypot(*v) for v in (a, b, a + b, a - b))
+    radius = max(2.5, spacing * rng.uniform(0.2, 0.42))
+    zero = sig / 2 + rng.uniform(-4, 4, 2)
+    scan = cbed(
+        (4, 4), (sig, sig), (zero, a, b), radius, dose=float(rng.choice([8000, 50_000])), background=0.1,
+        descan=rng.uniform(0, 2), structure=str(rng.choice(["uniform", "tilt", "dynamical"])), seed=seed,
+    )  # fmt: skip
+    return scan, np.stack([a, b]), radius
+
+
+def right(ctx, seed):
+    scan, vectors, radius = random_scan(seed)
+    found = find_lattice(ctx, ctx.load(scan))
+    return same_lattice(found.lattice.rows()[1:], vectors) and abs(found.radius / radius - 1) < 0.05
+
+
+def test_random_lattices(inline):
+    assert all(right(inline, seed) for seed in range(6))
+
+
+@pytest.mark.slow
+def test_fifty_random_lattices(inline):
+    assert sum(right(inline, seed) for seed in range(100, 150)) >= 49
+
+
+def test_given_radius_and_roi(inline):
+    scan = cbed((6, 8), (128, 128), dose=20_000, grains=2, seed=1)
+    t = scan.truth
+    for grain in (0, 1):
+        found = find_lattice(inline, inline.load(scan), radius=scan.radius, roi=t.grain == grain)
+        assert found.radius == scan.radius
+        angle = np.radians(15.0) * grain
+        c, s = np.cos(angle), np.sin(angle)
+        turned = [(s * v[1] + c * v[0], c * v[1] - s * v[0]) for v in (t.a, t.b)]
+        assert same_lattice(found.lattice.rows()[1:], turned, 0.02)
+    assert "explained" in repr(found)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        np.zeros((4, 4, 64, 64), np.uint16),
+        np.full((4, 4, 64, 64), 9, np.uint16),
+        np.random.default_rng(0).poisson(3, (6, 6, 96, 96)).astype(np.uint16),
+    ],
+    ids=["zeros", "constant", "noise"],
+)
+def test_no_lattice(inline, frames):
+    with pytest.raises(
+        DataError, match="constant|no disks|no lattice|explains only|same way|stand out|radius"
+    ):
+        find_lattice(inline, inline.load(frames))
+
+
+def test_amorphous_rings_are_no_lattice(inline):
+    y, x = np.mgrid[:128, :128] - 63.5
+    r = np.hypot(y, x)
+    mean = 200.0 * (r < 6) + 8 * np.exp(-(((r - 32) / 5) ** 2)) + 4 * np.exp(-(((r - 50) / 6) ** 2))
+    frames = np.random.default_rng(1).poisson(mean, (5, 5, 128, 128)).astype(np.uint16)
+    with pytest.raises(DataError):
+        find_lattice(inline, inline.load(frames))
+
+
+def test_refused(inline):
+    ds = inline.load(np.ones((2, 2, 64, 64), np.uint16))
+    with pytest.raises(DataError, match="roi holds no frame"):
+        find_lattice(inline, ds, roi=np.zeros((2, 2), bool))
+    with pytest.raises(DataError, match="at least 16x16"):
+        find_lattice(inline, inline.load(np.ones((2, 2, 8, 8), np.uint16)))
+
+
+def test_reduced_is_canonical():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        B = rng.normal(size=(2, 2)) * 20
+        if abs(np.linalg.det(B)) < 20:
+            continue
+        M = np.array([[2, 1], [1, 1]]) @ np.array([[1, int(rng.integers(-3, 4))], [0, 1]])
+        R = reduced(M @ B)
+        assert same_lattice(R, B, 1e-6)
+        a, b = R
+        assert a[1] * b[0] - a[0] * b[1] > 0  # from a to b: from +x towards +y
+        # both are among the shortest vectors
+        n = np.mgrid[-6:7, -6:7].reshape(2, -1).T @ R
+        length = np.sort(np.hypot(*n.T))
+        assert min(np.hypot(*a), np.hypot(*b)) == pytest.approx(length[1], rel=0.03)
+
+
+def test_coarsest_lattice_wins():
+    """Half the vectors explain the same peaks; the larger cell is the crystal's."""
+    hk = np.array([(h, k) for h in range(3) for k in range(-2, 3) if (h, k) > (0, 0)])
+    V = hk @ np.array([[1.0, 20.0], [19.0, -2.0]])
+    B, share = lattice_vectors(Difference(V, np.ones(len(V))), 5.0)
+    assert share == pytest.approx(1.0)
+    assert abs(np.linalg.det(B)) == pytest.approx(382.0, rel=1e-6)
+
+
+def test_overlap_of_two_disks():
+    assert disk_autocorrelation(np.array([0.0, 12.0]), 6.0).tolist() == [1.0, 0.0]
+    y, x = np.mgrid[-20:21:0.05, -20:21:0.05]
+    both = ((np.hypot(y, x) < 6) & (np.hypot(y, x - 5) < 6)).sum() / (np.hypot(y, x) < 6).sum()
+    assert disk_autocorrelation(np.array([5.0]), 6.0)[0] == pytest.approx(both, rel=0.01)
+
+
+def test_frames_are_spread():
+    mask = spread_of((16, 16), 30, None)
+    assert 25 <= mask.sum() <= 30
+    assert (mask.sum(axis=0) > 0).mean() > 0.6 and (mask.sum(axis=1) > 0).mean() > 0.6
+    roi = np.zeros((16, 16), bool)
+    roi[3, 4:8] = True
+    np.testing.assert_array_equal(spread_of((16, 16), 30, roi), roi)
