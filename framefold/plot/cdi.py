@@ -96,8 +96,9 @@ def draw_starts(ax: Any, starts: tuple[Start, ...]) -> None:
     ax.set_ylabel("free LLK per pixel")
     if done and min(s.rank for s in done) > 0:
         ax.set_yscale("log")
-        for ticks in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
-            ticks("{x:.3g}")
+        ax.yaxis.set_major_formatter("{x:.3g}")
+        if max(s.rank for s in done) < 10 * min(s.rank for s in done):
+            ax.yaxis.set_minor_formatter("{x:.3g}")
     failed = len(starts) - len(done)
     ax.set_title(f"{len(done)} starts" + (f", {failed} failed" if failed else ""))
     ax.grid(True, lw=0.3, which="both")

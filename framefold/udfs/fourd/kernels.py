@@ -38,9 +38,10 @@ def _aperture(ky, kx, k_max, c):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def trotters(ky, kx, q_y, q_x, k_max, c, mode, floor, out):  # type: ignore[no-untyped-def]
-    """Write ``conj(W) / sum_K |W|^2`` to `out`, complex ``(q_x, q_y, K)``; 0 where the sum is below `floor`.
+def trotters(ky, kx, q_y, q_x, k_max, c, mode, floor, wiener, out):  # type: ignore[no-untyped-def]
+    """Write ``conj(W) / (sum_K |W|^2 + wiener)`` to `out`, complex ``(q_x, q_y, K)``.
 
+    0 where the sum is below `floor`.
     ``W = conj(A(K)) A(K - Q) - A(K) conj(A(K + Q))``. `ky`, `kx`: frequencies of the pixels; `c`: see
     `chi_coefficients`.
     """
@@ -61,7 +62,7 @@ def trotters(ky, kx, q_y, q_x, k_max, c, mode, floor, out):  # type: ignore[no-u
                     w = 0j
                 row[j] = w
                 norm += w.real * w.real + w.imag * w.imag
-            scale = 1.0 / norm if norm > floor else 0.0
+            scale = 1.0 / (norm + wiener) if norm > floor else 0.0
             for j in range(n):
                 out[ix, iy, j] = row[j].conjugate() * scale
 

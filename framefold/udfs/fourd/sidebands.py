@@ -40,6 +40,8 @@ class Geometry:
         Orientation of the detector, as of `CoMUDF`.
     mode
         ``"ssb"`` or ``"wpoa"``.
+    wiener
+        Share of the pixels added to the denominator.
     double
         Double precision.
     """
@@ -52,6 +54,7 @@ class Geometry:
     scan_rotation: float
     flip_y: bool
     mode: Mode
+    wiener: float = 0.0
     double: bool = False
 
     def frequencies(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -80,7 +83,7 @@ class Sidebands:
     n_x
         The fast scan frequencies 0 .. n_x - 1 are used; negative ones follow, since the object is real.
     weights
-        ``-i conj(W) / sum |W|^2``, complex ``(n_x, len(q_y), pixels)``.
+        ``-i conj(W) / (sum |W|^2 + wiener)``, complex ``(n_x, len(q_y), pixels)``.
     """
 
     pixels: npt.NDArray[np.int64]
@@ -131,7 +134,18 @@ def _sidebands(geometry: Geometry) -> Sidebands:
     mode = SINGLE_BAND if geometry.mode == "ssb" else BOTH_BANDS
     floor = WEAKEST * len(pixels)
     k_max = geometry.optics.aperture_frequency
-    trotters(ky, kx, q_y[used_y], q_x[:n_x], k_max, coefficients, mode, floor, weights)
+    trotters(
+        ky,
+        kx,
+        q_y[used_y],
+        q_x[:n_x],
+        k_max,
+        coefficients,
+        mode,
+        floor,
+        geometry.wiener * len(pixels),
+        weights,
+    )
     weights *= -1j
     return Sidebands(pixels, used_y, n_x, weights)
 

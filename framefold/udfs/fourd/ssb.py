@@ -34,7 +34,7 @@ class SSBUDF(UDF):
     Results: ``phase``, rad, navigation shape; ``bright_field``, the counts within the aperture, navigation
     shape; ``spectrum``, the transform of the phase over the scan (single), a plain sum over the positions.
     Lost frames leave gaps that the probe's size closes: the phase is divided by the share of the probe's area
-    that was seen, and is invalid where that is below 10 %.
+    that was seen, and is invalid where that is below one half.
 
     Parameters
     ----------
@@ -55,6 +55,9 @@ class SSBUDF(UDF):
         squares, which also recovers what only defocus shows.
     C1, A1, B2, A2, C3
         Aberrations of the probe, m (`Aberrations`).
+    wiener
+        Damps frequencies that few pixels carry and that are mostly noise: this share of the bright field is
+        added to the denominator. 0: quantitative up to twice the aperture; 0.05 for low doses.
     precision
         ``"single"`` (relative error about 1e-6 of the strongest frequency) or ``"double"``.
 
@@ -82,8 +85,11 @@ class SSBUDF(UDF):
         B2: complex = 0.0,
         A2: complex = 0.0,
         C3: float = 0.0,
+        wiener: float = 0.0,
         precision: Literal["single", "double"] = "single",
     ) -> None:
+        if not wiener >= 0:
+            raise UDFError(f"wiener={wiener} is a share of the bright field, 0 or more")
         if mode not in ("ssb", "wpoa"):
             raise UDFError(f"mode={mode!r} is not 'ssb' or 'wpoa'")
         if precision not in ("single", "double"):
@@ -91,7 +97,7 @@ class SSBUDF(UDF):
         super().__init__(
             voltage=voltage, semiangle=semiangle, radius=radius, scan_step=scan_step, cy=cy, cx=cx,
             scan_rotation=scan_rotation, flip_y=flip_y, mode=mode, C1=C1, A1=A1, B2=B2, A2=A2, C3=C3,
-            precision=precision,
+            wiener=wiener, precision=precision,
         )  # fmt: skip
         step = scan_step if isinstance(scan_step, (int, float)) else tuple(scan_step)
         self._optics = probe_optics(voltage, semiangle, radius, step)  # type: ignore[arg-type]  # checked there
@@ -113,6 +119,7 @@ class SSBUDF(UDF):
             float(p.scan_rotation),
             bool(p.flip_y),
             p.mode,
+            float(p.wiener),
             p.precision == "double",
         )
 
@@ -207,7 +214,7 @@ class SSBUDF(UDF):
             half = half * (seen.sum() * n / counts)
         phase = np.fft.irfft2(half, geometry.scan)
         coverage = probe_coverage(geometry, seen)
-        valid = coverage > 0.1
+        valid = coverage > 0.5
         with np.errstate(divide="ignore", invalid="ignore"):
             phase = np.where(valid, phase / coverage, np.nan)
         spectrum = np.fft.fft2(np.where(valid, phase, 0))

@@ -97,6 +97,22 @@ def test_rows_against_weights_on_every_frame(run_on, mode):
     np.testing.assert_allclose(udf["bright_field"].data, frames.sum(-1), rtol=1e-6)
 
 
+def test_damping_follows_the_overlap(run_on, plain):
+    """A frequency carried by |W|^2 = S is left with S / (S + w n) of its strength."""
+    udf, damped = (run(run_on, plain, precision="double", wiener=w)["spectrum"].data for w in (0.0, 0.5))
+    k = (np.indices((N, N)) - N // 2) * plain.optics.pixel_frequency
+    inside = np.hypot(*k) <= plain.optics.aperture_frequency
+    q = np.fft.fftfreq(N // 2, plain.optics.scan_step[0])
+
+    def aperture(y, x):
+        return (np.hypot(y, x) <= plain.optics.aperture_frequency).astype(complex)
+
+    for iy, ix in ((1, 2), (0, 4), (-3, 1)):
+        w = trotters_reference(k[0][inside], k[1][inside], q[iy], q[ix], aperture, SINGLE_BAND)
+        size = (np.abs(w) ** 2).sum()
+        assert damped[iy, ix] / udf[iy, ix] == pytest.approx(size / (size + 0.5 * inside.sum()), rel=1e-5)
+
+
 @pytest.mark.parametrize("rotation", [90, 180, -90])
 def test_turned_detector(run_on, rotation):
     scan = phase_scan(smooth_phase(), 0.3e-10, scan_rotation=rotation)
@@ -183,6 +199,7 @@ def test_other_dtypes(run_on, plain, dtype):
         ({"radius": -1.0}, "radius=-1.0 must be positive"),
         ({"mode": "wdd"}, "'ssb' or 'wpoa'"),
         ({"precision": "half"}, "'single' or 'double'"),
+        ({"wiener": -1}, "wiener=-1 is a share"),
         ({"scan_step": [1e-10]}, "one or two positive lengths"),
     ],
 )
