@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from framefold.udfs.blobfinder.simd import LANES, ROWS, weighted_rows
+from framefold.udfs.blobfinder.kernels_simd import LANES, ROWS, weighted_rows
 
 Array = npt.NDArray[Any]
 

@@ -25,7 +25,7 @@ from framefold.udfs.blobfinder.kernels_fit import (
     SATURATED,
     fit_disk,
 )
-from framefold.udfs.blobfinder.simd import ROWS
+from framefold.udfs.blobfinder.kernels_simd import ROWS
 
 Array = npt.NDArray[Any]
 
