@@ -5,14 +5,22 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from framefold.errors import StreamError
+from framefold.errors import DataError, StreamError
+from framefold.io.live.replay.dectris import DectrisEncoder
+from framefold.io.live.replay.dectris1 import Dectris1Encoder
 from framefold.io.live.replay.encoder import Encoder, Message
+from framefold.io.live.replay.fates import Impairments
+from framefold.io.live.replay.frames import fitted
+from framefold.io.live.replay.karabo import KaraboEncoder
+from framefold.io.live.replay.merlin import MerlinEncoder
+from framefold.io.live.replay.options import EmulatorOptions
 from framefold.udfcore.live import AcquisitionStart
 
 _TICK = 0.05
@@ -180,6 +188,76 @@ class ConnectedEmulator:
             if i not in left_out:
                 yield self._encoder.frame(i, self._data[i % len(self._data)])
         yield from self._encoder.end()
+
+
+def make_connected(
+    protocol: str, frames: npt.NDArray[Any], options: EmulatorOptions, own: Mapping[str, Any]
+) -> ConnectedEmulator:
+    """Return the emulator of a protocol with one connection.
+
+    Parameters
+    ----------
+    protocol
+        ``"merlin"``, ``"dectris"``, ``"dectris1"`` or ``"karabo"``.
+    frames
+        ``(n, height, width)``, or ``(n, modules, height, width)`` for Karabo.
+    options
+        Those that make sense: `rate`, `loops`, `repeat`, `gap`, `seed`, `loss`, `garbage` (TCP).
+    own
+        `port`, `nav_shape`; `exposure`, `compression`, `pulses` where the protocol has them.
+
+    Raises
+    ------
+    DataError
+        If another option is set: such connections lose and reorder nothing.
+    """
+    loss = options.impairments.loss
+    plain = EmulatorOptions(
+        rate=options.rate, loops=options.loops, repeat=options.repeat, gap=options.gap, seed=options.seed,
+        gentle=options.gentle, garbage=options.garbage if protocol == "merlin" else 0,
+        impairments=Impairments(loss=0.0 if protocol == "karabo" else loss),
+    )  # fmt: skip
+    if plain != options:
+        wrong = [
+            f.name
+            for part, allowed in ((options, plain), (options.impairments, plain.impairments))
+            for f in fields(part)
+            if f.name != "impairments" and getattr(part, f.name) != getattr(allowed, f.name)
+        ]
+        raise DataError(
+            f"{protocol} is a connection that loses and reorders nothing: {', '.join(wrong)} cannot be "
+            "emulated. Frames that the detector leaves out: loss= (not for karabo)"
+        )
+    if protocol != "karabo" and frames.dtype.kind not in "bu":
+        frames = fitted(frames, 65535, (1, 1), protocol)
+    own = dict(own)
+    common = {name: own.pop(name) for name in ("port", "nav_shape") if name in own}
+    if common.get("nav_shape") is None:
+        common.pop("nav_shape", None)
+    choices: dict[str, Callable[..., Encoder]] = {
+        "merlin": MerlinEncoder,
+        "dectris": DectrisEncoder,
+        "dectris1": Dectris1Encoder,
+        "karabo": KaraboEncoder,
+    }
+    if own.get("compression", "none") not in ("none", "lz4", "bslz4"):
+        raise DataError(f"compression={own['compression']!r} is not one of none, lz4, bslz4")
+    if own.get("pulses", 1) < 1:
+        raise DataError(f"pulses={own['pulses']} is below 1")
+    return ConnectedEmulator(
+        protocol,
+        choices[protocol](**own),
+        frames,
+        rate=options.rate,
+        loops=options.loops,
+        repeat=options.repeat,
+        gap=options.gap,
+        loss=loss,
+        garbage=options.garbage,
+        seed=options.seed,
+        query="pattern=pull" if protocol == "karabo" else "",
+        **common,
+    )
 
 
 class _Tcp:

@@ -95,11 +95,28 @@ def _eiger(frames: npt.NDArray[Any], options: EmulatorOptions, own: Mapping[str,
     return UdpEmulator("eiger-udp", encode_eiger(fit, **own), options)
 
 
+def _connected(protocol: str) -> Maker:
+    """Return the maker of a detector that listens: what it sends arrives, or the frame was left out."""
+
+    def make(frames: npt.NDArray[Any], options: EmulatorOptions, own: Mapping[str, Any]) -> Emulator:
+        from framefold.io.live.replay.connected import make_connected  # noqa: PLC0415  # only what is asked for
+
+        return make_connected(protocol, frames, options, own)
+
+    return make
+
+
+_LISTENING = {"port": int, "nav_shape": tuple[int, ...]}
+
 # protocol -> maker, and its own options with their types
 _MAKERS: dict[str, tuple[Maker, dict[str, Any]]] = {
     "k2is": (_k2is, {"sectors": int, "piece": tuple[int, ...], "mode": str}),
     "jungfrau": (_jungfrau, {"modules": tuple[int, ...], "interfaces": int, "rows": int}),
     "eiger-udp": (_eiger, {"modules": tuple[int, ...], "packet_bytes": int}),
+    "merlin": (_connected("merlin"), {**_LISTENING, "exposure": float}),
+    "dectris": (_connected("dectris"), {**_LISTENING, "compression": str}),
+    "dectris1": (_connected("dectris1"), {**_LISTENING, "compression": str}),
+    "karabo": (_connected("karabo"), {**_LISTENING, "pulses": int}),
 }
 
 
