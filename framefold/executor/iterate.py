@@ -18,7 +18,7 @@ from framefold.executor.iterate_load import Residency, inspect_data, load_frames
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.events import Event, Observer, PartitionDone, RunEnded, RunStarted
-from framefold.udfcore.iterative import IterativeUDF
+from framefold.udfcore.iterative import DataInfo, IterativeUDF
 from framefold.udfcore.metadata import Axis
 from framefold.udfcore.plan import RunOptions, UDFPlan
 from framefold.udfcore.planning import make_plan
@@ -154,10 +154,15 @@ class Iteration:
 
     # --- the loop ----------------------------------------------------------------------------
 
+    def resolve(self) -> DataInfo:
+        """Look at a sample of the data and let the UDF check it, as the first iteration would."""
+        info = inspect_data(self._executor, self._dataset, self._run)
+        self._udf.setup = self._udf.resolve(info)
+        return info
+
     def _open(self) -> None:
         udf, run = self._udf, self._run
-        info = inspect_data(self._executor, self._dataset, run)
-        udf.setup = udf.resolve(info)
+        info = self.resolve()
         order = udf.get_order()
         ids = info.frame_ids
         ordered = ids if order is None else ids[order]

@@ -97,7 +97,9 @@ def metadata(entry: h5py.Group, detector: h5py.Group, shape: tuple[int, ...]) ->
             pixel = tuple(float(v) for v in np.linalg.norm(raw["basis_vectors"], axis=0))
     pixel_size = (pixel[0], pixel[1]) if pixel[0] is not None and pixel[1] is not None else None
     mask = _mask(detector.get("mask"), shape[-2:], raw)
-    positions = _positions(entry, detector)
+    positions, place = _positions(entry, detector)
+    if place:
+        raw["positions_of"] = place
     axes: tuple[Axis, ...] = ()
     if pixel_size is not None:
         nav = tuple(Axis(name="frame") for _ in shape[:-2])
@@ -137,7 +139,8 @@ def _mask(dataset: Any, sig: tuple[int, ...], raw: dict[str, Any]) -> npt.NDArra
     return bad_pixels(bits)
 
 
-def _positions(entry: h5py.Group, detector: h5py.Group) -> npt.NDArray[np.float64] | None:
+def _positions(entry: h5py.Group, detector: h5py.Group) -> tuple[npt.NDArray[np.float64] | None, str]:
+    """Return the translations, and what they are positions of: those of ``sample_N`` move the sample."""
     sample = _first(entry, "sample_", "geometry_")
     for group in (sample, detector):
         if group is None:
@@ -145,8 +148,10 @@ def _positions(entry: h5py.Group, detector: h5py.Group) -> npt.NDArray[np.float6
         translation = group.get("translation")
         if is_numeric(translation) and len(translation.shape) >= 2 and translation.shape[-1] in (2, 3):
             factor = LENGTH_UNITS.get(text(translation.attrs.get("units", "m")), 1.0)
-            return np.asarray(translation[()].astype(np.float64).reshape(-1, translation.shape[-1]) * factor)
-    return None
+            values = translation[()].astype(np.float64).reshape(-1, translation.shape[-1])
+            # a detector's translation is often a link to that of the sample
+            return np.asarray(values * factor), "sample"
+    return None, ""
 
 
 def _is_nexus(entry: Any) -> bool:

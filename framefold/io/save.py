@@ -34,6 +34,12 @@ def _read_nexus(path: Path) -> SavedResult:
     return save_nexus.read(path)
 
 
+def _write_cxi(path: Path, result: SavedResult) -> None:
+    from framefold.io import save_cxi  # loads h5py
+
+    save_cxi.write(path, result)
+
+
 _NEXUS = _Saver("everything, NeXus", _write_nexus, _read_nexus)
 _SAVERS = {
     ".nxs": _NEXUS,
@@ -41,6 +47,7 @@ _SAVERS = {
     ".hdf5": _NEXUS,
     ".zarr": _Saver("everything", save_arrays.write_zarr, save_arrays.read_zarr),
     ".npz": _Saver("everything", save_arrays.write_npz, save_arrays.read_npz),
+    ".cxi": _Saver("a reconstruction: object, probe, positions", _write_cxi),
     ".npy": _Saver("the values of one result", save_arrays.write_npy, save_arrays.read_npy),
     ".tif": _Saver("one image", save_pictures.write_tif),
     ".tiff": _Saver("one image", save_pictures.write_tif),

@@ -128,7 +128,7 @@ class LineArtist:
         self._ax = ax
         found = curves(fields)
         n = len(found[0][1])
-        along = ruler(fields[0].axes[0] if fields[0].axes else Axis(), n)
+        along = self._along = ruler(fields[0].axes[0] if fields[0].axes else Axis(), n)
         self._x = along.offset + along.scale * np.arange(n)
         marker = "." if n <= 64 else ""
         empty = np.full(n, np.nan)
@@ -145,7 +145,9 @@ class LineArtist:
     def update(self, fields: Sequence[Field]) -> None:
         """Replace the curves and fit the axes."""
         for line, (_, values) in zip(self._lines, curves(fields), strict=True):
-            line.set_ydata(values)
+            if len(values) != len(self._x):  # histories grow
+                self._x = self._along.offset + self._along.scale * np.arange(len(values))
+            line.set_data(self._x, values)
         self._ax.relim()
         self._ax.autoscale_view()
 

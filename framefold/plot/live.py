@@ -143,6 +143,11 @@ class LiveFigure:
 
     def _title(self, snapshot: Snapshot) -> str:
         label = f"{self._label}   " if self._label else ""
+        iteration = getattr(
+            snapshot, "iteration", None
+        )  # iterative reductions have all frames from the start
+        if iteration is not None:
+            return f"{label}iteration {iteration}"
         part = snapshot.n_frames / self._total if self._total else 1.0
         if snapshot.final:
             return f"{label}{snapshot.n_frames} frames"

@@ -126,6 +126,16 @@ _METRES = {
 }
 
 
+def typical_step(pixels: Float) -> float:
+    """Return the median distance of each position to the nearest other one."""
+    from scipy.spatial import cKDTree  # noqa: PLC0415  # only where a run begins
+
+    if len(pixels) < 2:
+        return 0.0
+    distances = np.asarray(cKDTree(pixels).query(pixels, k=2)[0])
+    return float(np.median(distances[:, 1]))
+
+
 def _two_columns(values: Float, raw: dict[str, Any]) -> Float:
     values = values.reshape(-1, values.shape[-1]) if values.ndim > 1 else values
     if values.ndim != 2 or values.shape[1] not in (2, 3):

@@ -361,9 +361,11 @@ class Ptychography(IterativeUDF):
     def get_axes(self) -> Mapping[str, tuple[Axis, ...]]:
         """Return the axes of the results."""
         s = self.setup
-        unit = tuple(Axis(name, size * 1e9, 0.0, "nm") for name, size in zip("yx", s.pixel_size, strict=True))
+        wide = max(s.pixel_size) * max(s.canvas.shape) > 2e-6
+        factor, name = (1e6, "um") if wide else (1e9, "nm")
+        unit = tuple(Axis(n, size * factor, 0.0, name) for n, size in zip("yx", s.pixel_size, strict=True))
         names = ("phase", "modulus", "probe_main", "illumination")
-        return {**dict.fromkeys(names, unit), "object": unit}
+        return {**dict.fromkeys(names, unit), "object": unit, "error": (Axis("iteration", 1.0, 1.0, ""),)}
 
     def get_plots(self) -> Sequence[PlotSpec]:
         """Return phase and modulus of the object, the probe, and the error."""

@@ -13,9 +13,14 @@ from framefold.udfcore.iterative import DataInfo
 from framefold.udfs.ptycho import initial
 from framefold.udfs.ptycho.frame_window import FrameWindow, choose_window
 from framefold.udfs.ptycho.model import Geometry
-from framefold.udfs.ptycho.positions import Canvas, ScanPositions, hilbert_order, make_canvas
+from framefold.udfs.ptycho.positions import Canvas, ScanPositions, hilbert_order, make_canvas, typical_step
 
 Array = npt.NDArray[Any]
+NEAR = (
+    "Geometry(kind='near', focus_distance=...) ; --near-field --focus-distance '3.65 mm' (inf for a "
+    "parallel beam)"
+)
+WIDE_STEP = 0.4  # of the field: probes wider than that would touch its border
 BORDER_LIGHT = 0.2  # of the median of the frame, at its border: more is not far-field diffraction
 INTEGER = 0.02  # px: positions closer than this to whole pixels are taken as whole
 
@@ -102,7 +107,8 @@ def prepare(info: DataInfo, params: Any) -> Setup:
     negative = int((sample < 0).sum())
     if negative:
         warnings.append(f"{negative} negative counts in {len(sample)} sampled frames are taken as 0")
-    if geometry.kind is None:
+    asked = geometry.kind is None  # nobody said that it is the far field
+    if asked:
         _look_like_far_field(mean, good)
         geometry = replace(geometry, kind="far")
     far = geometry.kind == "far"
@@ -117,6 +123,8 @@ def prepare(info: DataInfo, params: Any) -> Setup:
     pixels, told = positions.pixels(metadata, nav, size)
     pixels = pixels[info.frame_ids]
     notes.append(told)
+    if far and asked:
+        _frames_overlap(pixels, shape)
     canvas = make_canvas(pixels, shape, _steps(params.subpixel, pixels))
     order = hilbert_order(canvas.corner)
     kept_good = window.cut(good[None])[0]
@@ -175,14 +183,27 @@ def _look_like_far_field(mean: Array, good: npt.NDArray[np.bool_]) -> None:
     typical = float(mean[inside].mean())
     if typical > 0 and at_border > BORDER_LIGHT * typical:
         raise DataError(
-            f"these frames do not look like far-field diffraction: their border has {at_border:.3g} "
-            "counts per "
-            f"pixel, {100 * at_border / typical:.0f} % of the mean. If the detector sees a Fresnel "
-            "hologram (near "
-            "field), say so, and how far the beam's focus is from the sample: Geometry(kind='near', "
-            "focus_distance=...) ; --near-field --focus-distance '3.65 mm' (inf for a parallel beam). If "
-            "it is "
-            "the far field on a bright background: Geometry(kind='far') ; --far-field"
+            f"these frames do not look like far-field diffraction: their border has {at_border:.3g} counts "
+            f"per pixel, {100 * at_border / typical:.0f} % of the mean. If the detector sees a Fresnel "
+            "hologram "
+            f"(near field), say so, and how far the beam's focus is from the sample: {NEAR}. If it is "
+            "the far "
+            "field on a bright background: Geometry(kind='far') ; --far-field"
+        )
+
+
+def _frames_overlap(pixels: npt.NDArray[np.float64], shape: tuple[int, int]) -> None:
+    """Refuse far-field geometry whose steps exceed what any probe in the frame's field could cover."""
+    step = typical_step(pixels)
+    if step > WIDE_STEP * min(shape):
+        raise DataError(
+            f"as far-field diffraction, the frames would hardly overlap: the typical step is {step:.0f} "
+            "px of a "
+            f"field of {min(shape)} px. If the detector sees Fresnel holograms (near field), say so, and "
+            "how far "
+            f"the beam's focus is from the sample: {NEAR}. Otherwise check wavelength, distance and the "
+            "unit of "
+            "the positions; Geometry(kind='far') ; --far-field goes on all the same"
         )
 
 

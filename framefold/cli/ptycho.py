@@ -1,0 +1,334 @@
+"""``framefold ptycho``: object and probe from a ptychographic scan."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from framefold.cli.command import Command
+from framefold.cli.ptycho_config import apply_config, write_config
+from framefold.cli.quantities import ANGLES, ENERGIES, LENGTHS, VOLTAGES, quantity
+from framefold.cli.run import INTERRUPTED, _check_target, _ctrl_c, _keep_window, live_picture
+from framefold.cli.source_arguments import (
+    add_dataset,
+    add_place,
+    add_progress,
+    add_selection,
+    make_context,
+    open_dataset,
+    selection,
+    wants_progress,
+)
+from framefold.cli.values import load_array, parse_shape
+from framefold.errors import FramefoldError
+
+if TYPE_CHECKING:
+    from framefold.udfcore.dataset import Dataset
+    from framefold.udfs.ptycho.ptychography import Ptychography
+
+DESCRIPTION = """Reconstruct object and probe from overlapping diffraction patterns or near-field holograms.
+
+  framefold ptycho scan.cxi --save out.cxi --plot=out.png
+  framefold ptycho scan.cxi --modes 3 --recipe "15 RPIE; 40 AP" --save out.nxs
+  framefold ptycho scan.h5 --energy '8 keV' --distance '2 m' --detector-pixel '75 um' --positions xy.csv
+  framefold ptycho scan.cxi --near-field --focus-distance '3.65 mm' --plot=out.png
+  framefold ptycho init scan.cxi > scan.toml      everything found in the file, to edit
+  framefold ptycho scan.toml
+
+Lengths take units (m, mm, um, nm; plain numbers are m), so do energies (keV; plain numbers are eV)."""
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_dataset(parser)
+    # "framefold ptycho init FILE": the word takes the place of the file
+    parser.add_argument("rest", nargs="?", help=argparse.SUPPRESS)
+    _geometry_arguments(parser.add_argument_group("geometry, where the file does not state it"))
+    _model_arguments(parser.add_argument_group("reconstruction"))
+    add_selection(parser)
+    group = parser.add_argument_group("output")
+    group.add_argument("--save", metavar="FILE", help="write results: .cxi, .nxs, .npz")
+    group.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    group.add_argument(
+        "--plot",
+        nargs="?",
+        const=True,
+        metavar="FILE",
+        help="live picture in a window, or in a file: --plot=view.png",
+    )
+    add_progress(group)  # type: ignore[arg-type]  # groups take arguments as parsers do
+    group.add_argument(
+        "--dry-run", action="store_true", help="say what was found and what would be done, then stop"
+    )
+    add_place(parser)
+
+
+def _geometry_arguments(group: Any) -> None:
+    add = group.add_argument
+    add("--energy", metavar="E", help="of the photons, for instance '8 keV'")
+    add("--wavelength", metavar="L", help="instead: for instance '0.15 nm'")
+    add("--voltage", metavar="V", help="instead, of electrons: for instance '200 kV'")
+    add("--distance", metavar="Z", help="from sample to detector")
+    add("--detector-pixel", metavar="P", help="size of a detector pixel")
+    add("--angle-per-pixel", metavar="A", help="instead of distance and pixel: for instance '0.5 mrad'")
+    add("--near-field", action="store_true", help="the detector sees a Fresnel hologram")
+    add("--far-field", action="store_true", help="it sees the Fourier transform, even if it does not look so")
+    add(
+        "--focus-distance",
+        metavar="Z",
+        help="near field: from the focus to the sample, inf for a parallel beam",
+    )
+    add("--defocus", metavar="Z", help="of the starting probe (default: searched for)")
+    add("--positions", metavar="FILE", help=".npy, .csv or .txt: y, x of each frame in m")
+    add("--step", metavar="S", help="of a regular scan (with --nav-shape)")
+    add("--positions-of", choices=("probe", "sample"), help="what moved as the positions say")
+    add("--rotation", type=float, default=0.0, metavar="DEG", help="turns the positions (default: 0)")
+    add(
+        "--flip",
+        default="none",
+        choices=("none", "y", "x", "yx", "transpose", "transpose-y", "transpose-x", "transpose-yx"),
+        help="of the positions (default: none)",
+    )
+
+
+def _model_arguments(group: Any) -> None:
+    add = group.add_argument
+    add("--recipe", default="auto", help="for instance '15 RPIE; 40 AP' (default: until it converges)")
+    add("-n", "--iterations", type=int, metavar="N", help="at most (default: as the recipe says)")
+    add("--modes", type=int, default=1, metavar="M", help="of the probe (default: 1)")
+    add("--object-modes", type=int, default=1, metavar="M", help="default: 1")
+    add("--probe", metavar="FILE", help=".npy: complex starting probe (default: from the mean frame)")
+    add("--object", metavar="FILE", help=".npy: complex starting object (default: 1 everywhere)")
+    add("--mask", metavar="FILE", help=".npy: True for bad pixels, beside those of the file")
+    add("--background", metavar="FILE|NUMBER", help="known background in counts")
+    add("--crop", default="auto", metavar="N|none", help="window of the detector (default: a fast length)")
+    add(
+        "--centre",
+        default="auto",
+        metavar="Y,X|com|middle",
+        help="of the beam on the detector (default: auto)",
+    )
+    add("--subpixel", default="auto", metavar="N|none", help="steps per pixel (default: 4, or none needed)")
+    add("--seed", type=int, default=0, help="of the random batches (default: 0)")
+    add("--double", action="store_true", help="double precision, slow: for checks")
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.file == "init":
+        return _init(args)
+    if args.rest is not None:
+        raise FramefoldError(f"{args.rest!r} is too much: framefold ptycho takes one file")
+    if Path(args.file).suffix == ".toml":
+        parser = argparse.ArgumentParser()
+        _arguments(parser)
+        apply_config(args, parser)
+    udf = make_ptychography(args)
+    if args.save is not None:
+        _check_target(Path(args.save), args.overwrite)
+    plots = live_picture(args.plot, args.file)
+    with make_context(args) as ctx:
+        ds = open_dataset(ctx, args)
+        chosen = selection(args, ds)
+        if args.dry_run:
+            return _dry_run(ctx, ds, udf, chosen)
+        talk = wants_progress(args)
+        it = ctx.iterate(
+            ds,
+            udf,
+            n=args.iterations,
+            plots=plots,
+            publish_every=1.0,
+            on_ready=lambda _: _tell(udf),
+            **chosen,
+        )
+        started = time.perf_counter()
+        with it, _ctrl_c(it.stop):
+            for state in it:
+                if talk:
+                    error = state.history["error"][-1]
+                    seconds = state.history["seconds"][-1]
+                    line = f"iteration {state.iteration:4d}   E {error:.5g}   {seconds:.3g} s"
+                    print(f"\r{line}", end="", file=sys.stderr, flush=True)
+        if talk:
+            print(file=sys.stderr)
+        result, last = it.result, it.snapshot
+    for note in udf.notes[_tell_count(udf) :]:
+        print(note)
+    errors = last.history["error"]
+    size = result["pixel_size"].data
+    print(
+        f"{last.iteration} iterations in {time.perf_counter() - started:.1f} s ({last.reason}); "
+        f"error E {errors[0]:.4g} -> {errors[-1]:.4g}; object {result['phase'].shape[0]} x "
+        f"{result['phase'].shape[1]} pixels of {size[0] * 1e9:.4g} x {size[1] * 1e9:.4g} nm"
+    )
+    if len(result["mode_powers"].data) > 1:
+        print("power of the modes: " + ", ".join(f"{100 * p:.1f} %" for p in result["mode_powers"].data))
+    if args.save is not None:
+        result.save(args.save, overwrite=args.overwrite)
+        print(f"saved to {args.save}")
+    if isinstance(args.plot, str):
+        print(f"picture in {args.plot}")
+    if args.save is None and args.plot is None:
+        print("nothing was saved: add --save out.cxi to keep the results, --plot=out.png for a picture")
+    if args.plot is True:
+        _keep_window()
+    return INTERRUPTED if last.reason == "stopped" else 0
+
+
+def make_ptychography(args: argparse.Namespace) -> Ptychography:
+    """Return the UDF that the arguments describe."""
+    from framefold.udfs.ptycho.model import Geometry  # noqa: PLC0415  # the help text comes without numpy's FFT
+    from framefold.udfs.ptycho.positions import ScanPositions  # noqa: PLC0415
+    from framefold.udfs.ptycho.ptychography import Ptychography  # noqa: PLC0415
+
+    if args.near_field and args.far_field:
+        raise FramefoldError("--near-field and --far-field: give one of them")
+    geometry = Geometry(
+        energy=_given(args.energy, ENERGIES, "eV"),
+        wavelength=_given(args.wavelength, LENGTHS, "m"),
+        voltage=_given(args.voltage, VOLTAGES, "V"),
+        distance=_given(args.distance, LENGTHS, "m"),
+        detector_pixel=_given(args.detector_pixel, LENGTHS, "m"),
+        angle_per_pixel=_given(args.angle_per_pixel, ANGLES, "rad"),
+        kind="near" if args.near_field else "far" if args.far_field else None,
+        focus_distance=_given(args.focus_distance, LENGTHS, "m"),
+        defocus=_given(args.defocus, LENGTHS, "m") or 0.0,
+    )
+    positions = ScanPositions(
+        None if args.positions is None else _table(args.positions),
+        positions_of=args.positions_of,
+        rotation_deg=args.rotation,
+        flip=args.flip,
+        step=_given(args.step, LENGTHS, "m"),
+    )
+    return Ptychography(
+        geometry=geometry,
+        positions=positions,
+        probe=None if args.probe is None else load_array(args.probe),
+        object="ones" if args.object is None else load_array(args.object),
+        modes=args.modes,
+        object_modes=args.object_modes,
+        recipe=args.recipe,
+        mask=None if args.mask is None else load_array(args.mask),
+        background=_background(args.background),
+        crop=_crop(args.crop),
+        centre=_centre(args.centre),
+        subpixel=_subpixel(args.subpixel),
+        seed=args.seed,
+        precision="double" if args.double else "single",
+    )
+
+
+def _given(text: str | None, units: dict[str, float], plain: str) -> float | None:
+    return None if text is None else quantity(str(text), units, plain)
+
+
+def _table(path: str) -> Any:
+    if Path(path).suffix == ".npy":
+        return load_array(path)
+    try:
+        text = Path(path).read_text()
+        rows = [line.split("#")[0].replace(",", " ").replace(";", " ").split() for line in text.splitlines()]
+        numbers = [row for row in rows if row]
+        if numbers and not _is_number(numbers[0][0]):
+            numbers = numbers[1:]  # a head line
+        return np.asarray(numbers, dtype=np.float64)
+    except (OSError, ValueError) as exc:
+        raise FramefoldError(f"--positions {path}: {exc}; it should have two columns, y and x in m") from exc
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _background(text: str | None) -> Any:
+    if text is None:
+        return None
+    return float(text) if _is_number(str(text)) else load_array(text)
+
+
+def _crop(text: str) -> Any:
+    words = {"auto": "auto", "none": None}
+    if text in words:
+        return words[text]
+    shape = parse_shape(str(text))
+    return shape[0] if len(shape) == 1 else (shape[0], shape[1])
+
+
+def _centre(text: str) -> Any:
+    if text in ("auto", "com", "middle"):
+        return text
+    words = text.replace(",", " ").split()
+    if len(words) != 2 or not all(map(_is_number, words)):
+        raise FramefoldError(f"--centre {text!r}: write Y,X in pixels, com, or middle")
+    return float(words[0]), float(words[1])
+
+
+def _subpixel(text: str) -> Any:
+    words = {"auto": "auto", "none": None}
+    if text in words:
+        return words[text]
+    if not str(text).isdigit():
+        raise FramefoldError(f"--subpixel {text!r}: write a number of steps per pixel, auto, or none")
+    return int(text)
+
+
+def _tell(udf: Ptychography) -> None:
+    """Say what was found in the data."""
+    for line in describe(udf):
+        print(line)
+
+
+def _tell_count(udf: Ptychography) -> int:
+    return len(udf.setup.notes) + len(udf.setup.warnings)
+
+
+def describe(udf: Ptychography) -> list[str]:
+    """Return what a prepared reconstruction will work with, as lines of text."""
+    from framefold.udfs.ptycho.positions import typical_step  # noqa: PLC0415
+
+    s = udf.setup
+    g = s.geometry
+    near = f"near field, magnified {g.magnification:.4g} times" if g.kind == "near" else "far field"
+    step = typical_step(s.pixels)
+    size = s.pixel_size
+    shape = s.window.shape
+    raw = len(s.corner) * shape[0] * shape[1]
+    return [
+        f"{len(s.corner)} frames of {shape[0]} x {shape[1]} pixels, {near}, wavelength "
+        f"{float(g.wavelength or 0) * 1e9:.4g} nm",
+        f"object {s.canvas.shape[0]} x {s.canvas.shape[1]} pixels of {size[0] * 1e9:.4g} x "
+        f"{size[1] * 1e9:.4g} nm; "
+        f"typical step {step:.3g} px; {100 * s.good.mean():.1f} % of the pixels measured; "
+        f"{s.counts:.3g} counts per frame",
+        f"recipe: {udf.recipe}; {len(s.probe)} probe mode{'s' if len(s.probe) > 1 else ''}; "
+        f"{raw / 2**20:.3g} million counts stay in memory",
+        *udf.notes,
+    ]
+
+
+def _dry_run(ctx: Any, ds: Dataset, udf: Ptychography, chosen: dict[str, Any]) -> int:
+    ctx.iterate(ds, udf, **chosen).resolve()
+    _tell(udf)
+    return 0
+
+
+def _init(args: argparse.Namespace) -> int:
+    if args.rest is None:
+        raise FramefoldError("framefold ptycho init takes a file: framefold ptycho init scan.cxi > scan.toml")
+    args.file = args.rest
+    with make_context(args) as ctx:
+        ds = open_dataset(ctx, args)
+        print(write_config(args.file, ds), end="")
+    return 0
+
+
+COMMAND = Command("ptycho", "reconstruct a ptychographic scan", _arguments, _run, DESCRIPTION)
