@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 # each module has a COMMAND; in the order of the help text
-_MODULES = ("info", "run", "convert", "udf", "strain", "ptycho", "cdi", "fxs", "demo", "bench")
+_MODULES = ("info", "run", "convert", "udf", "strain", "ptycho", "cdi", "fxs", "emulate", "demo", "bench")
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,7 @@ def make_connected(
     options
         Those that make sense: `rate`, `loops`, `repeat`, `gap`, `seed`, `loss`, `garbage` (TCP).
     own
-        `port`, `nav_shape`; `exposure`, `compression`, `pulses` where the protocol has them.
+        `host`, `port`, `nav_shape`; `exposure`, `compression`, `pulses` where the protocol has them.
 
     Raises
     ------
@@ -231,7 +231,7 @@ def make_connected(
     if protocol != "karabo" and frames.dtype.kind not in "bu":
         frames = fitted(frames, 65535, (1, 1), protocol)
     own = dict(own)
-    common = {name: own.pop(name) for name in ("port", "nav_shape") if name in own}
+    common = {name: own.pop(name) for name in ("host", "port", "nav_shape") if name in own}
     if common.get("nav_shape") is None:
         common.pop("nav_shape", None)
     choices: dict[str, Callable[..., Encoder]] = {

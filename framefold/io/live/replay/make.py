@@ -106,7 +106,7 @@ def _connected(protocol: str) -> Maker:
     return make
 
 
-_LISTENING = {"port": int, "nav_shape": tuple[int, ...]}
+_LISTENING = {"host": str, "port": int, "nav_shape": tuple[int, ...]}
 
 # protocol -> maker, and its own options with their types
 _MAKERS: dict[str, tuple[Maker, dict[str, Any]]] = {
