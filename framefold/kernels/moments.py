@@ -41,11 +41,56 @@ def add_moments(
     stride = tile.shape[-1] if flat.rows == 1 else flat.row_stride
     acc = np.zeros((flat.depth, 3))
     y, x = runs.row + float(origin[0]), runs.col + float(origin[1])
-    moments_runs(flat.data, flat.frame_stride, runs.starts(stride), y, x, runs.length, acc)
+    starts = runs.starts(stride)
+    if flat.data.dtype.kind == "u" and flat.data.dtype.itemsize <= 2 and len(runs.col):
+        first = int(runs.col.min())
+        columns = np.empty(int((runs.col + runs.length).max()) - first, dtype=np.uint32)
+        moments_short(
+            flat.data, flat.frame_stride, starts, y, runs.col - first, runs.length, first + float(origin[1]),
+            columns, acc,
+        )  # fmt: skip
+    else:
+        moments_runs(flat.data, flat.frame_stride, starts, y, x, runs.length, acc)
     out += acc
 
 
-# 32-bit integer sums over chunks were measured too: no faster, LLVM widens them
+@numba.njit(nogil=True, cache=True, fastmath=_FAST)
+def moments_short(
+    data: Any,
+    frame_stride: int,
+    starts: Any,
+    y: Any,
+    col: Any,
+    length: Any,
+    x0: float,
+    columns: Any,
+    out: Any,
+) -> None:  # pragma: no cover - compiled
+    """Add moments of 8- and 16-bit data to `out`, ``(depth, 3)``, from sums of rows and of columns.
+
+    Additions of 32-bit integers only, 1.3 to 1.8 times as fast as `moments_runs`. Exact up to 65 536 rows and
+    columns. `col`: column where each run starts, counted from the one at `x0`; `columns`: uint32 scratch.
+    """
+    for f in range(out.shape[0]):
+        columns[:] = 0
+        for i in range(starts.shape[0]):
+            n = length[i]
+            p = f * frame_stride + starts[i]
+            d, c = data[p : p + n], columns[col[i] : col[i] + n]
+            s = np.uint32(0)
+            for q in range(n):
+                v = np.uint32(d[q])
+                c[q] = np.uint32(c[q] + v)
+                s = np.uint32(s + v)
+            out[f, 0] += s
+            out[f, 1] += y[i] * np.float64(s)
+        moment = 0.0
+        for q in range(columns.shape[0]):
+            moment += (x0 + q) * np.float64(columns[q])
+        out[f, 2] += moment
+
+
+# 32-bit integer sums of products over chunks were measured too: no faster, LLVM widens them
 @numba.njit(nogil=True, cache=True, fastmath=_FAST)
 def moments_runs(
     data: Any, frame_stride: int, starts: Any, y: Any, x: Any, length: Any, out: Any

@@ -20,7 +20,9 @@ LATTICE = ("--radius", "4", "--lattice", "32,32,0.5,14,14,-0.5")
 
 
 def test_from_file_to_map_and_picture(cli, crystal, tmp_path):
-    out = cli("strain", crystal, "--save", "strain.nxs", "--plot=strain.png", "--reference", "roi:0:5,0:3").out
+    out = cli(
+        "strain", crystal, "--save", "strain.nxs", "--plot=strain.png", "--reference", "roi:0:5,0:3"
+    ).out
     assert "30 of 30 frames valid" in out and "saved to strain.nxs" in out and "picture in strain.png" in out
     with h5py.File("strain.nxs") as file:
         eps = file["/entry/eps_xx"][()]

@@ -45,3 +45,11 @@ def test_empty():
     out = np.zeros((2, 3))
     add_moments(np.ones((2, *SIG), "u2"), runs_of_dense(np.zeros((1, *SIG), bool)), (0.0, 0.0), out)
     assert not out.any()
+
+
+def test_largest_values_do_not_overflow():
+    data = np.full((1, 300, 400), 65535, dtype=np.uint16)
+    out = np.zeros((1, 3))
+    add_moments(data, runs_of_dense(np.ones((1, 300, 400), bool)), (0.0, 0.0), out)
+    total = 65535 * 300 * 400
+    np.testing.assert_array_equal(out, [[total, total * 149.5, total * 199.5]])
