@@ -72,6 +72,7 @@ class Page:
         self._patches: dict[int, dict[str, Any]] = {}
         self._sent_at: dict[int, float] = {}
         self._closed = False
+        self.shown = 0  # pictures that were on the screen
         self._report_now: dict[str, Any] = {}
         self._ready = False  # until the browser has drawn the page, nothing would be confirmed
         self.frame: Frame = page_frame(doc, downloads, self._stop)
@@ -228,6 +229,7 @@ class Page:
         number = int(data["n"][0])
         merged = self._sent_at.pop(number, None)
         if self._mailbox.confirm(number):
+            self.shown += 1
             if merged is not None and not self._hub.over:
                 self._hub.latency = max(time.time() - merged, 0.0)
             self._advance()

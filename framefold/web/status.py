@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from framefold.plot.progress import duration_text, rate_text
@@ -51,8 +51,20 @@ class Progress:
         return max(self.total - self.done, 0) / self.frame_rate
 
 
+def with_live(p: Progress, report: Mapping[str, Any]) -> Progress:
+    """Return `p` with what the report of a live run knows better: incomplete frames are done, too."""
+    status = report.get("status")
+    if not isinstance(status, Mapping) or not status:
+        return p
+    rows = sum(int(n) for n in status.values())
+    rates = {"rate": report.get("rate"), "frame_rate": report.get("fps")}
+    known = {k: float(v) for k, v in rates.items() if v}
+    return replace(p, done=rows - int(status.get("unseen", 0)), **known)
+
+
 def progress_html(p: Progress, report: Mapping[str, Any]) -> str:
     """Return bar and line of the progress."""
+    p = with_live(p, report)
     colour = {"complete": GREEN, "failed": RED, "stopped": AMBER}.get(p.state, BLUE)
     part = p.done / p.total if p.total else float(p.state == "complete")
     words = [f"<b style='color:{colour}'>{html.escape(p.state)}</b>", _frames(p)]
@@ -80,7 +92,9 @@ def _facts(report: Mapping[str, Any]) -> list[str]:
     found = []
     status = report.get("status")
     if isinstance(status, Mapping) and status:
-        counts = [f"{n} {name}" for name, n in status.items() if n or name == "complete"]
+        counts = [
+            f"{n} {name}" for name, n in status.items() if (n or name == "complete") and name != "unseen"
+        ]
         found.append(", ".join(counts))
     latency = report.get("latency")
     if isinstance(latency, Mapping) and "median" in latency:

@@ -162,6 +162,11 @@ class BrowserView:
         return self.hub.control is not None and self.hub.control.stopped
 
     @property
+    def shown(self) -> list[int]:
+        """How many pictures each open page has had on its screen."""
+        return [page.shown for page in self._pages]
+
+    @property
     def url(self) -> str | None:
         """To open in a browser; None while nothing is served."""
         return None if self._server is None else self._server.url

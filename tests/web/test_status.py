@@ -95,3 +95,17 @@ def test_the_ring_is_a_bar(fill, width):
 def test_names_from_the_wire_are_text():
     assert "<b>" not in sectors_html([{"name": "<b>", "<b>": "<b>", "lost": 0}]).replace("&lt;b&gt;", "")
     assert sectors_html([]) == ""
+
+
+def test_live_frames_are_done_when_they_are_over():
+    report = {
+        "status": {"unseen": 10, "complete": 20, "partial": 8, "lost": 2}, "fps": 100.0, "rate": 2e9,
+        "latency": {"median": 0.012, "p99": 0.1}, "end_reason": "running",
+    }  # fmt: skip
+    text = progress_html(Progress(20, 40, 1.0, 1.0, 0.3, None, "running"), report)
+    for part in (
+        "30 of 40 frames (75 %)", "20 complete, 8 partial, 2 lost", "100 frames/s", "2.00 GB/s",
+        "packet to merge 12 ms",
+    ):  # fmt: skip
+        assert part in text
+    assert "end:" not in text
