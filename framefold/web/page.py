@@ -23,7 +23,7 @@ from framefold.web.panes import Pane, pane_for
 from framefold.web.render import Picture, render
 from framefold.web.status import progress_html, sectors_html
 
-STATUS_SECONDS = 0.25
+STATUS_SECONDS = 0.5
 PULSE_SECONDS = 1.0
 SHARE = 0.2  # of the time, at most, goes into making pictures for one page
 SILENT_SECONDS = 1.0  # a tab that has not answered for so long is hidden
@@ -62,6 +62,7 @@ class Page:
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
         self._pulse: asyncio.TimerHandle | None = None
+        self._late: asyncio.TimerHandle | None = None
         self._next = self._next_status = 0.0
         self._epoch = self._revision = -1
         self._known = 0  # version of the parameters shown
@@ -107,7 +108,7 @@ class Page:
     def close(self) -> None:
         """Forget the tab: it was closed."""
         self._closed = True
-        for timer in (self._timer, self._pulse):
+        for timer in (self._timer, self._pulse, self._late):
             if timer is not None:
                 timer.cancel()
 
@@ -137,6 +138,7 @@ class Page:
 
     def _again(self) -> None:
         """Show the same data once more: another tab was chosen, or another look."""
+        self._next_status = 0.0
         self._mailbox.again()
         self._advance()
 
@@ -197,12 +199,25 @@ class Page:
         if picture is not None and pane is not None:
             pane.show(picture)
         now = self._loop.time()
+        self._report_now = report
         if now >= self._next_status or snapshot.final or self._hub.over:
-            self._next_status = now + STATUS_SECONDS
-            self._tell(report)
+            self._annotate(pane)
+        elif self._late is None:
+            self._late = self._loop.call_later(self._next_status - now, self._on_late)
         self._sent_at[number] = snapshot.time
         self._shown_at = now
         self.frame.tick.data = {"n": [number]}
+
+    def _annotate(self, pane: Pane | None) -> None:
+        """Bring texts and colour bar up to date: they cost a browser more than a picture does."""
+        self._next_status = self._loop.time() + STATUS_SECONDS
+        if pane is not None:
+            pane.annotate()
+        self._tell(self._report_now)
+
+    def _on_late(self) -> None:
+        self._late = None
+        self._locked(lambda: self._annotate(self._panes.get(self._active())))
 
     def _tell(self, report: dict[str, Any]) -> None:
         self._report_now = report

@@ -42,6 +42,10 @@ class Pane(Protocol):
         """Replace what is shown; called with the document locked."""
         ...
 
+    def annotate(self) -> None:
+        """Bring up to date what need not change with every picture."""
+        ...
+
 
 def pane_for(spec: PlotSpec, fields: Sequence[Field], changed: Callable[[], None]) -> Pane:
     """Return the pane that suits `spec` and the data.
@@ -71,6 +75,7 @@ class ImagePane:
         self._changed = changed
         self._spec = spec
         self._picture: Picture | None = None
+        self._note = ""
         self.look = Look(scale=spec.scale, symmetric=spec.symmetric)
         grid = grid_of(fields[0])
         self.figure = picture_figure(grid)
@@ -167,11 +172,19 @@ class ImagePane:
             self._set(percent=(min(max(float(low), 0.0), 100.0), min(max(float(high), 0.0), 100.0)))
 
     def show(self, picture: Picture) -> None:
-        """Replace pixels, marks of the colour bar, arrows and read-out."""
+        """Replace pixels and arrows; marks and texts are left to `annotate`: they cost the browser more."""
         self._picture = picture
         pixels = picture.rgba if picture.rgba is not None else picture.pixels
         assert pixels is not None
         self._source.data = {"image": [np.ascontiguousarray(pixels[:: self._flip[0], :: self._flip[1]])]}
+        if picture.segments is not None:
+            self._arrows.data = dict(zip(("x0", "y0", "x1", "y1"), picture.segments, strict=True))
+
+    def annotate(self) -> None:
+        """Bring the marks of the colour bar and the read-out up to the picture."""
+        picture = self._picture
+        if picture is None:
+            return
         if self._hue:
             units = f" {self._spec.units}" if self._spec.units else ""
             self._note = f"brightest: {picture.high:.4g}{units}"
@@ -181,8 +194,6 @@ class ImagePane:
             if places != self._ticker.ticks or self._bar.major_label_overrides != dict(picture.ticks):
                 self._bar.major_label_overrides = dict(picture.ticks)
                 self._ticker.ticks = places
-        if picture.segments is not None:
-            self._arrows.data = dict(zip(("x0", "y0", "x1", "y1"), picture.segments, strict=True))
         self._tell()
 
     def _tell(self) -> None:
@@ -233,6 +244,9 @@ class LinePane:
         for source, (_, values) in zip(self._sources, picture.lines, strict=True):
             source.data = {"x": picture.x, "y": np.asarray(values, dtype=np.float64)}
 
+    def annotate(self) -> None:
+        """Nothing more."""
+
 
 class TablePane:
     """A few numbers."""
@@ -247,6 +261,9 @@ class TablePane:
         """Replace the numbers."""
         rows = (f"<tr><td>{html.escape(k)}&emsp;</td><td>{html.escape(v)}</td></tr>" for k, v in picture.rows)
         self.root.text = f"<table>{''.join(rows)}</table>"
+
+    def annotate(self) -> None:
+        """Nothing more."""
 
 
 def _along(fields: Sequence[Field]) -> str:
