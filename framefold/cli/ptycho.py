@@ -159,6 +159,7 @@ def _run(args: argparse.Namespace) -> int:
     for note in udf.notes[_tell_count(udf) :]:
         print(note)
     errors = last.history["error"]
+    errors = errors[np.isfinite(errors)]
     size = result["pixel_size"].data
     print(
         f"{last.iteration} iterations in {time.perf_counter() - started:.1f} s ({last.reason}); "

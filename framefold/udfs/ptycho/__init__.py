@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from framefold.udfs.ptycho.engines.ap import AP
+    from framefold.udfs.ptycho.engines.epie import EPIE
+    from framefold.udfs.ptycho.engines.ml import ML
     from framefold.udfs.ptycho.engines.rpie import RPIE
+    from framefold.udfs.ptycho.engines.waves import DM, RAAR
     from framefold.udfs.ptycho.model import Geometry
     from framefold.udfs.ptycho.positions import ScanPositions
     from framefold.udfs.ptycho.ptychography import Ptychography
@@ -15,6 +18,10 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "AP": "engines.ap",
+    "DM": "engines.waves",
+    "EPIE": "engines.epie",
+    "ML": "engines.ml",
+    "RAAR": "engines.waves",
     "Geometry": "model",
     "Modes": "recipe",
     "Ptychography": "ptychography",
@@ -23,7 +30,9 @@ _MODULES = {
     "ScanPositions": "positions",
 }
 
-__all__ = ["AP", "Geometry", "Modes", "Ptychography", "RPIE", "Recipe", "ScanPositions"]
+__all__ = [
+    "AP", "DM", "EPIE", "Geometry", "ML", "Modes", "Ptychography", "RAAR", "RPIE", "Recipe", "ScanPositions",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from framefold.udfs.ptycho.denominators import Histogram
 from framefold.udfs.ptycho.kernels.protocol import FrameSet, KernelSet, Window
 
 Rows = npt.NDArray[np.int64]
@@ -15,17 +16,121 @@ Phase = Callable[[Any, KernelSet, FrameSet, Rows, Window], None]
 
 
 def residual(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
-    """Numerators of object and probe from the modulus residual."""
+    """Add the numerators of object and probe from the modulus residual."""
     loop, results = lane.loop, lane.results
-    kernels.add_residuals(
+    numerator = results.probe if loop.update_probe else None
+    kernels.add_residuals(data, rows, loop.bank, loop.object, target, numerator, results.misfit)
+
+
+def fill(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
+    """Start the exit waves as P O."""
+    kernels.fill_waves(data, rows, lane.loop.bank, lane.loop.object, lane.state.waves)
+
+
+def relax(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
+    """Move the exit waves and add the object's numerator."""
+    loop = lane.loop
+    kernels.relax(
         data,
         rows,
         loop.bank,
         loop.object,
+        lane.state.waves,
+        loop.beta,
+        loop.gamma,
         target,
-        results.probe if loop.update_probe else None,
-        results.misfit,
+        lane.results.misfit,
     )
 
 
-PHASES: dict[str, Phase] = {"residual": residual}
+def waves_to_probe(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
+    """Add the probe's numerator from the exit waves."""
+    loop = lane.loop
+    kernels.add_wave_numerators(
+        data, rows, loop.bank, loop.object, lane.state.waves, None, lane.results.probe
+    )
+
+
+def waves_to_object(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
+    """Add the object's numerator from the exit waves."""
+    loop = lane.loop
+    kernels.add_wave_numerators(data, rows, loop.bank, loop.object, lane.state.waves, target, None)
+
+
+def roll(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
+    """Move the exit waves by whole pixels."""
+    waves = lane.state.waves
+    for row in rows:
+        waves[row] = np.roll(waves[row], lane.loop.shift, axis=(-2, -1))
+
+
+def slopes(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
+    """Add half the negative gradient of the likelihood."""
+    loop, results = lane.loop, lane.results
+    kernels.add_slopes(
+        data, rows, loop.bank, loop.object, target, results.probe, results.misfit, loop.poisson
+    )
+
+
+def line(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
+    """Add slope and curvature of the likelihood along the step."""
+    loop = lane.loop
+    kernels.add_line(
+        data, rows, loop.bank, loop.object, loop.step_bank, loop.d_object, lane.results.line, loop.poisson
+    )
+
+
+def sweep(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
+    """Update private copies of object and probe frame after frame; add what changed, weighted.
+
+    Object changes are weighted by the illumination through the lane's frames, probe changes by their number.
+    """
+    loop, results = lane.loop, lane.results
+    if len(rows) == 0:
+        return
+    obj, probe = np.array(loop.object), np.array(loop.probe)
+    ny, nx = probe.shape[-2:]
+    d_probe = np.zeros_like(probe[None])
+    power = (np.abs(probe) ** 2).sum(axis=0)
+    part = (np.abs(obj) ** 2).sum(axis=0)
+    top_probe, top_object = float(power.max()), float(part.max())
+    a = loop.mix
+    for row in lane.rng(2, lane.loop.sweeps, lane.lane_rows[0]).permutation(rows):
+        y, x = data.corner[row]
+        d_object = np.zeros((len(obj), ny, nx), obj.dtype)
+        d_probe[...] = 0
+        kernels.add_residuals(
+            data, np.array([row]), probe[None], obj, Window(d_object, int(y), int(x)), d_probe, results.misfit
+        )
+        view = obj[:, y : y + ny, x : x + nx]
+        if a < 1:
+            power = (np.abs(probe) ** 2).sum(axis=0)
+            part = (np.abs(view) ** 2).sum(axis=0)
+            view += loop.alpha * d_object / ((1 - a) * power + a * top_probe)
+            step = d_probe[0] / ((1 - a) * part + a * top_object)
+        else:
+            view += (loop.alpha / top_probe) * d_object
+            step = d_probe[0] / top_object
+        if loop.update_probe:
+            probe += loop.alpha * step
+    start, _ = lane.lane_rows
+    corner, bank = lane.setup.corner[start + rows], np.zeros(len(rows), np.int64)
+    weight = Histogram(corner, bank, 1, obj.shape[-2:], kernels.real).of_object(loop.probe[None])
+    weight = weight + 1e-6 * weight.max()
+    (ys, xs) = lane.windows["object"][1:]
+    results.object += ((obj - loop.object) * weight)[:, ys, xs]
+    results.weight += weight
+    results.probe[0] += (probe - loop.probe) * len(rows)
+
+
+PHASES: dict[str, Phase] = {
+    "residual": residual,
+    "fill": fill,
+    "relax": relax,
+    "probe": waves_to_probe,
+    "object": waves_to_object,
+    "roll": roll,
+    "slopes": slopes,
+    "line": line,
+    "sweep": sweep,
+}

@@ -18,7 +18,10 @@ from framefold.udfs.ptycho.ambiguity import displayed, remove_ambiguities
 from framefold.udfs.ptycho.autofocus import find_defocus
 from framefold.udfs.ptycho.denominators import Histogram, effective_overlap
 from framefold.udfs.ptycho.engines.ap import AP
+from framefold.udfs.ptycho.engines.epie import EPIE
+from framefold.udfs.ptycho.engines.ml import ML
 from framefold.udfs.ptycho.engines.rpie import RPIE
+from framefold.udfs.ptycho.engines.waves import DM, RAAR
 from framefold.udfs.ptycho.frame_window import Centre, Crop
 from framefold.udfs.ptycho.initial import more_modes, scaled
 from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
@@ -30,7 +33,9 @@ from framefold.udfs.ptycho.setup import Setup, prepare
 from framefold.udfs.ptycho.shift import gather_bank, make_bank, phase_ramps
 
 Array = npt.NDArray[Any]
-ENGINES: dict[str, type[Any]] = {"RPIE": RPIE, "AP": AP, "ER": AP}
+ENGINES: dict[str, type[Any]] = {
+    "RPIE": RPIE, "AP": AP, "ER": AP, "DM": DM, "RAAR": RAAR, "EPIE": EPIE, "ML": ML
+}  # fmt: skip
 ORTHOGONALISE_EVERY = 10
 FLAT = 1e-3  # E changes by less than this share in 10 iterations: converged
 MOST = 200
@@ -161,10 +166,25 @@ class Ptychography(IterativeUDF):
         """Return the numerators of object and probe, and the misfit."""
         loop, complex_ = self.loop, self._dtypes()[0]
         return {
-            "object": self.summed(loop.object.shape, complex_, windowed=True),
-            "probe": self.summed(loop.bank.shape, complex_),
+            "object": self.summed(
+                loop.object.shape,
+                complex_,
+                windowed=True,
+                phase=("residual", "relax", "object", "slopes", "sweep"),
+            ),
+            "probe": self.summed(loop.bank.shape, complex_, phase=("residual", "probe", "slopes", "sweep")),
             "misfit": self.summed((3,), "float64"),
+            "line": self.summed((2,), "float64", phase="line"),
+            "weight": self.summed(loop.object.shape[-2:], self._dtypes()[1], phase="sweep"),
         }
+
+    def get_partition_state(self) -> Mapping[str, tuple[tuple[int, ...], npt.DTypeLike]]:
+        """Return the exit waves, for the algorithms that keep them."""
+        if not any(getattr(stage, "keeps_waves", False) for stage in self.recipe.stages):
+            return {}
+        loop = self.loop
+        waves = len(loop.object) * len(loop.probe)
+        return {"waves": ((waves, *self.setup.window.shape), self._dtypes()[0])}
 
     def window(self, name: str) -> tuple[slice, ...]:
         """Return the part of the object that the lane's frames cover."""
@@ -212,8 +232,10 @@ class Ptychography(IterativeUDF):
                 frames, self.setup.corner[start:stop], self.setup.bank[start:stop],
                 self.setup.good.astype(real), self.loop.background,
             )  # fmt: skip
+        target = getattr(self.results, "object", None)
         low, _ = self._box()
-        PHASES[self.phase](self, task.kernels, task.data, rows, Window(self.results.object, *low))
+        window = Window(self.loop.object if target is None else target, *low)
+        PHASES[self.phase](self, task.kernels, task.data, rows, window)
 
     def plan(self, iteration: int) -> Iterator[Pass]:
         """Yield the passes of the stage that is due."""
@@ -276,6 +298,10 @@ class Ptychography(IterativeUDF):
         """Return the probe's numerator ``(M, ny, nx)`` from those of the bank."""
         return sums[0] if self._ramps is None else gather_bank(sums, self._ramps)
 
+    def shifted(self, probe: Array) -> Array:
+        """Return the bank of shifted copies of a probe ``(B, M, ny, nx)``."""
+        return self._bank(probe)
+
     def probe_changed(self) -> None:
         """Make the shifted probes anew."""
         self.loop.bank = self._bank(self.loop.probe)
@@ -301,13 +327,14 @@ class Ptychography(IterativeUDF):
         loop.stage_iteration += 1
         stage = self.recipe.stages[loop.stage]
         error = history["error"]
+        error = error[np.isfinite(error)]
         over = False
         reason = "the recipe is finished"
         if stage.n is not None:
             over = loop.stage_iteration >= stage.n
         elif loop.stage_iteration >= MOST:
             over, reason = True, f"{MOST} iterations of {type(stage).__name__}"
-        elif loop.stage_iteration > 10 and abs(error[-11] - error[-1]) < FLAT * error[-1]:
+        elif loop.stage_iteration > 10 and len(error) > 10 and abs(error[-11] - error[-1]) < FLAT * error[-1]:
             over, reason = True, "converged: E changed by less than 0.1 % in 10 iterations"
         if not over:
             return False

@@ -57,9 +57,13 @@ def test_fftw_kernels_agree_with_the_reference(n, m, modes, objects, bank, near)
         kernels.add_residuals(shifted, rows, p, o2, Window(np.zeros_like(o), 0, 1), None, np.zeros(3))
         kernels.relax(d, rows, p, o, w, 0.75, -0.5, Window(num_o), np.zeros(3))
         kernels.add_wave_numerators(d, rows, p, o, w, Window(num_o), num_p)
+        lines = np.zeros(2)
+        for poisson in (True, False):
+            kernels.add_slopes(d, rows, p, o, Window(num_o), num_p, sums, poisson)
+            kernels.add_line(d, rows, p, o, p[:, ::-1], o[::-1].copy(), lines, poisson)
         filled = np.zeros_like(w)
         kernels.fill_waves(d, rows, p, o, filled)
-        found.append((num_o, num_p, sums, w, filled, kernels.intensity(d, 2, p, o), window))
+        found.append((num_o, num_p, sums, w, filled, kernels.intensity(d, 2, p, o), window, lines))
     for a, b in zip(found[1], found[0], strict=True):
         if np.abs(b).max() > 0:
             close(a, b, 2e-5)  # float32 transforms of 64 x 64: about 1e-6, sums over frames
@@ -128,3 +132,35 @@ def test_numerators_are_the_gradient_of_the_misfit(modes, objects):
         minus = misfit(probe, obj - h * d) if name == "object" else misfit(probe - h * d, obj)
         # the derivative of sqrt(I) - |F| leaves |F|: background 1e-6 of the projection is the tolerance
         assert (plus - minus) / (2 * h) == pytest.approx(-2 * np.vdot(numerator, d).real, rel=1e-5)
+
+
+@pytest.mark.parametrize("poisson", [True, False])
+def test_slopes_and_line_are_the_derivatives_of_the_likelihood(poisson):
+    data, probe, obj, _ = problem(9, 8, 2, 1, bank=2, frames=3)
+    kernels = ReferenceKernels((9, 8), 2)
+    rng = np.random.default_rng(3)
+    d_obj = rng.normal(size=obj.shape) + 1j * rng.normal(size=obj.shape)
+    d_probe = rng.normal(size=probe.shape) + 1j * rng.normal(size=probe.shape)
+    rows = np.arange(3)
+
+    def likelihood(p, o):
+        total = 0.0
+        for row in rows:
+            model, counts = kernels.intensity(data, row, p, o), data.frames[row]
+            each = model - counts * np.log(model) if poisson else (np.sqrt(model) - np.sqrt(counts)) ** 2
+            total += (data.good * each).sum()
+        return total
+
+    num_o, num_p = np.zeros_like(obj), np.zeros_like(probe)
+    kernels.add_slopes(data, rows, probe, obj, Window(num_o), num_p, np.zeros(3), poisson)
+    h = 1e-5
+    for dp, do in ((d_probe, 0 * d_obj), (0 * d_probe, d_obj)):
+        values = [likelihood(probe + a * dp, obj + a * do) for a in (-h, h)]
+        slope = (values[1] - values[0]) / (2 * h)
+        assert slope == pytest.approx(-2 * (np.vdot(num_o, do) + np.vdot(num_p, dp)).real, rel=1e-5)
+        sums = np.zeros(2)
+        kernels.add_line(data, rows, probe, obj, dp, do, sums, poisson)
+        assert sums[0] == pytest.approx(slope, rel=1e-5)
+        h2 = 1e-4
+        three = [likelihood(probe + a * dp, obj + a * do) for a in (-h2, 0, h2)]
+        assert sums[1] == pytest.approx((three[0] - 2 * three[1] + three[2]) / h2**2, rel=1e-4)

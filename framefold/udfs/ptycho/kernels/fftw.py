@@ -126,6 +126,47 @@ class FFTWKernels:
         for row, y, x, b in _places(data, rows):
             loops.exit_waves(p[b], o, y, x, psi[row])
 
+    def add_slopes(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, num_object: Window, num_probe: Array,
+        sums: Array, poisson: bool,
+    ) -> None:  # fmt: skip
+        """See `KernelSet.add_slopes`."""
+        p, o, n, q = _rows(probe), _rows(obj), _rows(num_object.data), _rows(num_probe)
+        slope, curvature = self._planes()
+        for row, y, x, b in _places(data, rows):
+            loops.exit_waves(p[b], o, y, x, self._rows)
+            self._forward()
+            loops.slope_weights(
+                self._rows, data.frames[row], data.good, data.background, self._inv, poisson, slope,
+                curvature, sums,
+            )  # fmt: skip
+            loops.scale_pixels(self._rows, slope, -self._scale)
+            self._backward()
+            loops.add_numerators(p[b], o, y, x, self._rows, n, num_object.y, num_object.x, q[b])
+
+    def add_line(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, step_probe: Array, step_obj: Array, sums:
+        Array, poisson: bool,
+    ) -> None:  # fmt: skip
+        """See `KernelSet.add_line`."""
+        p, o, dp, do = _rows(probe), _rows(obj), _rows(step_probe), _rows(step_obj)
+        slope, curvature = self._planes()
+        wave = np.empty_like(self._rows)
+        for row, y, x, b in _places(data, rows):
+            loops.exit_waves(p[b], o, y, x, self._rows)
+            self._forward()
+            wave[...] = self._rows
+            loops.slope_weights(
+                wave, data.frames[row], data.good, data.background, self._inv, poisson, slope, curvature,
+                self._scratch,
+            )  # fmt: skip
+            loops.step_waves(p[b], o, dp[b], do, y, x, self._rows)
+            self._forward()
+            loops.line_sums(wave, self._rows, slope, curvature, self._inv, sums)
+
+    def _planes(self) -> tuple[Array, Array]:
+        return np.empty(self.shape, np.float32), np.empty(self.shape, np.float32)
+
     def intensity(self, data: FrameSet, row: int, probe: Array, obj: Array) -> Array:
         """See `KernelSet.intensity`."""
         y, x = data.corner[row]

@@ -209,8 +209,128 @@ def residual_numerators(
 
 
 @jit
+def add_numerators(
+    probe: Array, obj: Array, y0: int, x0: int, wave: Array, num_object: Array, oy: int, ox: int,
+    num_probe: Array,
+) -> None:  # fmt: skip
+    """Add ``conj(P) wave`` to `num_object`, a window at (oy, ox), and ``conj(O) wave`` to `num_probe`."""
+    modes, ny, width = probe.shape
+    for m in range(obj.shape[0]):
+        for y in range(ny):
+            o = obj[m, y0 + y][2 * x0 : 2 * x0 + width]
+            n = num_object[m, y0 - oy + y][2 * (x0 - ox) : 2 * (x0 - ox) + width]
+            for k in range(modes):
+                p, w, q = probe[k, y], wave[m * modes + k, y], num_probe[k, y]
+                for i in range(width // 2):
+                    pr, pi, fr, fi = p[2 * i], p[2 * i + 1], o[2 * i], o[2 * i + 1]
+                    cr, ci = w[2 * i], w[2 * i + 1]
+                    n[2 * i] += pr * cr + pi * ci
+                    n[2 * i + 1] += pr * ci - pi * cr
+                    q[2 * i] += fr * cr + fi * ci
+                    q[2 * i + 1] += fr * ci - fi * cr
+
+
+@jit
+def step_waves(
+    probe: Array, obj: Array, step_probe: Array, step_obj: Array, y0: int, x0: int, wave: Array
+) -> None:
+    """Write ``P dO + dP O``."""
+    modes, ny, width = probe.shape
+    for m in range(obj.shape[0]):
+        for y in range(ny):
+            o = obj[m, y0 + y][2 * x0 : 2 * x0 + width]
+            d = step_obj[m, y0 + y][2 * x0 : 2 * x0 + width]
+            for k in range(modes):
+                p, s, w = probe[k, y], step_probe[k, y], wave[m * modes + k, y]
+                for i in range(width // 2):
+                    pr, pi, dr, di = p[2 * i], p[2 * i + 1], d[2 * i], d[2 * i + 1]
+                    sr, si, fr, fi = s[2 * i], s[2 * i + 1], o[2 * i], o[2 * i + 1]
+                    w[2 * i] = pr * dr - pi * di + sr * fr - si * fi
+                    w[2 * i + 1] = pr * di + pi * dr + sr * fi + si * fr
+
+
+@jit
 def multiply_rows(factor: Array, wave: Array) -> None:
     """Wave *= factor, the same complex factor ``(ny, 2 nx)`` for all modes."""
     for m in range(wave.shape[0]):
         for y in range(wave.shape[1]):
             _product(wave[m, y], factor[y], wave[m, y])
+
+
+@jit
+def slope_weights(
+    wave: Array, counts: Array, good: Array, background: Array, inv_n: float, poisson: bool, slope: Array,
+    curvature: Array, sums: Array,
+) -> None:  # fmt: skip
+    """Write ``dL/dI_m`` to `slope`, ``d2L/dI_m2`` to `curvature`, ``(ny, nx)``; add to `sums` as `modulus`.
+
+    Poisson: ``L = I_m - I log I_m``; else ``L = (sqrt I_m - sqrt I)^2``.
+    """
+    waves, ny, width = wave.shape
+    real = slope.dtype.type
+    k = real(inv_n)
+    tiny = real(1e-6)
+    zero, one, half = real(0.0), real(1.0), real(0.5)
+    for y in range(ny):
+        c, g, b, s, v = counts[y], good[y], background[y], slope[y], curvature[y]
+        misfit, measured, modelled = zero, zero, zero
+        for x in range(width // 2):
+            model = zero
+            for m in range(waves):
+                model += wave[m, y, 2 * x] ** 2 + wave[m, y, 2 * x + 1] ** 2
+            model = k * model + b[x]
+            value = real(c[x])
+            value = max(zero, value)
+            amplitude, target = np.sqrt(model), np.sqrt(value)
+            misfit += g[x] * (amplitude - target) ** 2
+            measured += g[x] * value
+            modelled += g[x] * model
+            if poisson:
+                ratio = value / (model + tiny)
+                s[x] = g[x] * (one - ratio)
+                v[x] = g[x] * ratio / (model + tiny)
+            else:
+                ratio = target / (amplitude + tiny)
+                s[x] = g[x] * (one - ratio)
+                v[x] = g[x] * half * ratio / (model + tiny)
+        sums[0] += misfit
+        sums[1] += measured
+        sums[2] += modelled
+
+
+@jit
+def scale_pixels(wave: Array, factor: Array, scale: float) -> None:
+    """Wave *= scale * factor, a real factor ``(ny, nx)`` for all modes."""
+    k = factor.dtype.type(scale)
+    for m in range(wave.shape[0]):
+        for y in range(wave.shape[1]):
+            line, f = wave[m, y], factor[y]
+            for x in range(f.size):
+                line[2 * x] *= k * f[x]
+                line[2 * x + 1] *= k * f[x]
+
+
+@jit
+def line_sums(wave: Array, step: Array, slope: Array, curvature: Array, inv_n: float, sums: Array) -> None:
+    """Add L' and L'' along ``I(a) = |F + a D|^2``: B = 2 Re F* D, C = |D|^2, ``L'' = v B^2 + 2 u C``."""
+    waves, ny, width = wave.shape
+    real = slope.dtype.type
+    k, two, zero = real(inv_n), real(2.0), real(0.0)
+    for y in range(ny):
+        first, second = zero, zero
+        for x in range(width // 2):
+            b, c = zero, zero
+            for m in range(waves):
+                fr, fi, dr, di = (
+                    wave[m, y, 2 * x],
+                    wave[m, y, 2 * x + 1],
+                    step[m, y, 2 * x],
+                    step[m, y, 2 * x + 1],
+                )
+                b += fr * dr + fi * di
+                c += dr * dr + di * di
+            b, c = two * k * b, k * c
+            first += slope[y, x] * b
+            second += curvature[y, x] * b * b + two * slope[y, x] * c
+        sums[0] += first
+        sums[1] += second

@@ -88,6 +88,20 @@ class KernelSet(Protocol):
         """Set ``psi = P O``."""
         ...
 
+    def add_slopes(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, num_object: Window, num_probe: Array,
+        sums: Array, poisson: bool,
+    ) -> None:  # fmt: skip
+        """Add ``conj(P) g``, ``conj(O) g``, ``g = -D^-1 (dL/dI_m D P O)``: half the negative gradient of L."""
+        ...
+
+    def add_line(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, step_probe: Array, step_obj: Array, sums:
+        Array, poisson: bool,
+    ) -> None:  # fmt: skip
+        """Add L'(0) and L''(0) along ``P + a dP, O + a dO`` (dP dO neglected) to ``sums (2,)``."""
+        ...
+
     def intensity(self, data: FrameSet, row: int, probe: Array, obj: Array) -> Array:
         """Return the modelled counts of one frame, background included."""
         ...

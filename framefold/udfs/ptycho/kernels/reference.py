@@ -98,6 +98,41 @@ class ReferenceKernels:
             psi = self._exit(data, row, probe, obj)[2]
             waves[row] = psi.reshape(waves[row].shape)
 
+    def _slopes(self, data: FrameSet, row: int, wave: Array, poisson: bool) -> tuple[Array, Array, Array]:
+        """Return dL/dI_m, d2L/dI_m2, and what a frame adds to the sums."""
+        model = (np.abs(wave) ** 2).sum(axis=(0, 1)) + data.background
+        counts = np.maximum(data.frames[row].astype(np.float64), 0)
+        amplitude, target = np.sqrt(model), np.sqrt(counts)
+        sums = np.array([(data.good * v).sum() for v in ((amplitude - target) ** 2, counts, model)])
+        ratio = counts / (model + EPS) if poisson else target / (amplitude + EPS)
+        return data.good * (1 - ratio), data.good * ratio * (1 if poisson else 0.5) / (model + EPS), sums
+
+    def add_slopes(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, num_object: Window, num_probe: Array,
+        sums: Array, poisson: bool,
+    ) -> None:  # fmt: skip
+        """See `KernelSet.add_slopes`."""
+        for row in rows:
+            p, o, psi = self._exit(data, row, probe, obj)
+            wave = to_detector(psi, self.factor)
+            slope, _, found = self._slopes(data, row, wave, poisson)
+            sums += found
+            self._add(data, row, p, o, from_detector(-slope * wave, self.factor), num_object, num_probe)
+
+    def add_line(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, step_probe: Array, step_obj: Array, sums:
+        Array, poisson: bool,
+    ) -> None:  # fmt: skip
+        """See `KernelSet.add_line`."""
+        for row in rows:
+            p, o, psi = self._exit(data, row, probe, obj)
+            dp, do, _ = self._exit(data, row, step_probe, step_obj)
+            wave, step = to_detector(psi, self.factor), to_detector(p * do + dp * o, self.factor)
+            slope, curvature, _ = self._slopes(data, row, wave, poisson)
+            b = 2 * (wave.conj() * step).real.sum(axis=(0, 1))
+            c = (np.abs(step) ** 2).sum(axis=(0, 1))
+            sums += [(slope * b).sum(), (curvature * b**2 + 2 * slope * c).sum()]
+
     def intensity(self, data: FrameSet, row: int, probe: Array, obj: Array) -> Array:
         """See `KernelSet.intensity`."""
         wave = to_detector(self._exit(data, row, probe, obj)[2], self.factor)
