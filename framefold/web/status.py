@@ -57,9 +57,9 @@ def with_live(p: Progress, report: Mapping[str, Any]) -> Progress:
     if not isinstance(status, Mapping) or not status:
         return p
     rows = sum(int(n) for n in status.values())
-    rates = {"rate": report.get("rate"), "frame_rate": report.get("fps")}
-    known = {k: float(v) for k, v in rates.items() if v}
-    return replace(p, done=rows - int(status.get("unseen", 0)), **known)
+    rate, frame_rate = (float(report.get(k) or 0.0) for k in ("rate", "fps"))
+    done = rows - int(status.get("unseen", 0))
+    return replace(p, done=done, rate=rate or p.rate, frame_rate=frame_rate or p.frame_rate)
 
 
 def progress_html(p: Progress, report: Mapping[str, Any]) -> str:
