@@ -67,7 +67,8 @@ class SSBUDF(UDF):
     'ssb'
     """
 
-    engine = EngineOptions(partial_frames=True)
+    # the part of a frame that arrived would look like a strong object: the engine leaves such frames out
+    engine = EngineOptions(partial_frames=False)
 
     def __init__(
         self,
