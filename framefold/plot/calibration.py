@@ -24,10 +24,8 @@ class Ruler:
     @property
     def label(self) -> str:
         """For the axis of a picture."""
-        if self.name == "frame" and self.units == "px":
-            return "frame"  # a count
-        if self.name and not self.units:
-            return self.name
+        if self.name in ("frame", "iteration") and self.units == "px":
+            return self.name  # a count
         return f"{self.name} ({self.units})" if self.name else self.units
 
 
@@ -38,7 +36,7 @@ def ruler(axis: Axis, n: int) -> Ruler:
     """
     scale = axis.scale or 1.0
     reach = max(abs(axis.offset), abs(axis.offset + scale * max(n - 1, 1)))
-    units = axis.units or ("" if axis.name else "px")
+    units = axis.units or "px"
     factor = 1.0
     if units in _SCALED and reach > 0:
         size, prefix = next(((s, p) for s, p in _PREFIXES if reach >= s), _PREFIXES[-1])
