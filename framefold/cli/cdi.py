@@ -78,7 +78,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--save", metavar="FILE", help=".cxi or .npz: object, support, eigenmodes, PRTF, FSC")
     group.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    group.add_argument("--plot", metavar="FILE", help="picture that grows with the starts: --plot=out.png")
+    group.add_argument(
+        "--plot",
+        metavar="FILE|browser",
+        help="picture that grows with the starts: --plot=out.png, or a page: --plot=browser",
+    )
     group.add_argument("--dry-run", action="store_true", help="say what would be done, and iterate nothing")
     add_progress(group)  # type: ignore[arg-type]  # groups take arguments as parsers do
     add_place(parser)
@@ -105,12 +109,15 @@ def _run(args: argparse.Namespace) -> int:
             run_tasks=None if large else ctx.run_tasks, batch=2 * ctx.executor.capacity,
             on_batch=watch.batch,
         )  # fmt: skip
-        watch.close()
+        watch.close(found)
     print(_table(found))
     if args.save is not None:
         _save(found, args.save)
         print(f"saved to {args.save}")
-    if args.plot is not None:
+    if watch.page is not None:
+        print(f"{watch.page.url} shows the result until Ctrl-C", file=sys.stderr)
+        watch.page.wait()
+    elif args.plot is not None:
         from framefold.plot.cdi import multistart_figure, save_atomically  # noqa: PLC0415  # matplotlib
 
         save_atomically(multistart_figure(found), args.plot)
@@ -277,23 +284,36 @@ class _Watch:
     def __init__(self, args: argparse.Namespace, cdi: CDI) -> None:
         self._args, self._cdi = args, cdi
         self._line = wants_progress(args)
+        self.page: Any = None
+        self._run: Any = None
+        if args.plot == "browser":
+            from framefold.plot.cdi_snapshot import StartsRun  # noqa: PLC0415
+            from framefold.web.view import BrowserView  # noqa: PLC0415  # bokeh only where wanted
 
-    def batch(self, starts: Any) -> None:
-        """Show the state after some more starts."""
+            self.page = BrowserView(keep=True)
+            self._run = StartsRun(cdi, args.starts, self.page)
+
+    def batch(self, starts: Any) -> bool:
+        """Show the state after some more starts; False: the page asked for an end."""
         best: Start = starts[0]
         if self._line:
             text = f"{len(starts)} of {self._args.starts} starts, best free LLK {best.rank:.4g}"
             print(f"\r{text:<70}", end="", file=sys.stderr, flush=True)
+        if self._run is not None:
+            return bool(self._run.batch(starts))
         if self._args.plot is not None and best.end is not None and len(starts) < self._args.starts:
             from framefold.plot.cdi import save_atomically, start_figure  # noqa: PLC0415
             from framefold.udfs.cdi.likelihood import record  # noqa: PLC0415
 
             save_atomically(start_figure(record(best.end)), self._args.plot)
+        return True
 
-    def close(self) -> None:
-        """End the line."""
+    def close(self, found: Multistart) -> None:
+        """End the line, and show the end on the page."""
         if self._line:
             print(file=sys.stderr)
+        if self._run is not None:
+            self._run.close(found)
 
 
 def _table(found: Multistart) -> str:

@@ -130,7 +130,8 @@ def multistart(
     batch
         Starts handed to `run_tasks` at a time; None: 16, or twice `keep`.
     on_batch
-        Called with all starts so far, the best first, while they come.
+        Called with all starts so far, the best first, while they come. Returning False (not None) ends them
+        there.
 
     Raises
     ------
@@ -163,12 +164,12 @@ def multistart(
         starts.sort(key=lambda s: s.rank)
         # end states beyond the best are dropped at once: 50 volumes would not fit
         starts = starts[:keep] + [Start(s.seed, s.fit, s.support, None, s.reason) for s in starts[keep:]]
-        if on_batch is not None:
-            on_batch(tuple(starts))
+        if on_batch is not None and on_batch(tuple(starts)) is False:
+            break
     ends = [s.end for s in starts[:keep] if s.end is not None]
     if len(ends) < 2:
-        reason = next((s.reason for s in starts if s.reason), "")
-        raise ConvergenceError(f"{len(ends)} of {n} starts succeeded; the first failure: {reason}")
+        reason = next((s.reason for s in starts if s.reason), "none, they were ended")
+        raise ConvergenceError(f"{len(ends)} of {len(starts)} starts succeeded; the first failure: {reason}")
     return compare(starts, ends)
 
 
