@@ -96,12 +96,12 @@ class DaskExecutor:
         return open_sessions(self._connected(), factory, n)
 
     def open_session_at(
-        self, factory: Callable[[int], Any], where: str | None, timeout: float | None
+        self, factory: Callable[[int], Any], where: str | None, timeout: float | None, rank: int = 0
     ) -> Session:
-        """Make ``factory(0)`` on the worker of a name or on a host; None: on the first."""
+        """Make ``factory(rank)`` on the worker of a name or on a host; None: on the first."""
         from framefold.executor.dask_session import open_session_at  # noqa: PLC0415
 
-        return open_session_at(self._connected(), factory, where, timeout)
+        return open_session_at(self._connected(), factory, where, timeout, rank)
 
     def cancel(self) -> None:
         """Cancel running jobs."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 WAIT_SECONDS = 30.0
 
 
-class _WorkerGone(ExecutorError):
+class WorkerGone(ExecutorError):
     """The worker of a session does not answer any more."""
 
 
@@ -63,14 +63,14 @@ class DaskSession:
             return
         self._closed = True
         if not self._cluster.lost() and self._worker in self._cluster.workers():
-            with suppress(_WorkerGone):
+            with suppress(WorkerGone):
                 self._ask(_close, self._ident)
 
     def _ask(self, fn: Callable[..., Any], *args: Any) -> Any:
         try:
             answer = self._cluster.call_on(self._worker, fn, *args)
         except (OSError, KeyError) as exc:
-            raise _WorkerGone(
+            raise WorkerGone(
                 self._cluster.lost() or f"worker {self._name} is gone, and the session on it: open a new one"
             ) from exc
         if isinstance(answer, Failure):

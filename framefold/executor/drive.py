@@ -9,7 +9,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from framefold.errors import ExecutorError, ParameterError, UDFError, UDFRunCancelled, did_you_mean
@@ -56,6 +56,11 @@ class LiveDrive(Protocol):
     """
 
     feed: Feed
+
+    @property
+    def groups(self) -> int:
+        """Processes that receive sectors of the same frames."""
+        ...
 
     def partials(self, job: Job) -> Iterator[Partial]:
         """Yield the partials of the acquisition as they come."""
@@ -125,6 +130,8 @@ class Run:
         weakref.finalize(self, self._held.close)  # a run that is dropped before it began
         try:
             self.plan = make_plan(dataset, udfs, options)
+            if live is not None and self.plan.live is not None and not self.plan.live.apart:
+                self.plan = replace(self.plan, live=replace(self.plan.live, groups=live.groups))
             lanes = executor.capacity
             if not executor.processes:  # EngineOptions.lanes counts per process
                 lanes = min(lanes, self.plan.max_lanes or lanes)

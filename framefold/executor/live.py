@@ -156,7 +156,8 @@ def open_live(
             station.warm(run.plan)
         drive.begin(run.plan)
         if not told:
-            drive.listening(LISTEN_SECONDS)
+            if on_ready is not None:
+                drive.listening(LISTEN_SECONDS)
             _tell_ready(on_ready, LiveReady(url, start, tuple(s.endpoint for s in start.sectors)), drive)
     except BaseException:
         if run is not None:

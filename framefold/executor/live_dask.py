@@ -1,65 +1,135 @@
-"""Live streams on dask workers: a session receives and folds, one outstanding question asks it for news."""
+"""Live streams on dask workers: sessions receive and fold, one outstanding question each asks for news."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from framefold.errors import ExecutorError, StreamError
 from framefold.executor.base import Job, Session
+from framefold.executor.dask_session import WorkerGone
 from framefold.executor.drive import Run
 from framefold.executor.live_report import live_report
 from framefold.executor.live_session import LiveWorker, News, rejuvenate
-from framefold.udfcore.live import AcquisitionStart, Layout, LiveSource
+from framefold.udfcore.live import AcquisitionEnd, AcquisitionStart, Layout, LiveSource
 from framefold.udfcore.partitioning import Feed
 from framefold.udfcore.plan import Plan
 from framefold.udfcore.task import Partial
 
+log = logging.getLogger("framefold")
 COLLECT_SECONDS = 0.5
 _DONE = object()
 
 
-def _make(source: LiveSource, name: str, rank: int) -> LiveWorker:
-    return LiveWorker(source, None, name)
+def _make(source: LiveSource, sectors: tuple[int, ...] | None, name: str, rank: int) -> LiveWorker:
+    return LiveWorker(source, sectors, name)
 
 
 class DaskStation:
-    """A detector that is received on a worker."""
+    """A detector that is received on one worker, or its sectors on several (``placement=``)."""
 
     def __init__(self, source: LiveSource, executor: Any) -> None:
         self._source = source
-        names = set(source.options.placement.values())
-        if len(names) > 1:
-            raise StreamError(
-                f"placement= names {len(names)} workers ({', '.join(sorted(names))}): all sectors of a run "
-                "are received on one"
-            )
-        where = next(iter(names), None)
-        self._session: Session = executor.open_session_at(
-            functools.partial(_make, source, where or "receiver"), where, source.options.start_timeout
-        )
+        self._groups = _groups(source)
+        self._joined = False
+        self._sessions: list[Session] = []
+        timeout = source.options.start_timeout
+        try:
+            for rank, (where, sectors) in enumerate(self._groups):
+                make = functools.partial(_make, source, sectors, where or "receiver")
+                self._sessions.append(executor.open_session_at(make, where, timeout, rank))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def groups(self) -> int:
+        """Processes that receive."""
+        return len(self._groups)
+
+    def _all(self, method: str, *args: Any) -> list[Any]:
+        """Call all sessions at the same time."""
+        with ThreadPoolExecutor(len(self._sessions)) as pool:
+            return list(pool.map(lambda s: s.call(method, *args), self._sessions))
 
     def prepare(self, layout: Layout) -> AcquisitionStart | None:
-        """Bind or connect, on the worker."""
-        return self._session.call("prepare", layout)
+        """Bind or connect, on the workers."""
+        starts = self._all("prepare", layout if self.groups == 1 else "pieces")
+        if self.groups == 1 or starts[0] is None:
+            return starts[0]
+        sectors = sorted((s for start in starts for s in start.sectors), key=lambda s: s.index)
+        return replace(starts[0], sectors=tuple(sectors))
+
+    def plans(self, plan: Plan) -> list[Plan]:
+        """Return what each worker folds: its own sectors, or all of every n-th block."""
+        assert plan.live is not None
+        if self.groups == 1 or plan.live.apart:
+            return [plan] * self.groups
+        live = replace(plan.live, groups=self.groups)
+        start = plan.live.geometry.start
+        return [replace(plan, live=replace(live, own=own)) for own in self._own(start)]
+
+    def _own(self, start: AcquisitionStart) -> list[tuple[int, ...]]:
+        at = {s.index: i for i, s in enumerate(start.sectors)}
+        return [tuple(at[i] for i in sectors or ()) for _, sectors in self._groups]
 
     def warm(self, plan: Plan) -> None:
-        """Compile what the folds will call, on the worker."""
-        self._session.call("warm", plan)
+        """Compile what the folds will call, and connect the workers if frames must be put together."""
+        assert plan.live is not None
+        apart = plan.live.apart
+        if self.groups > 1 and apart and not self._joined:
+            name, reason = next(iter(apart.items()))
+            more = f" (and {len(apart) - 1} more)" if len(apart) > 1 else ""
+            log.info("sectors of %d workers are put together to whole frames: %s: %s%s",
+                     self.groups, name, reason, more)  # fmt: skip
+            start = plan.live.geometry.start
+            own = self._own(start)
+            addresses = [s.call("offer", rank, own, start) for rank, s in enumerate(self._sessions)]
+            self._all("join", addresses)
+            self._joined = True
+        with ThreadPoolExecutor(self.groups) as pool:
+            list(
+                pool.map(
+                    lambda p: p[0].call("warm", p[1]), zip(self._sessions, self.plans(plan), strict=True)
+                )
+            )
 
     def drive(self) -> DaskDrive:
         """Return what runs the next acquisition."""
-        self._session.call("arm")
-        return DaskDrive(self._session, self._source.url)
+        self._all("arm")
+        return DaskDrive(self._sessions, self._source.url, self.plans)
 
     def close(self) -> None:
-        """Close the stream; nothing happens if the worker is gone."""
-        with contextlib.suppress(ExecutorError):
-            self._session.close()
+        """Close the streams; nothing happens where a worker is gone."""
+        for session in self._sessions:
+            with contextlib.suppress(ExecutorError):
+                session.close()
+
+
+def _groups(source: LiveSource) -> list[tuple[str | None, tuple[int, ...] | None]]:
+    """Return which worker receives which sectors; the names None: any worker, all sectors."""
+    placement = source.options.placement
+    names = list(dict.fromkeys(placement.values()))
+    if len(names) < 2:
+        return [(names[0] if names else None, None)]
+    start = source.known()
+    if start is None:
+        raise StreamError("placement= on several workers needs a detector whose sectors are known beforehand")
+    missing = [s.index for s in start.sectors if s.index not in placement]
+    unknown = sorted(set(placement) - {s.index for s in start.sectors})
+    if missing or unknown:
+        raise StreamError(
+            f"placement= must name every sector once: {missing or 'none'} left out, "
+            f"{unknown or 'none'} unknown"
+        )
+    return [(name, tuple(i for i, where in sorted(placement.items()) if where == name)) for name in names]
 
 
 class RemoteFeed:
@@ -67,8 +137,8 @@ class RemoteFeed:
 
     live = True
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        self._sessions = sessions
         self._version = 0
         self.cancelled = threading.Event()
 
@@ -81,7 +151,8 @@ class RemoteFeed:
     def update(self, version: int, patches: tuple[dict[str, object], ...]) -> None:
         """Use other parameters for all blocks from now on."""
         self._version = version
-        self._session.call("update", version, patches)
+        for session in self._sessions:
+            session.call("update", version, patches)
 
     @property
     def version(self) -> int:
@@ -90,23 +161,32 @@ class RemoteFeed:
 
 
 class DaskDrive:
-    """One acquisition on a worker; see `LiveDrive`."""
+    """One acquisition on workers; see `LiveDrive`."""
 
-    def __init__(self, session: Session, url: str) -> None:
-        self.feed: Feed = RemoteFeed(session)
-        self._session = session
+    def __init__(
+        self, sessions: Sequence[Session], url: str, plans: Callable[[Plan], Sequence[Plan]]
+    ) -> None:
+        self.feed: Feed = RemoteFeed(sessions)
+        self._sessions = sessions
+        self._plans = plans
         self._url = url
-        self._news: News | None = None
-        self._plan: Plan | None = None
+        self._news: list[News | None] = [None] * len(sessions)
+        self._lost: list[str] = []
         self._error: BaseException | None = None
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
+        self._whole = False
         self.closed = False
+
+    @property
+    def groups(self) -> int:
+        """Processes that receive."""
+        return len(self._sessions)
 
     def wait_start(self) -> AcquisitionStart:
         """Wait for the announcement."""
         try:
-            start: AcquisitionStart = self._session.call("wait_start")
+            start: AcquisitionStart = self._sessions[0].call("wait_start")
         except StreamError:
             if self._error is not None:
                 raise self._error from None
@@ -115,50 +195,72 @@ class DaskDrive:
 
     def begin(self, plan: Plan) -> None:
         """Take blocks from now on."""
-        self._session.call("begin", plan)
-        self._thread = threading.Thread(target=self._collect, name="framefold-collect", daemon=True)
-        self._thread.start()
+        plans = self._plans(plan)
+        self._whole = plans[0].live is not None and plans[0].live.own is None
+        for rank, (session, own) in enumerate(zip(self._sessions, plans, strict=True)):
+            with contextlib.suppress(WorkerGone):  # heard of where news are collected
+                session.call("begin", own)
+            thread = threading.Thread(
+                target=self._collect, args=(rank,), name="framefold-collect", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
 
     def listening(self, timeout: float) -> None:
         """Wait until the acquisition is taken."""
-        self._session.call("listening", timeout)
+        for session in self._sessions:
+            with contextlib.suppress(WorkerGone):
+                session.call("listening", timeout)
 
-    def _collect(self) -> None:
-        """Ask for news, again and again: while the head is slow, they gather on the worker."""
+    def _collect(self, rank: int) -> None:
+        """Ask one session for news, again and again: while the head is slow, they gather on the worker."""
         try:
             while not self.closed:
-                news: News = self._session.call("collect", COLLECT_SECONDS)
+                news: News = self._sessions[rank].call("collect", COLLECT_SECONDS)
                 rejuvenate(news.partials)
-                self._news = news
+                self._news[rank] = news
                 for partial in news.partials:
                     self._queue.put(partial)
                 if news.error is not None:
                     raise news.error
                 if news.done:
                     return
+        except WorkerGone as exc:
+            self._lost.append(str(exc))
+            if len(self._lost) == len(self._sessions):
+                self._queue.put(self._error or exc)
+            else:
+                log.warning("%s; live data cannot be repeated, the other sectors go on", exc)
         except BaseException as exc:  # noqa: BLE001  # raised in the thread that merges
             self._queue.put(self._error or exc)
         finally:
             self._queue.put(_DONE)
 
     def partials(self, job: Job) -> Iterator[Partial]:
-        """Yield partials as they come from the worker."""
-        while True:
+        """Yield partials as they come from the workers."""
+        left = len(self._sessions)
+        while left:
             try:
                 item = self._queue.get(timeout=COLLECT_SECONDS)
             except queue.Empty:
                 if job.feed.cancelled.is_set():
                     return
                 continue
-            if item is _DONE or job.feed.cancelled.is_set():
-                if self._error is not None:
-                    raise self._error
-                if self._news is not None:
-                    job.notes.update(self._news.notes)
+            if job.feed.cancelled.is_set():
                 return
-            if isinstance(item, BaseException):
+            if item is _DONE:
+                left -= 1
+            elif isinstance(item, BaseException):
                 raise item
-            yield item
+            else:
+                yield item
+        if self._error is not None:
+            raise self._error
+        for news in self._news:
+            for text, n in ({} if news is None else news.notes).items():
+                job.notes[text] = job.notes.get(text, 0) + n
+        for text in self._lost:
+            job.note(text)
 
     def fail(self, exc: BaseException) -> None:
         """End the run with an error from elsewhere."""
@@ -168,27 +270,40 @@ class DaskDrive:
 
     def stop(self, reason: str = "stopped") -> None:
         """End the acquisition."""
-        with contextlib.suppress(ExecutorError):
-            self._session.call("stop", reason)
+        for session in self._sessions:
+            with contextlib.suppress(ExecutorError):
+                session.call("stop", reason)
 
     @property
     def frames(self) -> int:
         """Frames that have come."""
-        return 0 if self._news is None else self._news.span[1]
+        return self._span()[1]
+
+    def _span(self) -> tuple[int, int, float]:
+        spans = [n.span for n in self._news if n is not None]
+        if not spans:
+            return 0, 0, 0.0
+        join = sum if self._whole else max  # every n-th block each, or all blocks of some sectors
+        return join(s[0] for s in spans), join(s[1] for s in spans), max(s[2] for s in spans)
 
     def report(self, run: Run, stated: dict[str, Any]) -> dict[str, Any]:
         """Return the whole report."""
-        news = self._news
-        if news is None:
-            return live_report(run, stated, self._url, (), None, None, (0, 0, 0.0))
-        return live_report(run, stated, self._url, news.stats, news.end, news.start, news.span)
+        known = [n for n in self._news if n is not None]
+        stats = sorted((s for n in known for s in n.stats), key=lambda s: s.sector)
+        ends = [n.end for n in known]
+        end = next((e for e in ends if e is not None), None) if all(ends) and ends else None
+        if self._lost and end is not None:
+            end = AcquisitionEnd(end.reason, end.last_frame, "; ".join(self._lost), end.first_id)
+        start = known[0].start if known else None
+        return live_report(run, stated, self._url, stats, end, start, self._span())
 
     def close(self) -> None:
-        """Give the acquisition up on the worker, if it still runs."""
+        """Give the acquisition up on the workers, if it still runs."""
         if self.closed:
             return
         self.closed = True
-        with contextlib.suppress(ExecutorError):
-            self._session.call("disarm")
-        if self._thread is not None:
-            self._thread.join()
+        for session in self._sessions:
+            with contextlib.suppress(ExecutorError):
+                session.call("disarm")
+        for thread in self._threads:
+            thread.join()

@@ -40,6 +40,8 @@ class LiveFeed:
         Prepared, or prepared before `begin`.
     start_timeout
         Seconds to wait for the announcement of the acquisition; None: for ever.
+    checks
+        Check the accounts at the end; a stream that takes only some of its blocks does so itself.
 
     Attributes
     ----------
@@ -51,8 +53,9 @@ class LiveFeed:
 
     live = True
 
-    def __init__(self, stream: Stream, start_timeout: float | None) -> None:
+    def __init__(self, stream: Stream, start_timeout: float | None, *, checks: bool = True) -> None:
         self._stream = stream
+        self._checks = checks
         self._timeout = start_timeout
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[LiveTask | None] = queue.SimpleQueue()
@@ -99,7 +102,8 @@ class LiveFeed:
         assert plan.live is not None
         self._plan = plan
         self._idle = max(0.005, min(0.1, plan.live.publish_interval))
-        self._seen = [0] * len(plan.live.geometry.start.sectors)
+        every = plan.live.geometry.start.sectors
+        self._seen = [0] * len(every if plan.live.own is None else plan.live.own)
         self._thread = threading.Thread(target=self._pump, name="framefold-pump", daemon=True)
         self._thread.start()
 
@@ -192,7 +196,7 @@ class LiveFeed:
             self.stats = self._stream.stats()
             if self.end is not None and self.end.reason == "error" and self.error is None:
                 raise StreamError(self.end.text or "the stream ended with an error")
-            if self.end is not None:
+            if self.end is not None and self._checks:
                 check_accounts(self.stats, self._seen)
         except BaseException as exc:  # noqa: BLE001  # raised in the lane that asks for the next task
             if self._stopping is not None and self.start is None and isinstance(exc, StreamError):

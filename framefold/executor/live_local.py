@@ -52,6 +52,8 @@ class LocalStation:
 class LocalDrive:
     """One acquisition in this process; see `LiveDrive`."""
 
+    groups = 1
+
     def __init__(self, executor: Executor, feed: LiveFeed, url: str) -> None:
         self.feed: Feed = feed
         self._feed = feed
@@ -109,11 +111,13 @@ def warm(plan: Plan) -> None:
     if plan.n_rows == 0 or any(p.cls.engine.effects for p in plan.udfs):
         return
     start = plan.live.geometry.start
+    own = range(len(start.sectors)) if plan.live.own is None else plan.live.own
+    sectors = [start.sectors[i] for i in own]
     first = int(plan.rows.frame_ids(0, 1)[0]) + plan.rows.offset
     if first < 0:
         return
-    data = tuple(np.zeros((len(s.pieces), WARM_FRAMES, *s.pieces.shape), start.dtype) for s in start.sectors)
-    valid = tuple(np.ones((WARM_FRAMES, len(s.pieces)), dtype=bool) for s in start.sectors)
+    data = tuple(np.zeros((len(s.pieces), WARM_FRAMES, *s.pieces.shape), start.dtype) for s in sectors)
+    valid = tuple(np.ones((WARM_FRAMES, len(s.pieces)), dtype=bool) for s in sectors)
     ids = plan.rows.frame_ids(0, min(WARM_FRAMES, plan.n_rows)) + plan.rows.offset
     here = int(np.count_nonzero(ids < first + WARM_FRAMES))
     try:

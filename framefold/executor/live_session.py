@@ -6,13 +6,16 @@ import asyncio
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from framefold.errors import StreamError
 from framefold.executor.base import Job
 from framefold.executor.live_feed import LiveFeed
 from framefold.executor.live_local import warm
 from framefold.executor.local import LocalExecutor, physical_cores
+from framefold.executor.shuffle import Address, ShuffleStream
 from framefold.udfcore.live import (
     AcquisitionEnd,
     AcquisitionStart,
@@ -81,6 +84,7 @@ class LiveWorker:
         self._executor = LocalExecutor(physical_cores())
         self._changed = threading.Condition()
         self._ready: deque[Partial] = deque()
+        self._shuffle: ShuffleStream | None = None
         self._feed: LiveFeed | None = None
         self._job: Job | None = None
         self._thread: threading.Thread | None = None
@@ -91,15 +95,26 @@ class LiveWorker:
         """Bind or connect."""
         return await asyncio.to_thread(self._stream.prepare, layout)
 
+    async def offer(self, rank: int, groups: Sequence[tuple[int, ...]], start: AcquisitionStart) -> Address:
+        """Listen for stripes of other processes, and say where."""
+        deadline = self._source.options.deadline
+        self._shuffle = ShuffleStream(self._stream, rank, groups, start, _own_host(), deadline)
+        return self._shuffle.address
+
+    async def join(self, addresses: Sequence[Address]) -> None:
+        """Connect to the others: from now on blocks are whole, and every n-th of them is folded here."""
+        assert self._shuffle is not None, "offer was not called"
+        await asyncio.to_thread(self._shuffle.connect, addresses)
+
     async def warm(self, plan: Plan) -> None:
         """Compile what the folds will call."""
         await asyncio.to_thread(warm, plan)
 
     async def arm(self) -> None:
         """Make ready for the next acquisition."""
-        self._feed = LiveFeed(self._stream, self._source.options.start_timeout)
         self._done, self._error = False, None
         self._ready.clear()
+        self._feed = LiveFeed(self._stream, self._source.options.start_timeout)
 
     async def wait_start(self) -> AcquisitionStart:
         """Wait for the announcement."""
@@ -109,6 +124,14 @@ class LiveWorker:
     async def begin(self, plan: Plan) -> None:
         """Receive and fold from now on."""
         assert self._feed is not None, "arm was not called"
+        if self._shuffle is not None:
+            last = (
+                None
+                if plan.live is None or plan.live.geometry.endless
+                else plan.rows.n_nav + plan.rows.offset
+            )
+            self._shuffle.end_with(last)
+            self._feed = LiveFeed(self._shuffle, self._source.options.start_timeout, checks=False)
         self._feed.begin(plan)
         self._job = Job(plan, self._feed)
         self._thread = threading.Thread(target=self._fold, name="framefold-live", daemon=True)
@@ -140,6 +163,8 @@ class LiveWorker:
     async def close(self) -> None:
         """Close the stream."""
         await asyncio.to_thread(self._disarm)
+        if self._shuffle is not None:
+            await asyncio.to_thread(self._shuffle.close)
         await asyncio.to_thread(self._stream.close)
 
     # --- threads -----------------------------------------------------------------------------
@@ -173,9 +198,12 @@ class LiveWorker:
             self._ready.clear()
             self._changed.notify_all()
         _age(partials)
+        notes = {} if job is None else dict(job.notes)
+        if self._shuffle is not None and self._shuffle.late:
+            notes["pieces that came too late for the worker that puts frames together"] = self._shuffle.late
         return News(
             partials, feed.accounts(), feed.span, feed.start, feed.end, done, self._error if done else None,
-            {} if job is None else dict(job.notes),
+            notes,
         )  # fmt: skip
 
     def _disarm(self) -> None:
@@ -187,6 +215,22 @@ class LiveWorker:
         if thread is not None:
             thread.join()
         self._thread = None
+
+
+def _own_host() -> str:
+    """Return the address under which other workers know this one."""
+    from distributed import Worker  # noqa: PLC0415  # on dask workers only
+
+    for worker in Worker._instances:
+        scheme, _, rest = worker.address.partition("://")
+        if scheme == "tcp":
+            return rest.rpartition(":")[0].strip("[]")
+        if scheme == "tls":
+            raise StreamError(
+                "sectors on several workers cannot be put together over an encrypted cluster yet: "
+                "receive all sectors on one worker (placement=)"
+            )
+    return "127.0.0.1"
 
 
 def _age(partials: tuple[Partial, ...]) -> None:

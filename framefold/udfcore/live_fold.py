@@ -30,7 +30,12 @@ class LiveWalk:
         assert plan.live is not None
         self._plan = plan
         self._live = plan.live
-        self._sectors = plan.live.geometry.start.sectors
+        every = plan.live.geometry.start.sectors
+        own = range(len(every)) if plan.live.own is None else plan.live.own
+        self._sectors = tuple(every[i] for i in own)
+        first = np.cumsum([0, *(len(s.pieces) for s in every)])
+        self._first = [int(first[i]) for i in own]  # number of each sector's first piece in the frame
+        self._n_pieces = int(first[-1])
         self._missing = plan.live.geometry.options.missing
         self._tiled = [
             (*lane, mode) for lane, mode in zip(lanes, plan.live.modes, strict=True) if mode != "frames"
@@ -68,11 +73,9 @@ class LiveWalk:
         if self._framed:
             self._frames(task, where, usable, gaps, cancelled)
         whole = int(np.count_nonzero(usable))
-        counts = (
-            np.concatenate([flags.sum(axis=0, dtype=np.int64) for flags in valid])
-            if per_piece
-            else np.full(sum(flags.shape[1] for flags in valid), whole, dtype=np.int64)
-        )
+        counts = np.zeros(self._n_pieces, dtype=np.int64)
+        for at, flags in zip(self._first, valid, strict=True):
+            counts[at : at + flags.shape[1]] = flags.sum(axis=0) if per_piece else whole
         return whole, LivePart(status, counts, whole, [block.t_last], task.shift)
 
     # --- tiles along pieces ------------------------------------------------------------------
@@ -84,7 +87,6 @@ class LiveWalk:
         block: Block = task.block
         laid_out = self._in_frames(block)
         whole_runs = _runs(usable)
-        number = 0
         for s, sector in enumerate(self._sectors):
             full = None if valid is None else valid[s].all(axis=0)
             for p in range(len(sector.pieces)):
@@ -96,13 +98,12 @@ class LiveWalk:
                     own_runs = [(0, len(where))] if full[p] else _runs(valid[s][:, p])  # type: ignore[index]
                 part = sector.piece_slices(p)
                 for lane, udfs, tiles, mode in self._tiled:
-                    members = lane.parts_of[number]
+                    members = lane.parts_of[self._first[s] + p]
                     for a, b in own_runs if mode == "pieces" else whole_runs:
                         piece = block.data[0][(slice(None), *part)] if laid_out else block.data[s][p]
                         raw = self._rows(piece, where[a:b])
                         lost = None if gaps is None else _gap(gaps[s][a:b, p])
                         self._tiles(task, lane, udfs, tiles, raw, part, members, task.start + a, lost)
-                number += 1
 
     # --- whole frames ------------------------------------------------------------------------
 

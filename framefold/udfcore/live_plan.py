@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -61,11 +61,21 @@ class LivePlan:
         Of each lane.
     publish_interval
         Seconds between two deltas of a worker.
+    apart
+        Why the sectors of a frame must come together before they are folded, by name of the UDF; empty: those
+        of several processes may be folded where they arrive.
+    own
+        Positions of the sectors whose blocks this process folds; None: all.
+    groups
+        Processes that each fold some of the sectors of every frame.
     """
 
     geometry: LiveGeometry
     modes: tuple[LaneMode, ...]
     publish_interval: float
+    apart: Mapping[str, str] = field(default_factory=dict)
+    own: tuple[int, ...] | None = None
+    groups: int = 1
 
     @property
     def layout(self) -> Layout:
@@ -102,6 +112,24 @@ def parts_join(udf: UDF, decls: Mapping[str, BufferDecl]) -> str:
         if decl.kind == "nav" and decl.reduce == "mean":
             return f"{name!r} is a mean over the pixels of a frame"
     return ""
+
+
+def needs_all_sectors(udf: UDF, decls: Mapping[str, BufferDecl], mode: LaneMode, missing: str) -> str:
+    """Return why a UDF cannot be folded where sectors arrive when they arrive in several processes."""
+    if mode == "frames":
+        return "it needs whole frames"
+    if missing == "drop-frame":
+        return "missing='drop-frame' needs to know whether a frame is complete"
+    if udf.engine.order == "stream":
+        return "it wants its partitions in order"
+    for name, decl in decls.items():
+        if decl.use != "result_only" and decl.kind == "nav" and decl.reduce not in ("sum", "max", "min"):
+            return f"{name!r} has one value per frame, and no reduce= to join it"
+        if decl.reduce == "last":
+            return f"{name!r} keeps the last value"
+        if decl.kind == "single" and decl.reduce == "mean":
+            return f"{name!r} is a mean over frames, for all pixels together"
+    return parts_join(udf, decls)
 
 
 def piece_scheme(

@@ -86,7 +86,12 @@ class Merger:
         self.status_counts = np.zeros(len(FrameStatus), dtype=np.int64)
         endless = plan.live is not None and plan.live.geometry.endless
         # rows that the large buffers hold, too; a worker that dies takes along what it has not shipped
-        self._shipped = np.zeros(len(self.status), dtype=bool)
+        self._shipped = np.zeros(len(self.status), dtype=np.int16)
+        groups = 1 if plan.live is None else plan.live.groups
+        # rows whose sectors come from several processes: how many are still to come, and what came
+        self._groups = groups
+        self._to_come = np.full(len(self.status) if groups > 1 else 0, groups, dtype=np.int16)
+        self._so_far = np.zeros(len(self._to_come), dtype=np.uint8)
         self._ids = np.full(plan.n_rows, -1, dtype=np.int64) if endless else None
         self.latencies: list[float] = []
         self._heads = [self._head(udf, p) for udf, p in zip(udfs, plan.udfs, strict=True)]
@@ -139,13 +144,19 @@ class Merger:
                 self._account(partial)
             if not partial.delta:
                 for _, start, stop in partial.tasks:
-                    self.rows_done += stop - start
+                    self.rows_done += (stop - start) if not len(self._to_come) else 0
                     self.merged[start:stop] = (
                         self.plan.rows.deliverable(start, stop)
                         if self.plan.live is None
                         else self.plan.live.usable(self.status[start:stop])
                     )
-                self.n_frames += partial.frames
+                    if len(self._to_come):
+                        self.merged[start:stop] &= self._to_come[start:stop] == 0
+                self.n_frames = (
+                    int(np.count_nonzero(self.merged))
+                    if len(self._to_come)
+                    else self.n_frames + partial.frames
+                )
                 self.partitions += len(partial.tasks)
                 v = partial.params_version
                 self.oldest_params = v if self.oldest_params is None else min(self.oldest_params, v)
@@ -172,10 +183,15 @@ class Merger:
         if (ids > mine).any():
             touched = [rows for rows, _ in navs] + [ids, self.merged[start:stop], self.status[start:stop]]
             return [(rows, rows.copy()) for rows in touched]
-        if (ids >= 0).any():
-            for rows, first in navs:
-                rows[...] = first
-        ids[...] = mine
+        old = ids != mine  # another process may have spoken about these frames before
+        if old.any():
+            if (ids >= 0).any():
+                for rows, first in navs:
+                    rows[...] = first
+            if len(self._to_come):
+                self._to_come[start:stop] = self._groups
+                self._so_far[start:stop] = FrameStatus.UNSEEN
+            ids[...] = mine
         return []
 
     def _account(self, partial: Partial) -> None:
@@ -186,17 +202,32 @@ class Merger:
         for head, arrays in zip(self._heads, partial.arrays, strict=True):
             names = [*arrays] if partial.delta else [*arrays, ""]
             for name in names:
-                head.counts[name] += live.counts if head.by_piece else live.whole
+                head.counts[name] += live.counts if head.by_piece or self._groups > 1 else live.whole
         if partial.delta or not any(h.plan.lags for h in self._heads):
             self.latencies += [now - t for t in live.closed if t]
             del self.latencies[:-MAX_LATENCIES]
         if partial.delta:
             for _, start, stop in partial.tasks:
-                self._shipped[start:stop] = True
+                self._shipped[start:stop] += 1
         else:
             _, start, stop = partial.tasks[0]
-            self.status[start:stop] = live.status
-            self.status_counts += np.bincount(live.status, minlength=len(FrameStatus))
+            if len(self._to_come):
+                self._join_status(start, stop, live.status)
+            else:
+                self.status[start:stop] = live.status
+                self.status_counts += np.bincount(live.status, minlength=len(FrameStatus))
+
+    def _join_status(self, start: int, stop: int, status: npt.NDArray[np.uint8]) -> None:
+        """Join what several processes say about the same frames; none is complete before all have spoken."""
+        left, joined = self._to_come[start:stop], self._so_far[start:stop]
+        first = joined == FrameStatus.UNSEEN
+        self.status_counts -= np.bincount(self.status[start:stop][~first], minlength=len(FrameStatus))
+        joined[...] = np.where(first | (joined == status), status, FrameStatus.PARTIAL)
+        left -= 1
+        waits = (left > 0) & (joined == FrameStatus.COMPLETE)
+        self.status[start:stop] = np.where(waits, FrameStatus.PARTIAL, joined)
+        self.status_counts += np.bincount(self.status[start:stop], minlength=len(FrameStatus))
+        self.rows_done += int(np.count_nonzero(left == 0))
 
     def _merge_one(self, head: _Head, partial: Partial, arrays: Mapping[str, Array]) -> None:
         custom: dict[str, Array] = {}
@@ -309,7 +340,8 @@ class Merger:
             )
 
     def _inside(self, head: _Head) -> Flags | None:
-        return self.merged & self._shipped if self.plan.live is not None and head.plan.lags else None
+        whole = self._shipped >= self._groups
+        return self.merged & whole if self.plan.live is not None and head.plan.lags else None
 
     def _in_order(self, head: _Head, ids: npt.NDArray[np.int64]) -> Frozen:
         """Return the last frames of a run without an end, oldest first."""

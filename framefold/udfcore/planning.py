@@ -24,6 +24,7 @@ from framefold.udfcore.live_plan import (
     LivePlan,
     by_piece,
     check_fill,
+    needs_all_sectors,
     parts_in_pieces,
     parts_join,
     piece_scheme,
@@ -95,7 +96,21 @@ def make_plan(dataset: Dataset, udfs: Sequence[UDF], options: RunOptions) -> Pla
         read_parts_wanted.append(None if whole_reads else scheme)
         lanes.append(LanePlan(tuple(members), method, dtype, backend, chain, scheme, prepared, ()))
         schemes.update(dict.fromkeys(members, scheme))
-    live = None if geometry is None else LivePlan(geometry, tuple(modes), options.publish_interval)
+    live = None
+    if geometry is not None:
+        apart = {
+            type(d.udf).__name__: reason
+            for d, mode in zip(drafts, live_modes, strict=True)
+            if mode is not None
+            and (
+                reason := needs_all_sectors(
+                    d.udf, declarations(d.udf, d.dtype), mode, geometry.options.missing
+                )
+            )
+        }
+        if options.deterministic:
+            apart["deterministic=True"] = "partitions are merged in order"
+        live = LivePlan(geometry, tuple(modes), options.publish_interval, apart)
     if geometry is None:
         read_parts = _read_parts(dataset, read_parts_wanted)
         lanes = [_nest(lane, read_parts) for lane in lanes]

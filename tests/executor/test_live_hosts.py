@@ -1,0 +1,172 @@
+"""Sectors of one detector on two worker processes: folded where they arrive, or put together by the shuffle."""
+
+import logging
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import framefold as ff
+from framefold.errors import StreamError
+from framefold.io.live.memory import MemoryLiveSource
+from framefold.udfs import StdDevUDF, SumUDF
+
+SIG = (8, 6)
+DATA = np.random.default_rng(3).integers(0, 1000, (35, *SIG)).astype("uint16")
+
+
+class Sums(ff.UDF):
+    """Every kind of buffer that parts of a frame can be added to."""
+
+    def get_preferred_input_dtype(self):
+        return self.USE_NATIVE_DTYPE
+
+    def get_result_buffers(self):
+        return {
+            "total": self.buffer("sig", dtype="int64", reduce="sum"),
+            "mean": self.buffer("sig", dtype="float64", reduce="mean"),
+            "per_frame": self.buffer("nav", dtype="int64", reduce="sum"),
+            "top": self.buffer("nav", dtype="int64", reduce="max"),
+        }
+
+    def process_tile(self, tile):
+        r = self.results
+        r.total += tile.sum(axis=0, dtype="int64")
+        r.mean += tile.sum(axis=0)
+        r.per_frame += tile.sum(axis=(1, 2), dtype="int64")
+        np.maximum(r.top, tile.max(axis=(1, 2)), out=r.top)
+
+
+class Whole(ff.UDF):
+    def get_result_buffers(self):
+        return {"top": self.buffer("nav", dtype="float32"), "pid": self.buffer("nav", dtype="int64")}
+
+    def process_frame(self, frame):
+        self.results.top[:] = frame.max()
+        self.results.pid[:] = os.getpid()
+
+
+class Counting(ff.UDF):
+    def get_result_buffers(self):
+        return {
+            "n": self.buffer("single", dtype="int64", reduce="sum"),
+            "total": self.buffer("sig", dtype="float64", reduce="sum"),
+        }
+
+    def process_tile(self, tile):
+        if self.meta.sig_slice.origin == (0, 0):
+            self.results.n += len(tile)
+        self.results.total += tile.sum(axis=0)
+
+
+@pytest.fixture
+def ctx(cluster):
+    return ff.Context(executor=cluster)
+
+
+@pytest.fixture
+def names(cluster):
+    connected = cluster._connected()
+    return sorted(connected.name(a) for a in connected.workers())
+
+
+def live(names, **kwargs):
+    options = {k: kwargs.pop(k) for k in ("missing", "history", "n_frames", "deadline") if k in kwargs}
+    placement = {0: names[0], 1: names[1], 2: names[0]}
+    source = MemoryLiveSource(**{"array": DATA, "sectors": 3, "pieces": 2, "block_frames": 4, **kwargs})
+    return source.with_options(**{"placement": placement, "deadline": 30.0, **options})
+
+
+def check(got, want, names=None):
+    for name in names or want:
+        np.testing.assert_allclose(got[name].data, want[name].data, rtol=1e-12)
+        np.testing.assert_array_equal(got[name].valid_mask, want[name].valid_mask)
+    np.testing.assert_array_equal(got.coverage, want.coverage)
+    np.testing.assert_array_equal(got.damage, want.damage)
+    assert got.report["status"] == want.report["status"]
+    assert [s["sector"] for s in got.report["sectors"]] == [0, 1, 2]
+    for a, b in zip(got.report["sectors"], want.report["sectors"], strict=True):
+        assert (a["valid"], a["lost"], a["expected"]) == (b["valid"], b["lost"], b["expected"])
+
+
+@pytest.mark.parametrize("missing", ["skip", "fill"])
+@pytest.mark.parametrize("roi", [False, True], ids=["all", "roi"])
+def test_parts_are_joined_where_buffers_allow_it(ctx, names, missing, roi, caplog):
+    valid = np.random.default_rng(1).random((35, 6)) > 0.1
+    valid[4] = False
+    keep = (np.arange(35) % 3 != 1).reshape(5, 7) if roi else None
+    dark = ff.Corrections(dark=np.full(SIG, 2.0))
+    ds = ctx.load(live(names, valid=valid, missing=missing), nav_shape=(5, 7))
+    one = ff.Context(executor="inline")
+    with caplog.at_level(logging.INFO, "framefold"):
+        found = ctx.run_udf(ds, [Sums(), SumUDF(), StdDevUDF()], roi=keep)
+        corrected = ctx.run_udf(ds, SumUDF(), roi=keep, corrections=dark)
+    for got, want in zip(found, one.run_udf(ds, [Sums(), SumUDF(), StdDevUDF()], roi=keep), strict=True):
+        check(got, want)
+    check(corrected, one.run_udf(ds, SumUDF(), roi=keep, corrections=dark))
+    assert "put together" not in caplog.text
+
+
+@pytest.mark.parametrize("missing", ["skip", "drop-frame"])
+def test_others_get_whole_frames_by_the_shuffle(ctx, names, missing, caplog):
+    valid = np.random.default_rng(2).random((35, 6)) > 0.1
+    ds = ctx.load(live(names, valid=valid, missing=missing), nav_shape=(5, 7))
+    udfs = [Whole(), Counting(), SumUDF(), StdDevUDF()]
+    with caplog.at_level(logging.INFO, "framefold"):
+        found = ctx.run_udf(ds, udfs)
+    want = ff.Context(executor="inline").run_udf(ds, udfs)
+    check(found[0], want[0], ["top"])
+    for a, b in zip(found[1:], want[1:], strict=True):
+        check(a, b)
+    complete = valid.all(axis=1).reshape(5, 7)
+    assert len(set(found[0]["pid"].data[complete].tolist())) == 2  # both workers own blocks
+    assert caplog.text.count("put together to whole frames: Whole: it needs whole frames") == 1
+
+
+def test_acquisitions_by_the_shuffle(ctx, names):
+    ds = ctx.load(live(names, repeats=2), nav_shape=(5, 7))
+    for res in ctx.acquisitions(ds, Whole(), n=2):
+        np.testing.assert_array_equal(res["top"].data.reshape(-1), DATA.max(axis=(1, 2)))
+
+
+def test_without_an_end(ctx, names):
+    ds = ctx.load(live(names, repeats=None, stop_after=90, history=100))
+    res = ctx.run_udf(ds, Sums())
+    kept = np.arange(90)
+    np.testing.assert_array_equal(res["per_frame"].frame_ids, kept)
+    np.testing.assert_array_equal(res["per_frame"].data, DATA[kept % 35].sum(axis=(1, 2)))
+    assert res.damage.all()
+    np.testing.assert_array_equal(res["total"].data, DATA[np.arange(90) % 35].sum(axis=0))
+
+
+def test_placement_must_name_every_sector(ctx, names):
+    source = live(names).with_options(placement={0: names[0], 1: names[1], 7: names[1]})
+    with pytest.raises(StreamError, match=r"placement= must name every sector once: \[2\] left out, \[7\]"):
+        ctx.run_udf(ctx.load(source), SumUDF())
+
+
+class Deadly(ff.UDF):
+    """Ends the process that folds sector 1 in the middle of the scan."""
+
+    engine = ff.EngineOptions(effects=True)
+
+    def get_result_buffers(self):
+        return {"n": self.buffer("sig", dtype="int64", reduce="sum")}
+
+    def process_tile(self, tile):
+        if self.meta.sig_slice.origin[1] == 2 and self.meta.frame_ids[0] >= 16:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.results.n += len(tile)
+
+
+def test_the_other_sectors_go_on_when_a_worker_dies(ctx, names, caplog):
+    ds = ctx.load(live(names), nav_shape=(5, 7))
+    res = ctx.run_udf(ds, Deadly(), publish_interval=0.01)
+    n = res["n"].data
+    np.testing.assert_array_equal(n, res.coverage)
+    assert (n[:, [0, 1, 4, 5]] == 35).all()
+    assert (n[:, 2:4] <= 16).all()
+    assert res.damage.sum() <= n[:, 2:4].min()
+    assert "is gone" in res.report["end_text"]
+    assert "live data cannot be repeated, the other sectors go on" in caplog.text
