@@ -133,7 +133,7 @@ class Merger:
                 raise UDFError(
                     f"partitions {sorted(ids & seen)} came twice inside a larger delta; please report this"
                 )
-            kept: list[tuple[Array, Array]] = []
+            kept: list[tuple[Array, Flags, Array]] = []
             if partial.live is not None and not partial.delta and self._ids is not None:
                 kept = self._reuse_rows(partial.tasks[0], partial.live.shift)
             for head, arrays in zip(self._heads, partial.arrays, strict=True):
@@ -161,15 +161,15 @@ class Merger:
                 v = partial.params_version
                 self.oldest_params = v if self.oldest_params is None else min(self.oldest_params, v)
                 self.newest_params = max(self.newest_params, v)
-            for rows, values in kept:
-                rows[...] = values
+            for rows, which, values in kept:
+                rows[which] = values
             self.version += 1
             return True
 
-    def _reuse_rows(self, task: tuple[int, int, int], shift: int) -> list[tuple[Array, Array]]:
+    def _reuse_rows(self, task: tuple[int, int, int], shift: int) -> list[tuple[Array, Flags, Array]]:
         """Clear rows that hold older frames, in runs without an end.
 
-        Returns what is to be put back where the rows hold newer frames already: a lane was slow.
+        Returns what is to be put back into rows that hold newer frames already, because a lane was slow.
         """
         assert self._ids is not None
         _, start, stop = task
@@ -180,19 +180,26 @@ class Merger:
             for k, d in h.plan.decls.items()
             if d.kind == "nav" and k in h.buffers
         ]
-        if (ids > mine).any():
-            touched = [rows for rows, _ in navs] + [ids, self.merged[start:stop], self.status[start:stop]]
-            return [(rows, rows.copy()) for rows in touched]
-        old = ids != mine  # another process may have spoken about these frames before
+        newer = ids > mine
+        # another process may have spoken about these frames before: those rows hold them already
+        old = (ids >= 0) & (ids < mine)
         if old.any():
-            if (ids >= 0).any():
-                for rows, first in navs:
-                    rows[...] = first
-            if len(self._to_come):
-                self._to_come[start:stop] = self._groups
-                self._so_far[start:stop] = FrameStatus.UNSEEN
-            ids[...] = mine
-        return []
+            for rows, first in navs:
+                rows[old] = first
+        if len(self._to_come):
+            self._to_come[start:stop][ids < mine] = self._groups
+            self._so_far[start:stop][ids < mine] = FrameStatus.UNSEEN
+        ids[~newer] = mine[~newer]
+        if not newer.any():
+            return []
+        joined: list[Array] = [a[start:stop] for a in (self._to_come, self._so_far) if len(a)]
+        touched: list[Array] = [
+            *(rows for rows, _ in navs),
+            self.merged[start:stop],
+            self.status[start:stop],
+            *joined,
+        ]
+        return [(rows, newer, rows[newer].copy()) for rows in touched]
 
     def _account(self, partial: Partial) -> None:
         """Count what arrived, in the buffers that this partial holds."""

@@ -365,3 +365,28 @@ def test_stop_ends_acquisitions(ctx):
 def test_acquisitions_need_a_live_source(ctx):
     with pytest.raises(ff.errors.UDFError, match="acquisitions needs a live source"):
         ctx.acquisitions(DATA, SumUDF())
+
+
+def test_without_an_end_a_slow_lane_does_not_bring_old_frames_back():
+    """Block 35 (frames 175..179) is merged after all others: 175 gives way to 199, the rest has its place."""
+    import itertools
+
+    release, count = threading.Event(), itertools.count(1)
+
+    class Slow(Numbers):
+        engine = ff.EngineOptions(effects=True)
+
+        def process_tile(self, tile):
+            super().process_tile(tile)
+            if 177 in self.meta.frame_ids:
+                assert release.wait(30)
+            elif next(count) == 39 * 6:  # every piece of all other blocks
+                release.set()
+
+    with ff.Context(executor="threads", workers=2) as ctx:
+        source = live(repeats=None, stop_after=200, history=24, block_frames=5)
+        res = ctx.run_udf(ctx.load(source), Slow())
+    np.testing.assert_array_equal(res["id"].data, np.arange(176, 200))
+    np.testing.assert_array_equal(res["id"].frame_ids, np.arange(176, 200))
+    np.testing.assert_array_equal(res["sum"].data, DATA[np.arange(176, 200) % 35].sum(axis=(1, 2)))
+    assert res.damage.all()
