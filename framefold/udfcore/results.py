@@ -169,6 +169,9 @@ class ResultBuffer:
     def __repr__(self) -> str:
         return f"<ResultBuffer {self.name!r} {self.kind} {self.shape} {self.dtype}>"
 
+    def _repr_html_(self) -> str:
+        return _table_html({self.name: self})
+
 
 class UDFResult(Mapping[str, ResultBuffer]):
     """The results of one UDF by name.
@@ -252,6 +255,15 @@ class UDFResult(Mapping[str, ResultBuffer]):
     def __repr__(self) -> str:
         return f"<UDFResult {', '.join(f'{k} {b.shape} {b.dtype}' for k, b in self.items())}>"
 
+    def _repr_html_(self) -> str:
+        return _table_html(self._buffers)
+
+
+def _table_html(results: Mapping[str, ResultBuffer]) -> str:
+    from framefold.udfcore.thumbnail import table_html  # noqa: PLC0415  # for notebooks only
+
+    return table_html(results)
+
 
 def _data_array(buf: ResultBuffer) -> Any:
     import xarray  # noqa: PLC0415
@@ -305,6 +317,10 @@ class Snapshot:
             if not self._cache:
                 self._cache.append(self._make())
         return self._cache[0]
+
+    def _repr_html_(self) -> str:
+        state = "complete" if self.final else "so far"
+        return f"{self.n_frames} frames, {state}" + "".join(r._repr_html_() for r in self.buffers)
 
     def __getitem__(self, name: str) -> ResultBuffer:
         for result in self.buffers:
