@@ -99,6 +99,11 @@ class Assembly:
         """Whether all frames have been closed."""
         return self.n_frames is not None and self._next >= self.n_frames and not self._open
 
+    @property
+    def block_frames(self) -> int:
+        """Frames in the blocks that are opened next; sectors may be one block apart, not more."""
+        return self._size
+
     def rows(self, sector: int, frame: int) -> npt.NDArray[Any] | None:
         """Return the place of `frame` and of those behind it in its block, ``(k, *part)``, k >= 1.
 

@@ -60,6 +60,12 @@ class EncodedArray:
         self.decode_into(out)
         return out
 
+    def view(self) -> npt.NDArray[Any]:
+        """Return the array, without a copy where it is neither compressed nor of another byte order."""
+        if self.codec or not self.dtype.isnative or len(self.data) != self.nbytes:
+            return self.decode()
+        return np.frombuffer(self.data, self.dtype).reshape(self.shape)
+
     def decode_into(self, out: npt.NDArray[Any]) -> None:
         """Write the array to `out`, of its shape and, but for the byte order, of its dtype.
 

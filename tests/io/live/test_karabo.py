@@ -71,6 +71,14 @@ def test_modules_are_sectors_and_pulses_are_frames(layout):
     assert [s.received for s in stats] == [36, 36, 36]
 
 
+def test_trains_may_be_longer_than_the_blocks_that_fit_into_memory():
+    data = counted(2, pulses=100)
+    _, stack, valid, _, stats = receive(trains(data, 100), ring_bytes=4 * 10 * data[0].nbytes, n_frames=200)
+    assert valid.all()
+    np.testing.assert_array_equal(stack, data)
+    assert [s.late for s in stats] == [0, 0, 0]
+
+
 @pytest.mark.parametrize("layout", ["pieces", "frames"])
 def test_a_module_that_lacks_trains_loses_its_pieces_only(layout):
     data = counted(9)

@@ -124,10 +124,10 @@ class KaraboFeed:
         until = time.monotonic() + timeout
         while not assembly.complete and (left := until - time.monotonic()) > 0:
             train, self._waiting = self._waiting or self._next(left), []
-            for data in train:
-                self._put(assembly, data)
             if not train:
                 return None
+            for number in sorted({data.train for data in train}):
+                self._put(assembly, [data for data in train if data.train == number])
         return None
 
     def heard(self) -> str:
@@ -192,17 +192,34 @@ class KaraboFeed:
         sig = (len(names), *self._sig) if stacked else self._sig
         return AcquisitionStart(None, sig, array.dtype.newbyteorder("="), None, tuple(sectors), 0, meta)
 
-    def _put(self, assembly: Assembly, data: TrainData) -> None:
+    def _put(self, assembly: Assembly, train: list[TrainData]) -> None:
+        """Copy a train block by block: a train may be longer than the blocks that can be open at once."""
+        runs = [run for data in train for run in self._runs_of(assembly, data)]
+        if not runs:
+            return
+        at, stop = min(f for _, f, _ in runs), max(f + len(images) for _, f, images in runs)
+        while at < stop:
+            until = at + assembly.block_frames
+            for sector, frame, images in runs:
+                a, b = max(at, frame), min(until, frame + len(images))
+                if a < b:
+                    self._copy(assembly, sector, a, images[a - frame : b - frame])
+            at = until
+
+    def _runs_of(
+        self, assembly: Assembly, data: TrainData
+    ) -> list[tuple[int, int, npt.NDArray[Any]]]:
+        """Return (sector, first frame, images) for what a source sent, in the order of frames."""
         array = data.arrays.get(self._key)
         if data.source not in self._names or array is None:
-            return
+            return []
         sector = self._names.index(data.source)
         n = array.shape[0] if len(array.shape) > 2 else 1
         try:
-            images = array.decode()
+            images = array.view()
         except UndecodableError:
             assembly.corrupt(sector, n)
-            return
+            return []
         if images.shape[-2:] != self._sig or images.dtype != assembly.start.dtype:
             raise StreamError(
                 f"{self.endpoint}: train {data.train} of {data.source} has {images.shape} {images.dtype}, "
@@ -212,12 +229,13 @@ class KaraboFeed:
             images = images.reshape(n, -1, *self._sig)[:, self._plane]
         images = images.reshape(n, *self._sig)
         begin = self._number(data.train) * self._pulses
-        # in the order of frames, whatever that of the pulses: a block closes when its last frame has come
+        runs = []
         for first, pulse, count in sorted(_runs(self._places(data, n)), key=lambda run: run[1]):
             if pulse < 0:
                 assembly.foreign(sector, count)
             else:
-                self._copy(assembly, sector, begin + pulse, images[first : first + count])
+                runs.append((sector, begin + pulse, images[first : first + count]))
+        return runs
 
     def _copy(self, assembly: Assembly, sector: int, frame: int, images: npt.NDArray[Any]) -> None:
         at = 0

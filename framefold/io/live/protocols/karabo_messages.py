@@ -77,11 +77,13 @@ def choose_sources(data: Sequence[TrainData], patterns: Sequence[str], key: str)
 
 
 def pulse_ids(data: TrainData, n: int) -> npt.NDArray[np.int64] | None:
-    """Return the ids of the `n` pulses or memory cells, None if the source does not send them."""
+    """Return the ids of the `n` pulses or memory cells, None if the source sends none that differ."""
     for key in IDS:
         array = data.arrays.get(key)
         if array is not None and array.dtype.kind in "ui" and int(np.prod(array.shape)) == n:
-            return array.decode().reshape(n).astype(np.int64)
+            ids = array.decode().reshape(n).astype(np.int64)
+            if len(np.unique(ids)) == n:
+                return ids
     return None
 
 
