@@ -137,7 +137,7 @@ def _run(args: argparse.Namespace) -> int:
     try:
         ends = _ends(args, emulator.url) if datagrams else None
         print(f"{args.protocol}: {emulator.frames} frames. To receive them:")
-        print(f"  framefold run '{_url(args, emulator)}' sum", flush=True)
+        print(f"  framefold run '{_url(args, emulator)}' --udf sum", flush=True)
         if args.wait_trigger is not None:
             _wait_trigger(args.host, args.wait_trigger)
         emulator.start(ends)

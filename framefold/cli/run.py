@@ -27,10 +27,12 @@ from framefold.cli.udf_names import make_udf
 from framefold.cli.values import parse_assignment
 from framefold.errors import FramefoldError, UDFRunCancelled
 from framefold.udfcore.combine import combined, labels
+from framefold.udfcore.live_dataset import LiveDataset
 
 if TYPE_CHECKING:
     from framefold.context import Context
     from framefold.udfcore.dataset import Dataset
+    from framefold.udfcore.live import LiveReady
     from framefold.udfcore.results import Snapshot, UDFResult
     from framefold.udfcore.udf import UDF
 
@@ -129,17 +131,25 @@ def follow(
     """Run to the end or to Ctrl-C; return the last snapshot, and whether it was stopped."""
     # without a picture nobody looks at snapshots in between: the first, and the last
     interval = 0.1 if plots is not None else 3600.0
+    live = isinstance(ds, LiveDataset)
     steps = ctx.run_udf_iter(
-        ds, udfs, plots=plots, progress=progress, publish="latest", publish_interval=interval, **options
-    )
+        ds, udfs, plots=plots, progress=progress, publish="latest", publish_interval=interval,
+        on_ready=_listening if live else None, **options,
+    )  # fmt: skip
     last = None
-    with steps, _ctrl_c(steps.cancel):
+    with steps, _ctrl_c(ctx.stop if live else steps.cancel):
         try:
             for step in steps:
                 last = step
         except UDFRunCancelled as exc:
             return exc.partial or last, True
-    return last, False
+    return last, live and last is not None and last.buffers[0].report["end_reason"] == "stopped"
+
+
+def _listening(ready: LiveReady) -> None:
+    """Tell that the detector may start."""
+    where = ", ".join(ready.endpoints) or ready.url
+    print(f"listening at {where}: the detector may start; Ctrl-C ends the acquisition", file=sys.stderr)
 
 
 @contextmanager
@@ -223,6 +233,8 @@ def _check_target(path: Path, overwrite: bool) -> None:
 def _tell(args: argparse.Namespace, names: Sequence[str], results: Sequence[UDFResult]) -> None:
     print(summary.table(names, results))
     print(summary.speed(results[0]))
+    if "sectors" in results[0].report:
+        print(results[0].report)
     if args.save is not None:
         print(f"saved to {args.save}")
     if isinstance(args.plot, str) and args.plot != "browser":

@@ -206,9 +206,7 @@ class KaraboFeed:
                     self._copy(assembly, sector, a, images[a - frame : b - frame])
             at = until
 
-    def _runs_of(
-        self, assembly: Assembly, data: TrainData
-    ) -> list[tuple[int, int, npt.NDArray[Any]]]:
+    def _runs_of(self, assembly: Assembly, data: TrainData) -> list[tuple[int, int, npt.NDArray[Any]]]:
         """Return (sector, first frame, images) for what a source sent, in the order of frames."""
         array = data.arrays.get(self._key)
         if data.source not in self._names or array is None:
