@@ -12,6 +12,7 @@ import numpy.typing as npt
 from framefold.io.memory import ArraySource
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.dataset import Dataset
+from framefold.udfcore.metadata import Axis, Metadata
 from framefold.udfcore.plan import RunOptions
 from framefold.udfcore.planning import make_plan
 from framefold.udfcore.plotspec import PlotSpec
@@ -22,35 +23,33 @@ from framefold.udfs.cdi.state import CDI
 
 
 class StartsUDF(UDF):
-    """Declares what is shown of many starts; a "frame" is a start. It folds nothing itself.
+    """Declares what is shown of many starts; a "frame" is a start of the frame's shape. It folds nothing.
 
     Results: ``object`` (complex, of a volume the slice through the middle of the support), ``support``,
     ``llk_free`` and ``error`` by rank, ``prtf`` by shell.
 
     Parameters
     ----------
-    shape
-        Of the object as drawn.
-    starts, shells
-        How many.
+    sizes
+        Number of starts, and of shells.
     """
 
-    def __init__(self, shape: tuple[int, ...], starts: int, shells: int) -> None:
-        super().__init__(shape=tuple(shape), starts=starts, shells=shells)
+    def __init__(self, sizes: tuple[int, int]) -> None:
+        super().__init__(sizes=tuple(sizes))
 
     def get_result_buffers(self) -> Mapping[str, BufferDecl]:
         """Declare what is shown."""
-        p = self.params
+        starts, shells = self.params.sizes
 
-        def shown(extra: tuple[int, ...], dtype: str) -> BufferDecl:
-            return self.buffer("single", extra, dtype, use="result_only")
+        def curve(n: int) -> BufferDecl:
+            return self.buffer("single", (n,), "float64", use="result_only")
 
         return {
-            "object": shown(p.shape, "complex64"),
-            "support": shown(p.shape, "bool"),
-            "llk_free": shown((p.starts,), "float64"),
-            "error": shown((p.starts,), "float64"),
-            "prtf": shown((p.shells,), "float64"),
+            "object": self.buffer("sig", (), "complex64", use="result_only"),
+            "support": self.buffer("sig", (), "bool", use="result_only"),
+            "llk_free": curve(starts),
+            "error": curve(starts),
+            "prtf": curve(shells),
         }
 
     def process_frame(self, frame: npt.NDArray[Any]) -> None:
@@ -81,11 +80,15 @@ class StartsRun:
     """
 
     def __init__(self, cdi: CDI, n: int, viewer: Any) -> None:
-        udf = StartsUDF(cdi.shape[-2:], n, min(cdi.shape) // 2)
-        dataset = Dataset(ArraySource(np.zeros((n, 1, 1), dtype=np.uint8), sig_dims=2))
+        udf = StartsUDF((n, min(cdi.shape) // 2))
+        shape = cdi.shape[-2:]
+        size, unit = (1.0, "px") if cdi.pixel_size is None else (cdi.pixel_size, "m")
+        axes = Metadata(axes=(Axis("start"), Axis("y", size, 0.0, unit), Axis("x", size, 0.0, unit)))
+        dataset = Dataset(ArraySource(np.broadcast_to(np.uint8(0), (n, *shape)), sig_dims=2, metadata=axes))
         self.plan = make_plan(dataset, [udf], RunOptions())
         self.cancelled = False
         self._n, self._viewer, self._version = n, viewer, 0
+        self._shape = tuple(shape)
         if callable(getattr(viewer, "connect", None)):
             viewer.connect(self)
         viewer.begin(self._snapshot(self._empty(), 0, final=False), [udf])
@@ -115,9 +118,7 @@ class StartsRun:
     def _empty(self) -> dict[str, npt.NDArray[Any]]:
         decls = self.plan.udfs[0].decls
         return {
-            name: np.zeros(d.extra_shape, d.dtype)
-            if d.dtype.kind in "bc"
-            else np.full(d.extra_shape, np.nan, d.dtype)
+            name: np.zeros(self._shape, d.dtype) if d.kind == "sig" else np.full(d.extra_shape, np.nan)
             for name, d in decls.items()
         }
 
