@@ -77,7 +77,7 @@ def _scale_bar(ax: Any, width: float, units: str) -> None:
     outline = [withStroke(linewidth=3, foreground="white")]
     ax.plot([0.05, 0.05 + fraction], [0.05, 0.05], transform=ax.transAxes, color="black", lw=3,
             path_effects=[withStroke(linewidth=5, foreground="white")], solid_capstyle="butt")  # fmt: skip
-    ax.text(0.05 + fraction / 2, 0.075, f"{length:g} {units}", transform=ax.transAxes, ha="center",
+    ax.text(0.05, 0.075, f"{length:g} {units}", transform=ax.transAxes, ha="left",
             va="bottom", fontsize=8, path_effects=outline)  # fmt: skip
 
 
