@@ -21,7 +21,7 @@ from framefold.udfcore.live_dataset import LiveDataset
 from framefold.udfcore.metadata import Axis
 from framefold.udfs.blobfinder.correlate import CropCorrelation
 from framefold.udfs.blobfinder.find import find_lattice
-from framefold.udfs.blobfinder.lattice import Lattice, LatticeFit, as_lattice
+from framefold.udfs.blobfinder.lattice import Lattice, LatticeFit, as_lattice, as_lattices
 from framefold.udfs.blobfinder.meter import Subpixel
 from framefold.udfs.blobfinder.patterns import Pattern, as_pattern
 from framefold.udfs.blobfinder.strain import (
@@ -33,7 +33,7 @@ from framefold.udfs.blobfinder.strain import (
     lattice_matrix,
     reference_mean,
     reference_median,
-    strain_of,
+    strain_by_grain,
 )
 from framefold.udfs.blobfinder.strain_udf import MAPS, SIGMAS, Reference, StrainUDF
 from framefold.udfs.pick import PickUDF
@@ -46,7 +46,7 @@ SIGNS = (
     "picture "
     "(y points down). x is the fast scan axis, or as `axes` says."
 )
-_LATTICES = ("zero", "a", "b", "cov", "residual", "used")
+_LATTICES = ("zero", "a", "b", "cov", "residual", "used", "grain")
 _PEAKS = ("centers", "sigma", "amplitude", "background", "chi2", "flags", "selector")
 
 
@@ -66,11 +66,11 @@ class StrainMap:
     valid
         Bool: frames whose fit is trusted.
     reference
-        ``(2, 2)``: vectors a and b of the reference, (y, x) px.
+        Vectors a and b of the reference, (y, x) px: ``(2, 2)``, or ``(g, 2, 2)`` for several lattices.
     frame
         Axes and definition.
     lattice
-        Where disks were looked for.
+        Where disks were looked for, one for each grain.
     radius
         Of the disks, px.
     axes
@@ -92,7 +92,7 @@ class StrainMap:
     valid: npt.NDArray[np.bool_]
     reference: Float
     frame: Frame
-    lattice: Lattice
+    lattice: tuple[Lattice, ...]
     radius: float
     axes: tuple[Axis, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -102,18 +102,15 @@ class StrainMap:
 
     @functools.cached_property
     def _strain(self) -> Strain:
-        nan = np.full(self.valid.shape, np.nan)
-        if not (self.valid.any() and np.isfinite(self.reference).all()):
-            return Strain(*(nan,) * 8)
         la = self.lattices
-        found = strain_of(
-            la["a"][self.valid], la["b"][self.valid], la["cov"][self.valid], self.reference, self.frame
+        return strain_by_grain(
+            la["a"], la["b"], la["cov"], self.valid, la["grain"], self._references, self.frame
         )
-        full = {}
-        for name in Strain.__dataclass_fields__:
-            full[name] = nan.copy()
-            full[name][self.valid] = getattr(found, name)
-        return Strain(**full)
+
+    @property
+    def _references(self) -> Float:
+        """References ``(g, 2, 2)``, also of a single lattice."""
+        return self.reference.reshape(-1, 2, 2)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -163,7 +160,7 @@ class StrainMap:
     @property
     def axes_degrees(self) -> float:
         """Angle of the strain's x' from the x of the scan, degrees from +x towards +y."""
-        G0 = self.frame.detector_to_scan() @ lattice_matrix(*self.reference)
+        G0 = self.frame.detector_to_scan() @ lattice_matrix(*self._references[0])
         return math.degrees(axes_angle(self.frame, G0))
 
     def rereference(
@@ -175,6 +172,7 @@ class StrainMap:
         ----------
         roi
             Bool mask of the scan, or an index of it such as ``np.s_[:, :20]``: the mean of its valid frames.
+            A grain outside keeps its own median.
         known
             ``(a, b)``, each (y, x) px. With neither: the median of all valid frames.
 
@@ -187,17 +185,27 @@ class StrainMap:
             raise DataError("rereference takes roi= or known=, not both")
         if known is not None:
             G = np.asarray(known, dtype=np.float64)
-            if G.shape != (2, 2):
-                raise DataError(f"known is (a, b), each (y, x) in px, got shape {G.shape}")
-            as_lattice([(0.0, 0.0), *G])
+            if G.shape != self.reference.shape:
+                raise DataError(
+                    f"known is (a, b) for each lattice: shape {self.reference.shape}, got {G.shape}"
+                )
+            for a, b in G.reshape(-1, 2, 2):
+                as_lattice([(0.0, 0.0), a, b])
             return dataclasses.replace(self, reference=G)
-        a, b = self.lattices["a"], self.lattices["b"]
-        if roi is None:
-            return dataclasses.replace(self, reference=reference_median(a, b, self.valid))
-        inside = region(roi, self.shape) & self.valid
-        if not inside.any():
+        inside = np.ones(self.shape, bool) if roi is None else region(roi, self.shape)
+        if not (inside & self.valid).any():
             raise DataError("the reference region holds no valid frame: choose another")
-        return dataclasses.replace(self, reference=reference_mean(a, b, inside))
+        la, average = self.lattices, reference_median if roi is None else reference_mean
+        made = []
+        for g in range(len(self._references)):
+            here = self.valid & (la["grain"] == g)
+            chosen = here & inside
+            made.append(
+                average(la["a"], la["b"], chosen)
+                if chosen.any()
+                else reference_median(la["a"], la["b"], here)
+            )
+        return dataclasses.replace(self, reference=np.reshape(made, self.reference.shape))
 
     def rotate(self, degrees: float) -> StrainMap:
         """Return the map with its axes x', y' turned further by `degrees` from +x towards +y."""
@@ -240,9 +248,11 @@ class StrainMap:
         flat = int(np.ravel_multi_index(at, self.shape))
         image = self.read_frame(flat)
         la = self.lattices
-        fitted = la["zero"][at] + self.indices @ np.stack([la["a"][at], la["b"][at]]).astype(np.float64)
+        grain = int(la["grain"][at])
+        hk = self.indices if self.indices.ndim == 2 else self.indices[grain]
+        fitted = la["zero"][at] + hk @ np.stack([la["a"][at], la["b"][at]]).astype(np.float64)
         figure = fit_figure(
-            image, self.lattice.positions(self.indices), self.peaks["centers"][at], fitted,
+            image, self.lattice[grain].positions(hk), self.peaks["centers"][at], fitted,
             self.peaks["selector"][at], self.radius,
             title=f"frame {at}, residual {float(la['residual'][at]):.3f} px",
         )  # fmt: skip
@@ -261,7 +271,7 @@ class StrainMap:
         parameters = {
             "frame": dataclasses.asdict(self.frame),
             "radius": self.radius,
-            "lattice": self.lattice.rows().tolist(),
+            "lattice": [one.rows().tolist() for one in self.lattice],
             "signs": SIGNS,
         }
         arrays = {"lattices": {**self.lattices, "reference": self.reference},
@@ -287,7 +297,7 @@ class StrainMap:
         frame = {**p["frame"], "ellipse": tuple(p["frame"]["ellipse"])}
         return cls(
             reference=lattices.pop("reference"), indices=peaks.pop("indices"), lattices=lattices, peaks=peaks,
-            valid=saved.valid, frame=Frame(**frame), lattice=as_lattice(p["lattice"]),
+            valid=saved.valid, frame=Frame(**frame), lattice=as_lattices(p["lattice"]),
             radius=float(p["radius"]), axes=saved.axes, provenance=saved.provenance,
         )  # fmt: skip
 
@@ -315,7 +325,7 @@ def strain_map(
     ctx: Any,
     dataset: Any,
     radius: float | None = None,
-    lattice: Lattice | npt.ArrayLike | None = None,
+    lattice: Lattice | Sequence[Lattice] | npt.ArrayLike | None = None,
     *,
     pattern: Pattern | None = None,
     roi: Any = None,
@@ -346,8 +356,9 @@ def strain_map(
     dataset
         From ``ctx.load``, or anything that it takes.
     radius, lattice
-        Radius of the disks in px, and ``(zero, a, b)``, each (y, x) in px; what is not given is found by
-        `find_lattice` (not for a live stream, whose frames cannot be read twice).
+        Radius of the disks in px, and ``(zero, a, b)``, each (y, x) in px, or several of these for several
+        grains; what is not given is found by `find_lattice` (not for a live stream, whose frames cannot be
+        read twice).
     pattern
         Another shape of the disks than a bare disk of `radius`.
     roi
@@ -387,12 +398,11 @@ def strain_map(
         found = find_lattice(ctx, dataset, size, roi, corrections=corrections)
         size = found.radius
         lattice = found.lattice if lattice is None else lattice
-    where = as_lattice(lattice)
     shape = as_pattern(size) if pattern is None else pattern
     udf = StrainUDF(
-        where, shape, correlation, subpixel, fit, reference, axes, scan_rotation=scan_rotation, flip_y=flip_y,
-        ellipse=ellipse, definition=definition, gain=gain, min_snr=min_snr, saturation=saturation,
-        excluded=excluded, zero_shift=zero_shift,
+        lattice, shape, correlation, subpixel, fit, reference, axes,
+        scan_rotation=scan_rotation, flip_y=flip_y, ellipse=ellipse, definition=definition, gain=gain,
+        min_snr=min_snr, saturation=saturation, excluded=excluded, zero_shift=zero_shift,
     )  # fmt: skip
     result = ctx.run_udf(dataset, udf, roi=roi, corrections=corrections, progress=progress, plots=plots)
     live = isinstance(dataset, LiveDataset)

@@ -167,7 +167,7 @@ def _dry_run(ctx: Any, ds: Any, args: argparse.Namespace, lattice: Any, options:
 def _tell(found: Any) -> None:
     import numpy as np  # noqa: PLC0415
 
-    zero, a, b = (f"({y:.3f}, {x:.3f})" for y, x in found.lattice.rows())
+    zero, a, b = (f"({y:.3f}, {x:.3f})" for y, x in found.lattice[0].rows())
     print(f"radius {found.radius:.3f} px, zero {zero}, a {a}, b {b} px (y, x), {len(found.indices)} disks")
     n = int(found.valid.sum())
     print(f"{n} of {found.valid.size} frames valid")

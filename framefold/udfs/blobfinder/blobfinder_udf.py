@@ -12,12 +12,14 @@ from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.udf import UDF
 from framefold.udfs.blobfinder.correlate import CropCorrelation
-from framefold.udfs.blobfinder.disks import scratch_of
 from framefold.udfs.blobfinder.folding import (
+    bench_of,
     checked_shift,
-    measure_leftovers,
+    leftover_rows,
+    measure_leftover,
     peak_buffers,
     peak_results,
+    peak_views,
     plan_of,
     process,
     whole_frames,
@@ -40,7 +42,8 @@ class BlobfinderUDF(UDF):
     ===========================  ===========================================================================
     ``centers`` (m, 2)           (y, x), px
     ``sigma`` (m, 2)             their standard deviations, px
-    ``amplitude``, ``background`` (m,)  counts per px: height of the disk, and the level around it
+    ``amplitude`` (m,)           counts per px: height of the disk
+    ``background`` (m,)          counts per px: level around it
     ``tilt`` (m, 2)              change of the height from centre to edge along y and x, where it was fitted
     ``chi2`` (m,)                per degree of freedom
     ``correlation`` (m,)         height of the correlation's maximum
@@ -111,12 +114,11 @@ class BlobfinderUDF(UDF):
 
     def get_result_buffers(self) -> Mapping[str, BufferDecl]:
         """Declare one buffer per property of the disks."""
-        return peak_buffers(self, len(plan_of(self).hk))
+        return peak_buffers(self, len(plan_of(self, self.params.lattice).hk))
 
     def get_worker_data(self) -> Mapping[str, Any]:
         """Return the plan and room for crops."""
-        plan = plan_of(self)
-        return {"plan": plan, "scratch": scratch_of(plan)}
+        return {"bench": bench_of(self, self.params.lattice)}
 
     def get_task_data(self) -> Mapping[str, Any]:
         """Return where parts of frames are collected."""
@@ -124,14 +126,14 @@ class BlobfinderUDF(UDF):
 
     def process_tile(self, tile: Array) -> None:
         """Measure the disks of whole frames, or collect parts of frames."""
-        process(self, tile)
+        process(self, tile, self.worker_data.bench, 0, peak_views(self))
 
     def postprocess(self) -> None:
         """Measure what remained incomplete."""
-        for _ in measure_leftovers(self):
-            pass
+        for row in leftover_rows(self):
+            measure_leftover(self, row, 0, peak_views(self, slice(row, row + 1)))
 
     def get_results(self) -> Mapping[str, Any]:
         """Return what was measured."""
-        plan = plan_of(self)
+        plan = plan_of(self, self.params.lattice)
         return {**peak_results(self), "indices": plan.hk.astype(np.int64)}

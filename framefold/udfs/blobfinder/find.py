@@ -12,7 +12,7 @@ from framefold.errors import DataError
 from framefold.udfs.blobfinder.correlate import CropCorrelation
 from framefold.udfs.blobfinder.disks import DiskPlan, measure_frames, plan_disks, scratch_of
 from framefold.udfs.blobfinder.indexing import lattice_vectors, peaks_of, radius_of
-from framefold.udfs.blobfinder.lattice import Lattice, LatticeFit, Lattices, fit_block
+from framefold.udfs.blobfinder.lattice import Lattice, LatticeFit, empty_lattices, fit_block
 from framefold.udfs.blobfinder.meter import Peaks, empty_peaks
 from framefold.udfs.blobfinder.patterns import Disk, Pattern, as_pattern
 from framefold.udfs.blobfinder.survey import SurveyUDF, autocorrelation, spread_of
@@ -157,11 +157,7 @@ def _placed(total: Float, lattice: Lattice, radius: float) -> tuple[Lattice, flo
     for _ in range(2):
         plan = _plan(total.shape, lattice, radius, "auto")
         peaks = _peaks(plan, total[None])
-        m, f32 = len(plan.hk), np.float32
-        out = Lattices(
-            np.empty((1, 2), f32), np.empty((1, 2), f32), np.empty((1, 2), f32), np.empty((1, 3), f32),
-            np.empty(1, f32), np.empty(1, np.int32), np.empty((1, m), bool),
-        )  # fmt: skip
+        out = empty_lattices(1, len(plan.hk))
         # descan and strain blur the sum: what stands out counts, whether the model fits or not
         usable = (peaks.flags & 5) == 0
         usable &= peaks.prominence > 0.02 * np.nanmax(peaks.prominence)

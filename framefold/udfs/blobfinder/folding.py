@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from framefold.errors import DataError
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.udf import UDF
-from framefold.udfs.blobfinder.disks import Assembly, DiskPlan, measure_frames, plan_disks
+from framefold.udfs.blobfinder.disks import Assembly, DiskPlan, measure_frames, plan_disks, scratch_of
+from framefold.udfs.blobfinder.lattice import Lattice
 from framefold.udfs.blobfinder.meter import Peaks
 from framefold.udfs.field_results import check_real_2d
 
@@ -32,13 +34,13 @@ def checked_shift(given: AuxData | None) -> AuxData | None:
     return given
 
 
-def plan_of(udf: UDF) -> DiskPlan:
-    """Return the plan that the parameters of `udf` describe, for its frames."""
+def plan_of(udf: UDF, lattice: Lattice) -> DiskPlan:
+    """Return the plan that the parameters of `udf` describe, for its frames and the disks of `lattice`."""
     check_real_2d(udf)
     p = udf.params
     sig = tuple(udf.meta.dataset_shape.sig)
     return plan_disks(
-        sig, p.lattice, p.pattern, p.correlation, p.subpixel, gain=p.gain, min_snr=p.min_snr,
+        sig, lattice, p.pattern, p.correlation, p.subpixel, gain=p.gain, min_snr=p.min_snr,
         saturation=p.saturation, excluded=p.excluded,
     )  # fmt: skip
 
@@ -65,35 +67,54 @@ def peak_results(udf: UDF) -> dict[str, Any]:
     return {name: udf.results[name] for name in _PEAKS}
 
 
-def _views(udf: UDF, rows: slice = slice(None)) -> Peaks:
+def peak_views(udf: UDF, rows: slice = slice(None)) -> Peaks:
+    """Return views of the results of some frames of the current unit."""
     return Peaks(**{name: udf.results[name][rows] for name in _PEAKS})
 
 
-def process(udf: UDF, tile: Array) -> bool:
-    """Measure whole frames, or collect their parts; return whether the tile's frames are measured."""
-    plan, shift = udf.worker_data.plan, udf.params.zero_shift
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What a worker needs to measure the disks of one lattice."""
+
+    plan: DiskPlan
+    scratch: Array
+
+
+def bench_of(udf: UDF, lattice: Lattice) -> Bench:
+    """Return plan and room for crops."""
+    plan = plan_of(udf, lattice)
+    return Bench(plan, scratch_of(plan))
+
+
+def process(udf: UDF, tile: Array, bench: Bench, key: int, out: Peaks) -> bool:
+    """Measure whole frames into `out`, or collect their parts; return whether the tile's frames are measured.
+
+    `key` tells the lattices of a UDF apart.
+    """
+    plan, shift = bench.plan, udf.params.zero_shift
     if tile.dtype == np.bool_:
         tile = tile.view(np.uint8)
     if tile.shape[1:] == plan.good.shape:
-        measure_frames(plan, tile, shift, _views(udf), udf.worker_data.scratch)
+        measure_frames(plan, tile, shift, out, bench.scratch)
         return True
-    parts = udf.task_data.parts
-    if "assembly" not in parts:
-        parts["assembly"] = Assembly(plan, udf.task_data.start, udf.meta.partition_shape[0])
+    parts: dict[int, Assembly] = udf.task_data.parts
+    if key not in parts:
+        parts[key] = Assembly(plan, udf.task_data.start, udf.meta.partition_shape[0])
     row = udf.meta.slice.origin[0]
-    complete: bool = parts["assembly"].add(tile, udf.meta.sig_slice.origin, row, shift)
+    complete = parts[key].add(tile, udf.meta.sig_slice.origin, row, shift)
     if complete:
-        parts["assembly"].measure(row, len(tile), shift, _views(udf))
+        parts[key].measure(row, len(tile), shift, out)
     return complete
 
 
-def measure_leftovers(udf: UDF) -> Iterator[int]:
-    """Measure the frames of which pixels never came, and yield their rows."""
-    assembly = udf.task_data.parts.get("assembly")
-    if assembly is None:
-        return
-    for row in assembly.incomplete():
-        shift = udf.params.zero_shift
-        shift = None if shift is None else shift[row : row + 1]
-        assembly.measure(udf.task_data.start + row, 1, shift, _views(udf, slice(row, row + 1)))
-        yield int(row)
+def leftover_rows(udf: UDF) -> npt.NDArray[np.int64]:
+    """Return the rows of the partition of which some pixels came, but not all."""
+    parts: dict[int, Assembly] = udf.task_data.parts
+    return parts[0].incomplete() if parts else np.zeros(0, np.int64)
+
+
+def measure_leftover(udf: UDF, row: int, key: int, out: Peaks) -> None:
+    """Measure what came of one frame."""
+    shift = udf.params.zero_shift
+    shift = None if shift is None else shift[row : row + 1]
+    udf.task_data.parts[key].measure(udf.task_data.start + row, 1, shift, out)

@@ -213,8 +213,11 @@ def fit_disk(
         reduced = S[27] / gain / max(count - 6.0, 1.0)
         if mode == AUTO:
             won = out[2] * max(count - 4.0, 1.0) - reduced * max(count - 6.0, 1.0)
-            # noise gains 2 +- 2 on average, and what the model cannot explain counts as noise
-            if not fine or not won > 8.0 * max(1.0, reduced):
+            # Noise gains 2 +- 2 on average, and what neither model explains counts as noise. Fringes and rocking
+            # curves pretend a tilt that explains little of the misfit; a real one explains most of it.
+            misfit = out[2] * max(count - 4.0, 1.0) - count
+            needed = max(8.0 * max(1.0, reduced), 0.5 * (misfit - 2.0 * math.sqrt(2.0 * count)))
+            if not fine or not won > needed:
                 p[0], p[1], p[2], p[3], p[4], p[5] = b0, a0, 0.0, 0.0, y0, x0
                 tilted = False
                 length = length0

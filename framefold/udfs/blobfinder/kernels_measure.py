@@ -28,6 +28,7 @@ from framefold.udfs.blobfinder.kernels_fit import (
 from framefold.udfs.blobfinder.kernels_simd import ROWS
 
 Array = npt.NDArray[Any]
+# numba's cache of a caller does not notice changes of its callees in other files: change this file with them
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

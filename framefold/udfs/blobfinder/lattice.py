@@ -113,6 +113,16 @@ def as_lattice(given: Lattice | Sequence[Sequence[float]] | npt.ArrayLike) -> La
     return Lattice(zero, a, b)
 
 
+def as_lattices(given: Any) -> tuple[Lattice, ...]:
+    """Return lattices from one or several, each a `Lattice` or ``(zero, a, b)``."""
+    if isinstance(given, Lattice):
+        return (given,)
+    several = isinstance(given, (list, tuple)) and len(given) > 0 and isinstance(given[0], Lattice)
+    if several or (np.ndim(given) == 3 and len(given) > 0):
+        return tuple(as_lattice(one) for one in given)
+    return (as_lattice(given),)
+
+
 def indices_on(lattice: Lattice, sig: tuple[int, int], margin: float) -> npt.NDArray[np.int64]:
     """Return h and k ``(m, 2)`` of the disks at least `margin` px inside the detector, inner ones first."""
     reach = math.hypot(*sig) + math.hypot(lattice.zero[0], lattice.zero[1])
@@ -128,6 +138,15 @@ def indices_on(lattice: Lattice, sig: tuple[int, int], margin: float) -> npt.NDA
     hk, at = grid[fits], at[fits]
     order = np.lexsort((hk[:, 1], hk[:, 0], ((at - lattice.zero) ** 2).sum(1).round(6)))
     return np.ascontiguousarray(hk[order])
+
+
+def empty_lattices(n: int, m: int) -> Lattices:
+    """Return room for the lattices of n frames of m disks."""
+    pair = np.empty((n, 2), np.float32)
+    return Lattices(
+        zero=pair, a=pair.copy(), b=pair.copy(), cov=np.empty((n, 3), np.float32),
+        residual=np.empty(n, np.float32), used=np.empty(n, np.int32), selector=np.empty((n, m), bool),
+    )  # fmt: skip
 
 
 def fit_block(centers: Array, sigma: Array, usable: Array, hk: Float, fit: LatticeFit, out: Lattices) -> None:

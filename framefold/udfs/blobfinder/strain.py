@@ -175,6 +175,33 @@ def strain_of(a: npt.ArrayLike, b: npt.ArrayLike, cov: npt.ArrayLike, reference:
     )
 
 
+def strain_by_grain(
+    a: Float, b: Float, cov: Float, valid: npt.NDArray[np.bool_], grain: npt.NDArray[Any], references: Float,
+    frame: Frame,
+) -> Strain:  # fmt: skip
+    """Return `strain_of` each valid frame relative to the reference of its grain; NaN elsewhere.
+
+    Parameters
+    ----------
+    a, b, cov
+        ``(*shape, 2)`` and ``(*shape, 3)``.
+    valid, grain
+        Of that shape.
+    references
+        ``(g, 2, 2)``: the vectors a and b of each grain; NaN where there are none.
+    frame
+        Axes and definition.
+    """
+    maps = {name: np.full(valid.shape, np.nan) for name in Strain.__dataclass_fields__}
+    for g, reference in enumerate(references):
+        here = valid & (grain == g)
+        if here.any() and np.isfinite(reference).all():
+            found = strain_of(a[here], b[here], cov[here], reference, frame)
+            for name, values in maps.items():
+                values[here] = getattr(found, name)
+    return Strain(**maps)
+
+
 def reference_median(a: Float, b: Float, valid: npt.NDArray[np.bool_]) -> Float:
     """Return the median vectors ``(2, 2)`` of the valid frames; NaN where there is none."""
     return _reference(a, b, valid, np.median)

@@ -14,19 +14,30 @@ from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.udf import UDF
 from framefold.udfs.blobfinder.correlate import CropCorrelation
-from framefold.udfs.blobfinder.disks import scratch_of
 from framefold.udfs.blobfinder.folding import (
+    Bench,
+    bench_of,
     checked_shift,
-    measure_leftovers,
+    leftover_rows,
+    measure_leftover,
     peak_buffers,
     peak_results,
+    peak_views,
     plan_of,
     process,
     whole_frames,
 )
 from framefold.udfs.blobfinder.kernels_fit import BORDER, CLIPPED, LOW_SNR, NOT_CONVERGED, SATURATED
-from framefold.udfs.blobfinder.lattice import Lattice, LatticeFit, Lattices, as_lattice, fit_block
-from framefold.udfs.blobfinder.meter import Subpixel
+from framefold.udfs.blobfinder.lattice import (
+    Lattice,
+    LatticeFit,
+    Lattices,
+    as_lattice,
+    as_lattices,
+    empty_lattices,
+    fit_block,
+)
+from framefold.udfs.blobfinder.meter import Peaks, Subpixel, empty_peaks
 from framefold.udfs.blobfinder.patterns import Pattern, as_pattern
 from framefold.udfs.blobfinder.strain import (
     Axes,
@@ -35,7 +46,7 @@ from framefold.udfs.blobfinder.strain import (
     good_fits,
     reference_mean,
     reference_median,
-    strain_of,
+    strain_by_grain,
 )
 
 Array = npt.NDArray[Any]
@@ -60,21 +71,25 @@ class StrainUDF(UDF):
     ``cov`` (3,)                        variance of a, covariance of a and b, variance of b, px^2
     ``residual``                        RMS distance of disks and lattice per axis, px
     ``used``, ``selector`` (m,)         how many and which disks count
+    ``grain``                           uint8: which of several lattices fits best
     ``valid``                           bool: the fit is trusted; the strains are masked elsewhere
-    ``reference`` (2, 2)                single: the vectors a and b of the reference
+    ``reference`` (2, 2)                single: the vectors a and b of the reference; (g, 2, 2) of g lattices
     ==================================  ====================================================================
 
     The maps are made from whatever frames are in: in a live run they fill, and re-centre with the reference.
 
     Parameters
     ----------
-    lattice, pattern, correlation, subpixel, gain, min_snr, saturation, excluded, zero_shift
+    lattice
+        ``(zero, a, b)``, each (y, x) in px, or a sequence of these, one for each grain: all are fitted to
+        every frame, and the best one counts. Strain is relative to the reference of its own grain.
+    pattern, correlation, subpixel, gain, min_snr, saturation, excluded, zero_shift
         See `BlobfinderUDF`.
     fit
         How the lattice is fitted.
     reference
         Unstrained crystal: ``"median"`` of the valid frames; a bool mask of navigation shape, whose mean
-        counts; or two vectors ``(a, b)``, each (y, x) in px.
+        counts; or two vectors ``(a, b)``, each (y, x) in px, ``(g, 2, 2)`` for several lattices.
     scan_rotation, flip_y, ellipse, axes, definition
         See `Frame`.
 
@@ -87,7 +102,7 @@ class StrainUDF(UDF):
 
     def __init__(
         self,
-        lattice: Lattice | Sequence[Sequence[float]] | npt.ArrayLike,
+        lattice: Lattice | Sequence[Lattice] | npt.ArrayLike,
         pattern: Pattern | float,
         correlation: CropCorrelation | None = None,
         subpixel: Subpixel = "auto",
@@ -106,10 +121,11 @@ class StrainUDF(UDF):
         zero_shift: AuxData | None = None,
     ) -> None:
         Frame(scan_rotation, flip_y, ellipse, axes, definition)
+        lattices = as_lattices(lattice)
         super().__init__(
-            lattice=as_lattice(lattice), pattern=as_pattern(pattern),
-            correlation=correlation or CropCorrelation(),
-            subpixel=subpixel, fit=fit or LatticeFit(), reference=_checked_reference(reference), axes=axes,
+            lattice=lattices, pattern=as_pattern(pattern), correlation=correlation or CropCorrelation(),
+            subpixel=subpixel, fit=fit or LatticeFit(),
+            reference=_checked_reference(reference, len(lattices)), axes=axes,
             scan_rotation=scan_rotation, flip_y=flip_y, ellipse=ellipse, definition=definition, gain=gain,
             min_snr=min_snr, saturation=saturation, excluded=excluded, zero_shift=checked_shift(zero_shift),
         )  # fmt: skip
@@ -124,17 +140,19 @@ class StrainUDF(UDF):
 
     def get_result_buffers(self) -> Mapping[str, BufferDecl]:
         """Declare disks, lattices and maps."""
-        plan = plan_of(self)
-        m, fit = len(plan.hk), self.params.fit
-        if m < fit.min_peaks:
-            raise DataError(
-                f"only {m} disks of the lattice lie on the detector, the fit needs {fit.min_peaks}: "
-                "check the lattice, or lower min_peaks"
-            )
-        if np.linalg.matrix_rank(plan.hk - plan.hk[0]) < 2:
-            raise DataError(
-                "all disks on the detector lie on a line: two directions are needed for a lattice"
-            )
+        fit, sizes = self.params.fit, []
+        for lattice in self.params.lattice:
+            hk = plan_of(self, lattice).hk
+            sizes.append(len(hk))
+            if len(hk) < fit.min_peaks:
+                raise DataError(
+                    f"only {len(hk)} disks of the lattice lie on the detector, the fit needs "
+                    f"{fit.min_peaks}: "
+                    "check the lattice, or lower min_peaks"
+                )
+            if np.linalg.matrix_rank(hk - hk[0]) < 2:
+                raise DataError("all disks on the detector lie on a line: a lattice needs two directions")
+        m, grains = max(sizes), len(sizes)
         self._check_reference_mask()
 
         def nav(*extra: int, dtype: str = "float32") -> BufferDecl:
@@ -142,17 +160,22 @@ class StrainUDF(UDF):
 
         return {
             **peak_buffers(self, m),
+            "indices": self.buffer("single", (grains, m, 2), "int64", use="result_only")
+            if grains > 1
+            else self.buffer("single", (m, 2), "int64", use="result_only"),
             "zero": nav(2), "a": nav(2), "b": nav(2), "cov": nav(3), "residual": nav(),
             "used": nav(dtype="int32"), "selector": nav(m, dtype="bool"),
+            "grain": nav(dtype="uint8"),
             **{name: self.buffer("nav", (), "float32", use="result_only") for name in (*MAPS, *SIGMAS)},
             "valid": self.buffer("nav", (), "bool", use="result_only"),
-            "reference": self.buffer("single", (2, 2), "float64", use="result_only"),
+            "reference": self.buffer(
+                "single", (2, 2) if grains == 1 else (grains, 2, 2), "float64", use="result_only"
+            ),
         }  # fmt: skip
 
     def get_worker_data(self) -> Mapping[str, Any]:
-        """Return the plan and room for crops."""
-        plan = plan_of(self)
-        return {"plan": plan, "scratch": scratch_of(plan)}
+        """Return plan and room for the disks of each lattice."""
+        return {"benches": [bench_of(self, lattice) for lattice in self.params.lattice]}
 
     def get_task_data(self) -> Mapping[str, Any]:
         """Return where parts of frames are collected."""
@@ -160,19 +183,59 @@ class StrainUDF(UDF):
 
     def process_tile(self, tile: Array) -> None:
         """Measure and fit whole frames, or collect parts of frames."""
-        if process(self, tile):
-            self._fit(slice(None))
+        benches: list[Bench] = self.worker_data.benches
+        if len(benches) == 1:
+            if process(self, tile, benches[0], 0, peak_views(self)):
+                self._fit(benches[0], peak_views(self), self._lattice_views(slice(None)))
+            return
+        rooms = [empty_peaks(len(tile), len(b.plan.hk)) for b in benches]
+        done = [
+            process(self, tile, b, i, room) for i, (b, room) in enumerate(zip(benches, rooms, strict=True))
+        ]
+        if all(done):
+            self._choose(rooms, slice(None))
 
     def postprocess(self) -> None:
         """Measure and fit what remained incomplete."""
-        for row in measure_leftovers(self):
-            self._fit(slice(row, row + 1))
+        benches: list[Bench] = self.worker_data.benches
+        for row in leftover_rows(self):
+            rooms = [empty_peaks(1, len(b.plan.hk)) for b in benches]
+            for i, room in enumerate(rooms):
+                measure_leftover(self, row, i, room)
+            self._choose(rooms, slice(row, row + 1))
 
-    def _fit(self, rows: slice) -> None:
-        r, plan = self.results, self.worker_data.plan
-        usable = usable_disks(r.flags[rows], r.prominence[rows], self.params.subpixel, self.params.fit)
-        out = Lattices(**{name: r[name][rows] for name in _LATTICES})
-        fit_block(r.centers[rows], r.sigma[rows], usable, plan.hk, self.params.fit, out)
+    def _lattice_views(self, rows: slice) -> Lattices:
+        return Lattices(**{name: self.results[name][rows] for name in _LATTICES})
+
+    def _fit(self, bench: Bench, peaks: Peaks, out: Lattices) -> None:
+        usable = usable_disks(peaks.flags, peaks.prominence, self.params.subpixel, self.params.fit)
+        fit_block(peaks.centers, peaks.sigma, usable, bench.plan.hk, self.params.fit, out)
+
+    def _choose(self, rooms: Sequence[Peaks], rows: slice) -> None:
+        """Fit each lattice to its disks, and keep the one that explains more of them better."""
+        benches: list[Bench] = self.worker_data.benches
+        fits, costs = [], []
+        for bench, room in zip(benches, rooms, strict=True):
+            out = empty_lattices(*room.flags.shape)
+            self._fit(bench, room, out)
+            share = out.used / len(bench.plan.hk)
+            # hundredths of a pixel do not decide, how many disks fit does
+            costs.append(np.where(out.used > 0, (out.residual + 0.05) / np.maximum(share, 1e-6) ** 2, np.inf))
+            fits.append(out)
+        best = np.argmin(costs, axis=0)
+        self.results.grain[rows] = best
+        into, lattices = peak_views(self, rows), self._lattice_views(rows)
+        for g, (room, out) in enumerate(zip(rooms, fits, strict=True)):
+            here, m = best == g, room.flags.shape[1]
+            for name in Peaks.__dataclass_fields__:
+                target = getattr(into, name)
+                target[here, :m] = getattr(room, name)[here]
+                if m < target.shape[1]:
+                    target[here, m:] = BORDER if name == "flags" else np.nan
+            for name in _LATTICES[:-1]:
+                getattr(lattices, name)[here] = getattr(out, name)[here]
+            lattices.selector[here] = False
+            lattices.selector[here, :m] = out.selector[here]
 
     def get_results(self) -> Mapping[str, Any]:
         """Return the maps, relative to the reference of the frames that are in."""
@@ -182,32 +245,44 @@ class StrainUDF(UDF):
         limit = p.fit.max_residual if p.fit.max_residual is not None else 0.2 * p.pattern.radius
         valid = np.zeros(len(merged), bool)
         valid[merged] = good_fits(r.residual[merged], r.used[merged], p.fit.min_peaks, limit)
-        reference = self._reference(valid)
+        references = np.stack([self._reference(valid, g) for g in range(len(p.lattice))])
         frame = Frame(p.scan_rotation, p.flip_y, p.ellipse, p.axes, p.definition)
-        maps = {name: np.full(len(merged), np.nan, np.float32) for name in (*MAPS, *SIGMAS)}
-        if np.isfinite(reference).all() and valid.any():
-            strain = strain_of(r.a[valid], r.b[valid], r.cov[valid], reference, frame)
-            for name, values in maps.items():
-                values[valid] = getattr(strain, name)
+        strain = strain_by_grain(r.a, r.b, r.cov, valid, r.grain, references, frame)
+        single = len(p.lattice) == 1
         return {
             **peak_results(self),
-            "indices": plan_of(self).hk.astype(np.int64),
+            "indices": self._indices(),
             **{name: r[name] for name in _LATTICES},
-            **{name: self.with_mask(values, valid) for name, values in maps.items()},
+            "grain": r.grain,
+            **{n: self.with_mask(getattr(strain, n).astype(np.float32), valid) for n in (*MAPS, *SIGMAS)},
             "valid": valid,
-            "reference": reference,
+            "reference": references[0] if single else references,
         }
 
-    def _reference(self, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    def _indices(self) -> npt.NDArray[np.int64]:
+        """Return h and k of the disks; of several lattices ``(g, m, 2)``, filled up with 0."""
+        all_hk = [plan_of(self, lattice).hk for lattice in self.params.lattice]
+        if len(all_hk) == 1:
+            return all_hk[0].astype(np.int64)
+        out = np.zeros((len(all_hk), max(map(len, all_hk)), 2), np.int64)
+        for row, hk in zip(out, all_hk, strict=True):
+            row[: len(hk)] = hk
+        return out
+
+    def _reference(self, valid: npt.NDArray[np.bool_], grain: int) -> npt.NDArray[np.float64]:
+        """Return the reference of a grain; its median where the region of the reference does not touch it."""
         given, r = self.params.reference, self.results
+        here = valid & (r.grain == grain)
         if isinstance(given, str):
-            return reference_median(r.a, r.b, valid)
+            return reference_median(r.a, r.b, here)
         if given.dtype == np.bool_:
             inside = given.reshape(-1)
             if self.meta.roi is not None:
                 inside = inside[self.meta.roi.reshape(-1)]
-            return reference_mean(r.a, r.b, valid & inside)
-        return np.asarray(given, dtype=np.float64)
+            if (here & inside).any() or len(self.params.lattice) == 1:
+                return reference_mean(r.a, r.b, here & inside)
+            return reference_median(r.a, r.b, here)
+        return np.asarray(given.reshape(-1, 2, 2)[grain], dtype=np.float64)
 
     def _check_reference_mask(self) -> None:
         given, nav = self.params.reference, tuple(self.meta.dataset_shape.nav)
@@ -232,7 +307,7 @@ def usable_disks(flags: Array, prominence: Array, subpixel: str, fit: LatticeFit
     return np.asarray(((flags & bad) == 0) & (prominence >= fit.min_prominence))
 
 
-def _checked_reference(given: Any) -> Any:
+def _checked_reference(given: Any, grains: int) -> Any:
     if isinstance(given, str):
         if given != "median":
             raise DataError(f"reference {given!r}: 'median', a mask of the scan, or two vectors (a, b)")
@@ -240,10 +315,11 @@ def _checked_reference(given: Any) -> Any:
     array = np.asarray(given)
     if array.dtype == np.bool_:
         return array
-    if array.shape != (2, 2) or array.dtype.kind not in "iuf":
+    if array.shape != ((2, 2) if grains == 1 else (grains, 2, 2)) or array.dtype.kind not in "iuf":
         raise DataError(
             f"reference of shape {array.shape}, {array.dtype}: 'median', a bool mask of the scan, or two "
-            "vectors (a, b), each (y, x) in px"
+            "vectors (a, b), each (y, x) in px, for each lattice"
         )
-    Lattice((0.0, 0.0), (float(array[0, 0]), float(array[0, 1])), (float(array[1, 0]), float(array[1, 1])))
+    for a, b in array.reshape(-1, 2, 2):
+        as_lattice([(0.0, 0.0), a, b])
     return array.astype(np.float64)

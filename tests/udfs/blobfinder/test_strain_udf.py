@@ -14,6 +14,7 @@ from framefold.udfs.blobfinder.lattice import LatticeFit
 from framefold.udfs.blobfinder.strain_udf import StrainUDF
 
 SIG = (96, 96)
+LATTICE = ((32, 32), (0.5, 14), (14, -0.5))
 MAPS = {"eps_xx": "sigma_xx", "eps_yy": "sigma_yy", "eps_xy": "sigma_xy", "theta": "sigma_theta"}
 
 
@@ -107,6 +108,29 @@ def test_other_grains(inline):
     assert np.isnan(result["eps_xx"].data[~valid]).all()
 
 
+def test_two_grains(inline):
+    """With a lattice for each, both grains are mapped, each relative to its own reference."""
+    field = deformation.uniform((6, 12), 0.0, 0.0, 0.0, 0.0)
+    scan = cbed((6, 12), (128, 128), strain=field, dose=60_000, grains=2, seed=2)
+    t = scan.truth
+    c, s = np.cos(GRAIN_TURN), np.sin(GRAIN_TURN)
+    other = [(s * v[1] + c * v[0], c * v[1] - s * v[0]) for v in (t.a, t.b)]
+    udf = StrainUDF(
+        [(t.zero, t.a, t.b), (t.zero, *other)], scan.radius, reference=np.stack([[t.a, t.b], other])
+    )
+    result = inline.run_udf(inline.load(scan), udf)
+    assert result["valid"].data.all()
+    assert (result["grain"].data == t.grain).mean() > 0.99
+    for name, sigma in MAPS.items():
+        assert np.mean(np.abs(result[name].data) < 3 * result[sigma].data) > 0.95
+    assert result["reference"].data.shape == (2, 2, 2)
+    m = ff.strain_map(inline, scan, scan.radius, [(t.zero, t.a, t.b), (t.zero, *other)])
+    assert m.valid.all() and np.abs(m.theta).max() < 0.01
+    by_region = m.rereference(roi=t.grain == 0)
+    np.testing.assert_allclose(by_region.reference[0], np.stack([t.a, t.b]), atol=0.02)
+    m.plot_fit(0, 11)
+
+
 def test_vacuum_is_masked(inline):
     scan = scan_of()
     frames = scan.array()
@@ -165,6 +189,12 @@ def test_any_cut(few, udf):
     check_udf(udf(lattice_of(scan), 4.0), data=frames, n=12, rtol=1e-5)
 
 
+def test_any_cut_of_two_lattices(few):
+    scan, frames = few
+    two = [lattice_of(scan), ((32, 32), (7.0, 12.1), (12.1, -7.0))]
+    check_udf(StrainUDF(two, 4.0), data=frames, n=6, rtol=1e-5)
+
+
 def test_any_cut_with_shifts(few):
     scan, frames = few
     shift = ff.UDF.aux_data(np.random.default_rng(0).uniform(-0.6, 0.6, (4, 5, 2)), "nav", (2,))
@@ -209,9 +239,6 @@ def test_threads(few):
     np.testing.assert_array_equal(one["eps_xx"].data, two["eps_xx"].data)
 
 
-LATTICE = ((32, 32), (0.5, 14), (14, -0.5))
-
-
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -227,6 +254,7 @@ LATTICE = ((32, 32), (0.5, 14), (14, -0.5))
         ({"reference": np.zeros((4, 5), bool)}, "holds no frame"),
         ({"reference": np.ones((3, 3), bool)}, "the scan"),
         ({"reference": "mean"}, "median"),
+        ({"lattice": [LATTICE, LATTICE], "reference": [[0, 10.0], [10.0, 0.0]]}, "for each lattice"),
         ({"reference": [[0, 10.0], [0, 20.0]]}, "parallel"),
         ({"zero_shift": 3}, "aux_data"),
     ],
