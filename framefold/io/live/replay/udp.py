@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import sys
 import threading
@@ -24,6 +25,7 @@ from framefold.io.live.sockets import Endpoint, interface_address, is_multicast
 _BATCH = 32
 _GENTLE_BYTES = 48 << 10  # in a socket of the default size no more than this is ever waiting
 _TICK = 0.002
+_LATE = 0.01  # seconds
 
 
 @dataclass
@@ -163,11 +165,15 @@ class UdpEmulator:
         step = 4096 if rate is None else max(1, round(rate * self.wire.packets * _TICK))
         if queue is not None:
             step = max(1, _GENTLE_BYTES // (2 * self.wire.size + 1024))
-        began, sent = time.perf_counter(), 0
+        began, sent = -math.inf, 0
         for rows in emissions(self.wire, self.frames, self.options, log):
+            if sent == 0:
+                send(rows[:0])  # compiles
             for at in range(0, len(rows), step):
                 part = rows[at : at + step]
                 if rate is not None:
+                    # who is late goes on at the rate: detectors do not catch up in a burst
+                    began = max(began, time.perf_counter() - sent / (rate * self.wire.packets) - _LATE)
                     due = began + sent / (rate * self.wire.packets)
                     if self._stop.wait(max(0.0, due - time.perf_counter())):
                         return
@@ -200,11 +206,9 @@ class UdpEmulator:
             fd = sock.fileno()
 
             def fast(rows: npt.NDArray[np.int64]) -> None:
-                done = 0
-                while done < len(rows):
+                done = k.send(out, fd, rows)
+                while done < len(rows) and not self._stop.wait(0.001):  # no buffers at this moment
                     done += k.send(out, fd, rows[done:])
-                    if done < len(rows) and self._stop.wait(0.001):  # no buffers at this moment
-                        return
 
             return fast
 
