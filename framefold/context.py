@@ -6,6 +6,7 @@ import asyncio
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
@@ -321,6 +322,9 @@ class Context:
         on_ready: Callable[[Any], Any] | None = None,
         lanes: int | None = None,
         residency: Literal["auto", "memory", "disk"] = "auto",
+        checkpoint: Any = None,
+        checkpoint_every: float = 60.0,
+        resume: Any = None,
     ) -> Iteration:
         """Run an iterative UDF; the frames are read once and stay in memory.
 
@@ -343,6 +347,10 @@ class Context:
             Threads; None: the cores.
         residency
             ``"memory"``, ``"disk"`` (frames that the system maps from a temporary file), or ``"auto"``.
+        checkpoint, checkpoint_every
+            File to which the state is written every so many seconds, and at the end.
+        resume
+            A checkpoint of the same data to go on from; the same algorithms give the same bits.
 
         Returns
         -------
@@ -362,7 +370,9 @@ class Context:
             float(str(publish_every).removesuffix("s")) if isinstance(publish_every, str) else publish_every
         )
         return Iteration(
-            self.executor, ds, udf, opts, IterateOptions(n, seconds, lanes, residency),
+            self.executor, ds, udf, opts, IterateOptions(
+                n, seconds, lanes, residency, _path(checkpoint), checkpoint_every, _path(resume)
+            ),
             observers=tuple(self._observers(progress)), viewers=self._iteration_viewers(plots),
             on_ready=on_ready, provenance=lambda: provenance_of(ds, opts), saver=save_result,
         )  # fmt: skip
@@ -651,6 +661,10 @@ class Context:
             self.executor, station, ds, udfs, options, observers=self._observers(progress),
             validate=validate, provenance=provenance_of, saver=save_result, on_ready=on_ready, **more,
         )  # fmt: skip
+
+
+def _path(path: Any) -> Path | None:
+    return None if path is None else Path(path)
 
 
 def _viewers(plots: Plots, plot_class: Any, run: Run, udfs: Sequence[Any]) -> Any:

@@ -52,6 +52,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_selection(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--save", metavar="FILE", help="write results: .cxi, .nxs, .npz")
+    group.add_argument("--checkpoint", metavar="FILE", help="write the state every minute and at the end")
+    group.add_argument("--resume", action="store_true", help="go on from the checkpoint, if it is there")
     group.add_argument("--overwrite", action="store_true", help="replace an existing file")
     group.add_argument(
         "--plot",
@@ -104,7 +106,8 @@ def _model_arguments(group: Any) -> None:
     add("--probe", metavar="FILE", help=".npy: complex starting probe (default: from the mean frame)")
     add("--object", metavar="FILE", help=".npy: complex starting object (default: 1 everywhere)")
     add("--mask", metavar="FILE", help=".npy: True for bad pixels, beside those of the file")
-    add("--background", metavar="FILE|NUMBER", help="known background in counts")
+    add("--background", metavar="COUNTS", help="known background: a number, FILE.npy, or 'estimate'")
+    add("--refine-positions", nargs="?", const="yes", choices=("yes", "affine"), help="from iteration 10 on")
     add("--crop", default="auto", metavar="N|none", help="window of the detector (default: a fast length)")
     add(
         "--centre",
@@ -126,6 +129,8 @@ def _run(args: argparse.Namespace) -> int:
         parser = argparse.ArgumentParser()
         _arguments(parser)
         apply_config(args, parser)
+    if args.resume and args.checkpoint is None:
+        raise FramefoldError("--resume goes on from the file of --checkpoint: give that too")
     udf = make_ptychography(args)
     if args.save is not None:
         _check_target(Path(args.save), args.overwrite)
@@ -136,15 +141,11 @@ def _run(args: argparse.Namespace) -> int:
         if args.dry_run:
             return _dry_run(ctx, ds, udf, chosen)
         talk = wants_progress(args)
+        resume = args.checkpoint if args.resume and Path(args.checkpoint).exists() else None
         it = ctx.iterate(
-            ds,
-            udf,
-            n=args.iterations,
-            plots=plots,
-            publish_every=1.0,
-            on_ready=lambda _: _tell(udf),
-            **chosen,
-        )
+            ds, udf, n=args.iterations, plots=plots, publish_every=1.0,
+            checkpoint=args.checkpoint, resume=resume, on_ready=lambda _: _tell(udf), **chosen,
+        )  # fmt: skip
         started = time.perf_counter()
         with it, _ctrl_c(it.stop):
             for state in it:
@@ -219,6 +220,7 @@ def make_ptychography(args: argparse.Namespace) -> Ptychography:
         crop=_crop(args.crop),
         centre=_centre(args.centre),
         subpixel=_subpixel(args.subpixel),
+        refine_positions={None: False, "yes": True}.get(args.refine_positions, args.refine_positions),
         seed=args.seed,
         precision="double" if args.double else "single",
     )
@@ -251,8 +253,8 @@ def _is_number(word: str) -> bool:
 
 
 def _background(text: str | None) -> Any:
-    if text is None:
-        return None
+    if text is None or text == "estimate":
+        return text
     return float(text) if _is_number(str(text)) else load_array(text)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from framefold.errors import UDFError
 from framefold.executor.base import Executor
+from framefold.executor.iterate_checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from framefold.executor.iterate_host import HostLoop
 from framefold.executor.iterate_load import Residency, inspect_data, load_frames
 from framefold.udfcore.buffers import BufferDecl
@@ -55,6 +57,9 @@ class IterateOptions:
     publish_every: float = 1.0
     lanes: int | None = None
     residency: Residency = "auto"
+    checkpoint: Path | None = None
+    checkpoint_every: float = 60.0
+    resume: Path | None = None
 
 
 class Iteration:
@@ -174,6 +179,28 @@ class Iteration:
         lanes = self._options.lanes or self._executor.capacity
         self._loop = HostLoop(udf, frames, 0, 1 if self._executor.name == "inline" else lanes)
         self._plan = result_plan(self._dataset, udf, run)
+        if self._options.resume is not None:
+            found = load_checkpoint(self._options.resume, type(udf).__name__, self._data_text())
+            self._loop.restore(found.loop, found.history, found.iteration)
+
+    def _data_text(self) -> str:
+        """Return what identifies the data in checkpoints; arrays in memory by shape and type."""
+        ds = self._dataset
+        name = "memory" if ds.source.identity.startswith("memory:") else ds.identity
+        return f"{name} {tuple(ds.shape)} {ds.dtype}, {len(self._ids)} frames"
+
+    def _save_checkpoint(self) -> None:
+        loop, path = self._loop, self._options.checkpoint
+        assert loop is not None
+        assert path is not None
+        state = Checkpoint(
+            vars(self._udf.loop),
+            loop.history.table(),
+            loop.iteration,
+            type(self._udf).__name__,
+            self._data_text(),
+        )
+        save_checkpoint(path, state)
 
     def _iterate(self) -> Generator[IterationSnapshot]:
         self._started = time.perf_counter()
@@ -188,12 +215,16 @@ class Iteration:
             self._tell(
                 RunStarted(0 if limit == 2**31 else limit, 0, f"{type(self._udf).__name__} iterations")
             )
-            published = -np.inf
+            published, saved = -np.inf, time.monotonic()
             while True:
                 why = loop.iterate()
                 self._tell(PartitionDone(loop.iteration, 1, loop.history["seconds"][-1], ""))
                 reason = _reason(why, self._stopped, loop.iteration >= limit, limit)
                 now = time.monotonic()
+                keep = self._options.checkpoint is not None
+                if keep and (reason or now - saved >= self._options.checkpoint_every):
+                    saved = now
+                    self._save_checkpoint()
                 if reason:
                     self._udf.finish()
                 if reason or now - published >= self._options.publish_every:
@@ -205,6 +236,8 @@ class Iteration:
                     return
         except GeneratorExit:
             if self._loop is not None and self._loop.iteration:
+                if self._options.checkpoint is not None:
+                    self._save_checkpoint()
                 self._last = self._snapshot("stopped")
             raise
         except BaseException as exc:

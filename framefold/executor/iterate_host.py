@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framefold.errors import ConvergenceError, UDFError, annotate
+from framefold.errors import UDFError, annotate
 from framefold.executor.iterate_lanes import Lanes
 from framefold.executor.iterate_reduce import Alone, Comm, Part, allocate, join, of_phase
 from framefold.executor.local import blas_threads
@@ -79,13 +79,7 @@ class HostLoop:
         udf.task_data = SimpleNamespace(**udf.get_task_data())
 
     def iterate(self) -> bool | str:
-        """Do one iteration; return whether, or why, to stop.
-
-        Raises
-        ------
-        ConvergenceError
-            If a figure of the iteration is not finite.
-        """
+        """Do one iteration; return whether, or why, to stop."""
         t0 = time.perf_counter()
         self.overhead = 0.0
         self.udf._figures = {}
@@ -98,11 +92,6 @@ class HostLoop:
         self.iteration += 1
         if self.comm.size > 1 and self.iteration % REPLICA_CHECK == 0:
             self._check_replicas()
-        for name, value in figures.items():
-            if np.isinf(value):
-                raise ConvergenceError(
-                    f"{type(self.udf).__name__}: {name} is {value} after iteration {self.iteration}"
-                )
         over = self.udf.converged(self.history)
         self._adapt()
         return over
@@ -176,9 +165,13 @@ class HostLoop:
         """Return what the lanes of this host keep under `name`, in the order of the UDF."""
         return np.concatenate([getattr(u.state, name) for u in self._udfs])
 
-    def replace_loop(self, values: Mapping[str, Any]) -> None:
-        """Set loop state, for all lanes."""
-        vars(self.udf.loop).update(values)
+    def restore(self, loop: Mapping[str, Any], history: Mapping[str, Array], iteration: int) -> None:
+        """Go on from a checkpoint."""
+        vars(self.udf.loop).update(loop)
+        self.history.columns = {name: column.tolist() for name, column in history.items()}
+        self.history.length = self.iteration = iteration
+        self.udf.resumed()
+        self._adapt()
 
     def close(self) -> None:
         """End the threads and let the frames go."""

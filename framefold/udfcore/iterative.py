@@ -248,6 +248,9 @@ class IterativeUDF(UDF):
         """Return the results by name; copied by the caller."""
         return dict(vars(self.loop))
 
+    def resumed(self) -> None:
+        """Make up for what a checkpoint does not hold, after ``self.loop`` was read from one."""
+
     def finish(self) -> None:
         """Put the last touches to ``self.loop``, once, after the last iteration."""
 

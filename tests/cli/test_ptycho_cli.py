@@ -134,6 +134,15 @@ def test_wrong_arguments(cxi, capsys, args, message):
     assert message in capsys.readouterr().err
 
 
+def test_checkpoint_and_resume(cxi, tmp_path, capsys):
+    told = (cxi, "--recipe", "4 RPIE; 6 AP", "--checkpoint", tmp_path / "run.h5", "--no-progress")
+    assert run(*told, "-n", 3, "--resume") == 0  # nothing there yet: from the start
+    assert run(*told, "--resume") == 0
+    assert "10 iterations" in capsys.readouterr().out
+    assert run(cxi, "--resume") != 0
+    assert "--checkpoint" in capsys.readouterr().err
+
+
 def test_quantities():
     assert quantity("8 keV", ENERGIES, "eV") == pytest.approx(8000 * 1.602176634e-19)
     assert quantity("8000", ENERGIES, "eV") == quantity("8keV", ENERGIES, "eV")

@@ -114,13 +114,30 @@ def sweep(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Win
         if loop.update_probe:
             probe += loop.alpha * step
     start, _ = lane.lane_rows
-    corner, bank = lane.setup.corner[start + rows], np.zeros(len(rows), np.int64)
+    corner, bank = lane.loop.corner[start + rows], np.zeros(len(rows), np.int64)
     weight = Histogram(corner, bank, 1, obj.shape[-2:], kernels.real).of_object(loop.probe[None])
     weight = weight + 1e-6 * weight.max()
     (ys, xs) = lane.windows["object"][1:]
     results.object += ((obj - loop.object) * weight)[:, ys, xs]
     results.weight += weight
     results.probe[0] += (probe - loop.probe) * len(rows)
+
+
+def positions(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
+    """Write the step of each frame's position."""
+    loop, start = lane.loop, lane.lane_rows[0]
+    for row in rows.tolist():
+        lane.results.moves[start + row] = kernels.position_step(
+            data, row, loop.bank, loop.object, loop.slopes
+        )
+
+
+def background(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
+    """Add measured over modelled counts."""
+    loop = lane.loop
+    for row in rows.tolist():
+        model = kernels.intensity(data, row, loop.bank, loop.object)
+        lane.results.ratio[...] += np.maximum(data.frames[row], 0) / np.maximum(model, 1e-6)
 
 
 PHASES: dict[str, Phase] = {
@@ -133,4 +150,6 @@ PHASES: dict[str, Phase] = {
     "slopes": slopes,
     "line": line,
     "sweep": sweep,
+    "positions": positions,
+    "background": background,
 }

@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from framefold.errors import DataError, UDFError
+from framefold.errors import ConvergenceError, DataError, UDFError
 from framefold.udfcore.iterative import DataInfo, History, IterativeUDF, Pass, PassBuffer
 from framefold.udfcore.metadata import Axis
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfs.ptycho import modes as mixed
+from framefold.udfs.ptycho import refine
 from framefold.udfs.ptycho.ambiguity import displayed, remove_ambiguities
 from framefold.udfs.ptycho.autofocus import find_defocus
 from framefold.udfs.ptycho.denominators import Histogram, effective_overlap
@@ -39,6 +40,8 @@ ENGINES: dict[str, type[Any]] = {
 ORTHOGONALISE_EVERY = 10
 FLAT = 1e-3  # E changes by less than this share in 10 iterations: converged
 MOST = 200
+WORSE_THAN_NOTHING = 2.0  # E of a model that is dark everywhere is 1
+EXACT = 1e-9  # of E: below, rises are rounding
 
 
 class Ptychography(IterativeUDF):
@@ -64,7 +67,8 @@ class Ptychography(IterativeUDF):
     mask
         Bool, signal shape: True for bad pixels, beside those of the data set.
     background
-        Known background in counts, a number or signal shape; added to the model.
+        Known background in counts, a number or signal shape, added to the model; ``"estimate"``: found from
+        the data, from iteration 10 on.
     crop, centre
         Window of the detector, see `choose_window`.
     subpixel
@@ -74,6 +78,9 @@ class Ptychography(IterativeUDF):
         Whether the sample advances the phase; settles the sign that no fit can tell. None: leave it.
     find_defocus
         Search for the defocus of the starting probe in the far field, if `probe` is not given.
+    refine_positions
+        Move the positions from iteration 10 on, every fifth iteration; ``"affine"``: draw them towards a
+        common scale, rotation and shear.
     seed
         Of batches.
     precision
@@ -100,12 +107,13 @@ class Ptychography(IterativeUDF):
         recipe: str | Engine | Recipe = "auto",
         probe_update_start: int = 2,
         mask: npt.ArrayLike | None = None,
-        background: float | npt.ArrayLike | None = None,
+        background: float | npt.ArrayLike | Literal["estimate"] | None = None,
         crop: Crop = "auto",
         centre: Centre = "auto",
         subpixel: int | Literal["auto"] | None = "auto",
         phase_positive: bool | None = None,
         find_defocus: bool = True,
+        refine_positions: bool | Literal["affine"] = False,
         seed: int = 0,
         precision: Literal["single", "double"] = "single",
     ) -> None:
@@ -113,7 +121,7 @@ class Ptychography(IterativeUDF):
             geometry=geometry, positions=positions, probe=probe, object=object, modes=modes,
             object_modes=object_modes, recipe=recipe, probe_update_start=probe_update_start, mask=mask,
             background=background, crop=crop, centre=centre, subpixel=subpixel, phase_positive=phase_positive,
-            find_defocus=find_defocus, seed=seed, precision=precision,
+            find_defocus=find_defocus, refine_positions=refine_positions, seed=seed, precision=precision,
         )  # fmt: skip
         if precision not in ("single", "double"):
             raise UDFError(f"precision={precision!r} is not 'single' or 'double'")
@@ -158,6 +166,9 @@ class Ptychography(IterativeUDF):
         return {
             "probe": probe, "object": obj, "bank": self._bank(probe), "v_probe": np.zeros_like(probe),
             "v_object": np.zeros_like(obj), "background": np.array(self.setup.background, real),
+            "corner": self.setup.corner, "bank_index": self.setup.bank, "moves": np.zeros((self.n_frames, 2)),
+            "best_error": np.inf, "best_object": np.array(obj), "best_probe": np.array(probe),
+            "bad_iterations": 0, "rollbacks": 0, "refill": False,
             "update_probe": False, "update_object": True, "damping": 1.0, "last_error": np.inf,
             "momentum_age": 0, "overlap": 1.0, "stage": 0, "stage_iteration": 0,
         }  # fmt: skip
@@ -174,6 +185,8 @@ class Ptychography(IterativeUDF):
             ),
             "probe": self.summed(loop.bank.shape, complex_, phase=("residual", "probe", "slopes", "sweep")),
             "misfit": self.summed((3,), "float64"),
+            "moves": self.summed((self.n_frames, 2), "float64", phase="positions"),
+            "ratio": self.summed(self.setup.window.shape, "float64", phase="background"),
             "line": self.summed((2,), "float64", phase="line"),
             "weight": self.summed(loop.object.shape[-2:], self._dtypes()[1], phase="sweep"),
         }
@@ -195,7 +208,11 @@ class Ptychography(IterativeUDF):
         start, stop = self.lane_rows
         corner = self.setup.corner[start:stop]
         high = corner.max(axis=0) + np.asarray(self.setup.window.shape)
-        return corner.min(axis=0).tolist(), high.tolist()
+        low = corner.min(axis=0)
+        if self.params.refine_positions:  # frames may move
+            low = np.maximum(low - 7, 0)
+            high = np.minimum(high + 7, self.setup.canvas.shape)
+        return low.tolist(), high.tolist()
 
     def get_task_data(self) -> Mapping[str, Any]:
         """Return the kernels of the lane, with their plans and scratch memory."""
@@ -206,7 +223,8 @@ class Ptychography(IterativeUDF):
             from framefold.udfs.ptycho.kernels.reference import ReferenceKernels as Kernels  # noqa: PLC0415
         else:
             from framefold.udfs.ptycho.kernels.fftw import FFTWKernels as Kernels  # type: ignore[assignment]  # noqa: PLC0415  # numba only where it runs
-        return {"kernels": Kernels(shape, waves, factor), "data": None}
+        kernels = Kernels(shape, waves, factor)
+        return {"kernels": kernels, "good": self.setup.good.astype(kernels.real)}
 
     def _dtypes(self) -> tuple[np.dtype[Any], np.dtype[Any]]:
         double = self.params.precision == "double"
@@ -224,18 +242,15 @@ class Ptychography(IterativeUDF):
 
     def process_rows(self, frames: Array, rows: npt.NDArray[np.int64]) -> None:
         """Add what the phase asks for, over the frames `rows` of the lane."""
-        task = self.task_data
-        if task.data is None:
-            start, stop = self.lane_rows
-            real = task.kernels.real
-            task.data = FrameSet(
-                frames, self.setup.corner[start:stop], self.setup.bank[start:stop],
-                self.setup.good.astype(real), self.loop.background,
-            )  # fmt: skip
+        task, loop = self.task_data, self.loop
+        start, stop = self.lane_rows
+        data = FrameSet(
+            frames, loop.corner[start:stop], loop.bank_index[start:stop], task.good, loop.background
+        )
         target = getattr(self.results, "object", None)
         low, _ = self._box()
         window = Window(self.loop.object if target is None else target, *low)
-        PHASES[self.phase](self, task.kernels, task.data, rows, window)
+        PHASES[self.phase](self, task.kernels, data, rows, window)
 
     def plan(self, iteration: int) -> Iterator[Pass]:
         """Yield the passes of the stage that is due."""
@@ -245,10 +260,15 @@ class Ptychography(IterativeUDF):
             far = self.setup.geometry.kind == "far" and not self.setup.geometry.defocus
             if far and self.params.probe is None and self.params.find_defocus:
                 yield from find_defocus(self)
+                loop.best_probe = np.array(loop.probe)
             self._look_at_overlap()
         loop.update_probe = iteration >= self.params.probe_update_start
         stage = self.recipe.stages[loop.stage]
         yield from stage.iterate(self, loop.stage_iteration)
+        if iteration >= refine.START and iteration % refine.EVERY == 0 and self.params.refine_positions:
+            yield from refine.refine_positions(self)
+        if iteration >= refine.START and iteration % 2 == 0 and self.params.background == "estimate":
+            yield from refine.estimate_background(self)
         if len(loop.probe) > 1 and (iteration + 1) % ORTHOGONALISE_EVERY == 0:
             self.orthogonalise()
 
@@ -283,8 +303,10 @@ class Ptychography(IterativeUDF):
 
     def histogram_of(self, rows: Any) -> Histogram:
         """Return the histogram of positions of some frames."""
-        s = self.setup
-        return Histogram(s.corner[rows], s.bank[rows], s.canvas.steps**2, s.canvas.shape, self._dtypes()[1])
+        s, loop = self.setup, self.loop
+        return Histogram(
+            loop.corner[rows], loop.bank_index[rows], s.canvas.steps**2, s.canvas.shape, self._dtypes()[1]
+        )
 
     def object_denominator(self) -> Array:
         """Return D_O of all frames."""
@@ -313,17 +335,31 @@ class Ptychography(IterativeUDF):
         return error
 
     def orthogonalise(self) -> None:
-        """Make the probe modes orthogonal; the momentum turns with them."""
+        """Make the probe modes orthogonal; the momentum turns with them, exit waves are made anew."""
         loop = self.loop
+        if not np.isfinite(loop.probe).all():
+            return  # the guard deals with that
+        loop.refill = True
         loop.probe, u = mixed.orthogonalise(loop.probe)
         loop.v_probe = mixed.rotate(loop.v_probe, u)
         self.probe_changed()
+
+    @property
+    def start_pixels(self) -> npt.NDArray[np.float64]:
+        """Positions on the canvas as the data set states them, in the order of `get_order`."""
+        s = self.setup
+        return np.asarray(s.pixels[s.order] - np.asarray(s.canvas.origin))
+
+    def positions_changed(self) -> None:
+        """Make the histogram anew when it is needed next."""
+        self._histogram = None
 
     # --- the end of an iteration -------------------------------------------------------------
 
     def converged(self, history: History) -> bool | str:
         """Go on in the recipe; return why it is over."""
         loop = self.loop
+        self._guard(float(history["error"][-1]))
         loop.stage_iteration += 1
         stage = self.recipe.stages[loop.stage]
         error = history["error"]
@@ -340,8 +376,42 @@ class Ptychography(IterativeUDF):
             return False
         return False if self._next_stage() else reason
 
+    def _guard(self, error: float) -> None:
+        """Keep the best state; go back to it with half the step when the iteration diverges.
+
+        Raises
+        ------
+        ConvergenceError
+            After three times.
+        """
+        loop = self.loop
+        stage = self.recipe.stages[loop.stage]
+        if np.isnan(error) and getattr(stage, "keeps_waves", False):
+            return  # these note an error now and then only
+        if error <= loop.best_error and error < WORSE_THAN_NOTHING:
+            loop.best_error, loop.bad_iterations = error, 0
+            loop.best_object, loop.best_probe = np.array(loop.object), np.array(loop.probe)
+            return
+        finite = error < WORSE_THAN_NOTHING and bool(np.isfinite(loop.probe).all())
+        loop.bad_iterations += 1
+        if finite and (error <= max(2 * loop.best_error, EXACT) or loop.bad_iterations < 3):
+            return
+        if loop.rollbacks == 3:
+            raise ConvergenceError(
+                f"the reconstruction diverged {loop.rollbacks + 1} times, E is {error:.3g} after "
+                f"{loop.best_error:.3g} at best. " + " ".join(n for n in self.notes if "warning" in n)
+            )
+        loop.rollbacks += 1
+        loop.bad_iterations, loop.damping = 0, loop.damping / 2
+        loop.object, loop.probe = np.array(loop.best_object), np.array(loop.best_probe)
+        loop.v_object, loop.v_probe = np.zeros_like(loop.object), np.zeros_like(loop.probe)
+        loop.stage_iteration = -1  # 0 after this iteration: momenta and exit waves start anew
+        self.probe_changed()
+        self.say(f"it diverged at iteration {self.iteration + 1}: back to the best state, with half the step")
+
     def _next_stage(self) -> bool:
         loop = self.loop
+        loop.best_error, loop.bad_iterations = np.inf, 0
         loop.stage += 1
         loop.stage_iteration = 0
         stages = self.recipe.stages
@@ -356,6 +426,11 @@ class Ptychography(IterativeUDF):
         loop.probe = scaled(more_modes(loop.probe, n), total).astype(loop.probe.dtype)
         loop.v_probe = np.zeros_like(loop.probe)
         self.probe_changed()
+
+    def resumed(self) -> None:
+        """Exit waves are made anew; the histogram follows the positions."""
+        self.loop.refill = True
+        self._histogram = None
 
     def finish(self) -> None:
         """Order the modes by power."""
@@ -377,13 +452,21 @@ class Ptychography(IterativeUDF):
             "modulus": modulus,
             "probe_main": probe[0],
             "error": self.history["error"],
-            "positions": s.pixels,
+            "positions": self.refined_pixels,
             "mode_powers": mixed.powers(probe),
             "pixel_size": np.asarray(s.pixel_size),
             "raw_object": loop.object,
             "raw_probe": loop.probe,
             "illumination": weight,
         }
+
+    @property
+    def refined_pixels(self) -> npt.NDArray[np.float64]:
+        """Positions in object pixels as refined so far, in the order of the data set."""
+        s = self.setup
+        out = np.array(s.pixels)
+        out[s.order] += self.loop.moves
+        return out
 
     def get_axes(self) -> Mapping[str, tuple[Axis, ...]]:
         """Return the axes of the results."""

@@ -123,9 +123,17 @@ def prepare(info: DataInfo, params: Any) -> Setup:
     pixels, told = positions.pixels(metadata, nav, size)
     pixels = pixels[info.frame_ids]
     notes.append(told)
+    _frames_touch(pixels, shape, size)
     if far and asked:
         _frames_overlap(pixels, shape)
-    canvas = make_canvas(pixels, shape, _steps(params.subpixel, pixels))
+    steps = _steps(params.subpixel, pixels)
+    if params.refine_positions:
+        if steps == 1 and params.subpixel != "auto":
+            raise DataError(
+                "refine_positions needs shifts below a pixel: leave subpixel at 'auto', or give a number"
+            )
+        steps = max(steps, 4)
+    canvas = make_canvas(pixels, shape, steps)
     order = hilbert_order(canvas.corner)
     kept_good = window.cut(good[None])[0]
     kept_mean = window.cut(mean[None])[0]
@@ -146,7 +154,8 @@ def prepare(info: DataInfo, params: Any) -> Setup:
     obj = initial.start_object(params.object, params.object_modes, canvas.shape, rng)
     return Setup(
         geometry, window, canvas, order, canvas.corner[order], canvas.bank[order], pixels, kept_good, probe,
-        obj, _background(params.background, sig, window), counts, size, tuple(notes), tuple(warnings),
+        obj, _background(params.background, kept_mean, sig, window), counts, size, tuple(notes),
+        tuple(warnings),
     )  # fmt: skip
 
 
@@ -189,6 +198,19 @@ def _look_like_far_field(mean: Array, good: npt.NDArray[np.bool_]) -> None:
             f"(near field), say so, and how far the beam's focus is from the sample: {NEAR}. If it is "
             "the far "
             "field on a bright background: Geometry(kind='far') ; --far-field"
+        )
+
+
+def _frames_touch(pixels: npt.NDArray[np.float64], shape: tuple[int, int], size: tuple[float, float]) -> None:
+    """Refuse positions that lie further apart than a frame is wide: mostly a wrong unit."""
+    step = typical_step(pixels)
+    if step > min(shape):
+        raise DataError(
+            f"the positions lie {step:.3g} object pixels apart (of {size[0]:.3g} m), more than the "
+            f"{min(shape)} "
+            "that a frame covers: are they in m? ScanPositions(values, units='px') takes object pixels; "
+            "or check "
+            "wavelength and distance"
         )
 
 
@@ -248,8 +270,13 @@ def _probe(
     return initial.more_modes(probe, params.modes)
 
 
-def _background(background: Any, sig: tuple[int, ...], window: FrameWindow) -> Array:
-    if background is None or isinstance(background, (bool, str)):
+def _background(background: Any, mean: Array, sig: tuple[int, ...], window: FrameWindow) -> Array:
+    if isinstance(background, str):
+        if background != "estimate":
+            raise DataError(f"background={background!r}: give counts, or 'estimate'")
+        # the step that refines it multiplies: it must start above 0
+        return np.full(window.shape, 0.1 * float(mean.mean()))
+    if background is None:
         return np.zeros(window.shape)
     given = np.broadcast_to(np.asarray(background, np.float64), sig)
     if not np.isfinite(given).all() or (given < 0).any():

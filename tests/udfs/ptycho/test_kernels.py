@@ -9,6 +9,7 @@ from framefold.udfs.ptycho.kernels.fftw import FFTWKernels
 from framefold.udfs.ptycho.kernels.propagate import fresnel_factor, from_detector, to_detector
 from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
 from framefold.udfs.ptycho.kernels.reference import ReferenceKernels
+from framefold.udfs.ptycho.kernels.shift_fit import object_slopes
 
 
 def problem(n, m, modes, objects, bank=1, frames=5, seed=0):
@@ -164,3 +165,32 @@ def test_slopes_and_line_are_the_derivatives_of_the_likelihood(poisson):
         h2 = 1e-4
         three = [likelihood(probe + a * dp, obj + a * do) for a in (-h2, 0, h2)]
         assert sums[1] == pytest.approx((three[0] - 2 * three[1] + three[2]) / h2**2, rel=1e-4)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_position_step_finds_a_small_shift(fast):
+    """A smooth object moved by a known fraction of a pixel: two steps of Gauss-Newton find it."""
+    n = 32
+    rng = np.random.default_rng(0)
+    freq = np.fft.fftfreq(48)
+    low = np.exp(-((freq[:, None] ** 2 + freq[None] ** 2) / 0.06**2))
+    texture = np.fft.ifft2(np.fft.fft2(rng.normal(size=(48, 48))) * low).real
+    obj = np.exp(2j * texture / texture.std() * 0.4)[None]
+    y = np.arange(n) - n // 2
+    probe = (
+        30 * np.exp(-(y[:, None] ** 2 + y[None] ** 2) / 60) * np.exp(0.02j * (y[:, None] ** 2 + y[None] ** 2))
+    )[None, None]
+    true = np.array([0.3, -0.2])
+    ramps = np.exp(2j * np.pi * (true[0] * freq[:, None] + true[1] * freq[None]))
+    moved = np.fft.ifft2(np.fft.fft2(obj) * ramps)
+    ones, zeros = np.ones((n, n)), np.zeros((n, n))
+    at = FrameSet(np.zeros((1, n, n)), np.array([[8, 8]]), np.array([0]), ones, zeros)
+    reference = ReferenceKernels((n, n), 1)
+    frames = reference.intensity(at, 0, probe, moved)[None]
+    data = FrameSet(frames, at.corner, at.bank, ones, zeros)
+    kernels = reference
+    if fast:
+        kernels, data = FFTWKernels((n, n), 1), single(data)
+        probe, obj = probe.astype("c8"), obj.astype("c8")
+    step = kernels.position_step(data, 0, probe, obj, object_slopes(obj))
+    assert np.abs(step - true).max() < 0.06  # one step; central differences cut the highest frequencies

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import framefold as ff
-from framefold.errors import DataError, UDFError
+from framefold.errors import ConvergenceError, DataError, UDFError
 from framefold.sim.ptycho import ptycho_scan
 from framefold.udfs.ptycho import AP, RPIE, Geometry, Ptychography, ScanPositions
 from framefold.udfs.ptycho.denominators import illuminated
@@ -212,6 +212,8 @@ def test_missing_facts_are_asked_for(ctx, small):
     bad[7] = np.nan
     with pytest.raises(DataError, match="the positions of 1 frames are not finite, the first is frame 7"):
         ctx.run_udf(frames, Ptychography(g, positions=bad))
+    with pytest.raises(DataError, match="are they in m.*units='px'"):
+        ctx.run_udf(frames, Ptychography(g, positions=small.pixels))
     with pytest.raises(DataError, match="starting probe has the shape"):
         ctx.run_udf(small.source(), Ptychography(probe=np.ones((8, 8))))
     with pytest.raises(DataError, match="mask of shape"):
@@ -297,3 +299,57 @@ def test_epie_needs_whole_pixels(ctx):
     scan = ptycho_scan(25, 24, probe_radius=4, step=2, subpixel=True)
     with pytest.raises(UDFError, match="EPIE works on whole pixels.*--subpixel none"):
         ctx.run_udf(scan.source(), Ptychography(recipe="2 EPIE", probe=scan.probe))
+
+
+def test_positions_are_refined(ctx):
+    scan = ptycho_scan(64, 32, probe_radius=7, step=3, photons=1e6, subpixel=True, position_error=0.4, seed=4)
+    kwargs = {"probe": scan.probe, "recipe": "10 RPIE; 60 AP"}
+    found = ctx.iterate(scan.source(), Ptychography(refine_positions=True, **kwargs)).to_end()
+    before = scan.stated - scan.pixels
+    after = found["positions"].data - scan.pixels
+    rms = [np.sqrt(((e - e.mean(axis=0)) ** 2).mean()) for e in (before, after)]
+    assert rms[0] > 0.35
+    assert rms[1] < 0.12
+    frozen = ctx.iterate(scan.source(), Ptychography(**kwargs)).to_end()
+    assert found["error"].data[-1] < 0.5 * frozen["error"].data[-1]
+
+
+def test_background_is_estimated(ctx):
+    scan = ptycho_scan(81, 24, probe_radius=4, step=2, photons=1e5, seed=1, background=8)
+    kwargs = {"recipe": "8 RPIE(batches=3); 40 AP", "probe": scan.probe}
+    known = ctx.iterate(scan.source(), Ptychography(background=8, **kwargs)).to_end()
+    found = ctx.iterate(scan.source(), Ptychography(background="estimate", **kwargs)).to_end()
+    ignored = ctx.iterate(scan.source(), Ptychography(**kwargs)).to_end()
+    assert error_of(found, scan) < 0.7 * error_of(ignored, scan)
+    assert found["error"].data[-1] < 1.3 * known["error"].data[-1]
+
+
+def test_divergence_goes_back_and_then_gives_up(ctx, small):
+    # a step of 40 diverges at any damping tried
+    udf = Ptychography(recipe="60 RPIE(step=40, batches=8, denominators=averaged)", probe=small.probe)
+    with pytest.raises(ConvergenceError, match="diverged 4 times"):
+        ctx.run_udf(small.source(), udf)
+    assert sum("half the step" in note for note in udf.notes) == 3
+    milder = Ptychography(recipe="30 RPIE(step=6, batches=8, denominators=averaged)", probe=small.probe)
+    result = ctx.run_udf(small.source(), milder)
+    assert np.isfinite(result["object"].data).all()
+
+
+@pytest.mark.parametrize("recipe", ["6 RPIE(batches=3); 6 AP", "12 AP"])
+def test_resumed_runs_give_the_same_bits(ctx, small, tmp_path, recipe):
+    kwargs = {"recipe": recipe, "probe": small.probe, "modes": 2}
+    whole = ctx.iterate(small.source(), Ptychography(**kwargs), n=9).to_end()
+    path = tmp_path / "run.h5"
+    ctx.iterate(small.source(), Ptychography(**kwargs), n=4, checkpoint=path).to_end()
+    rest = ctx.iterate(small.source(), Ptychography(**kwargs), n=9, resume=path).to_end()
+    assert rest["raw_object"].data.tobytes() == whole["raw_object"].data.tobytes()
+    assert rest["raw_probe"].data.tobytes() == whole["raw_probe"].data.tobytes()
+    np.testing.assert_array_equal(rest["error"].data, whole["error"].data)
+    with pytest.raises(DataError, match="belongs to other data"):
+        places = ScanPositions(small.pixels[:50], units="px")
+        ctx.iterate(small.frames[:50], Ptychography(small.geometry, places, **kwargs), resume=path).to_end()
+    path.write_bytes(b"nonsense")
+    with pytest.raises(DataError, match="cannot be read"):
+        ctx.iterate(small.source(), Ptychography(**kwargs), resume=path).to_end()
+    with pytest.raises(DataError, match="no such file"):
+        ctx.iterate(small.source(), Ptychography(**kwargs), resume=tmp_path / "absent.h5").to_end()

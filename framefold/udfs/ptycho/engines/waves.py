@@ -70,7 +70,8 @@ class RAAR(Composable):
 def _iterate(job: Any, iteration: int, beta: float, gamma: float) -> Iterator[Pass]:
     loop = job.loop
     loop.beta, loop.gamma = beta, gamma
-    if iteration == 0:
+    if iteration == 0 or loop.refill:
+        loop.refill = False
         yield Pass("fill")
     if iteration % MISFIT_EVERY == 0:
         frozen, loop.update_probe = loop.update_probe, False

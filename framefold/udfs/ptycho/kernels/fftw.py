@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from framefold.udfs.ptycho.kernels import loops
 from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
+from framefold.udfs.ptycho.kernels.shift_fit import solve_shift
 
 Array = npt.NDArray[Any]
 _PLANNER = threading.Lock()  # FFTW's planner is not thread-safe
@@ -166,6 +167,18 @@ class FFTWKernels:
 
     def _planes(self) -> tuple[Array, Array]:
         return np.empty(self.shape, np.float32), np.empty(self.shape, np.float32)
+
+    def position_step(self, data: FrameSet, row: int, probe: Array, obj: Array, slopes: Array) -> Array:
+        """See `KernelSet.position_step`."""
+        y, x = (int(v) for v in data.corner[row])
+        p = _rows(probe)[data.bank[row]]
+        waves = []
+        for part in (obj, *slopes):
+            loops.exit_waves(p, _rows(part), y, x, self._rows)
+            self._forward()
+            waves.append(self._wave * np.float32(np.sqrt(self._inv)))
+        target = np.sqrt(np.maximum(data.frames[row].astype(np.float32), 0))
+        return solve_shift(waves[0], np.stack(waves[1:]), target, data.good, data.background)
 
     def intensity(self, data: FrameSet, row: int, probe: Array, obj: Array) -> Array:
         """See `KernelSet.intensity`."""

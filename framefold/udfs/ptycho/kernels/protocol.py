@@ -92,7 +92,7 @@ class KernelSet(Protocol):
         self, data: FrameSet, rows: Array, probe: Array, obj: Array, num_object: Window, num_probe: Array,
         sums: Array, poisson: bool,
     ) -> None:  # fmt: skip
-        """Add ``conj(P) g``, ``conj(O) g``, ``g = -D^-1 (dL/dI_m D P O)``: half the negative gradient of L."""
+        """Add ``conj(P) g``, ``conj(O) g``, ``g = -D^-1 (dL/dI_m D P O)``: half the negative gradient."""
         ...
 
     def add_line(
@@ -100,6 +100,10 @@ class KernelSet(Protocol):
         Array, poisson: bool,
     ) -> None:  # fmt: skip
         """Add L'(0) and L''(0) along ``P + a dP, O + a dO`` (dP dO neglected) to ``sums (2,)``."""
+        ...
+
+    def position_step(self, data: FrameSet, row: int, probe: Array, obj: Array, slopes: Array) -> Array:
+        """Return the Gauss-Newton step (y, x) in px of a frame's position; `slopes` are d O/dy and d O/dx."""
         ...
 
     def intensity(self, data: FrameSet, row: int, probe: Array, obj: Array) -> Array:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from framefold.udfs.ptycho.kernels.propagate import from_detector, to_detector
 from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
+from framefold.udfs.ptycho.kernels.shift_fit import solve_shift
 
 Array = npt.NDArray[Any]
 EPS = 1e-6  # counts^1/2: keeps the projection finite where the model is dark
@@ -132,6 +133,17 @@ class ReferenceKernels:
             b = 2 * (wave.conj() * step).real.sum(axis=(0, 1))
             c = (np.abs(step) ** 2).sum(axis=(0, 1))
             sums += [(slope * b).sum(), (curvature * b**2 + 2 * slope * c).sum()]
+
+    def position_step(self, data: FrameSet, row: int, probe: Array, obj: Array, slopes: Array) -> Array:
+        """See `KernelSet.position_step`."""
+        p, _, psi = self._exit(data, row, probe, obj)
+        waves = [to_detector(psi, self.factor)]
+        waves += [
+            to_detector(p * s[(slice(None), *self._at(data, row))][:, None], self.factor) for s in slopes
+        ]
+        flat = [w.reshape(-1, *self.shape) for w in waves]
+        target = np.sqrt(np.maximum(data.frames[row].astype(np.float64), 0))
+        return solve_shift(flat[0], np.stack(flat[1:]), target, data.good, data.background)
 
     def intensity(self, data: FrameSet, row: int, probe: Array, obj: Array) -> Array:
         """See `KernelSet.intensity`."""

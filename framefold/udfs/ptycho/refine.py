@@ -1,0 +1,57 @@
+"""Refining what is not object or probe: positions, and a constant background."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.udfcore.iterative import Pass
+from framefold.udfs.ptycho.kernels.shift_fit import object_slopes
+from framefold.udfs.ptycho.positions import place
+
+Float = npt.NDArray[np.float64]
+START = 10  # iterations: before, object and probe are too rough to tell
+EVERY = 5
+LARGEST_STEP = 0.5  # px, at a time
+REACH = 6.0  # px, in all: windows and canvas have a margin of 8
+
+
+def refine_positions(job: Any) -> Iterator[Pass]:
+    """Move the positions of all frames by one Gauss-Newton step; their mean stays.
+
+    Twice the reach of `LARGEST_STEP` per call at most; ``"affine"`` halves what is not a common scale,
+    rotation and shear of the scan.
+    """
+    loop = job.loop
+    loop.slopes = object_slopes(loop.object)
+    yield Pass("positions")
+    steps = np.clip(job.sums.moves, -LARGEST_STEP, LARGEST_STEP)
+    moved = loop.moves + steps
+    if job.params.refine_positions == "affine":
+        fitted = affine_part(job.start_pixels, moved)
+        moved = fitted + 0.5 * (moved - fitted)
+    moved -= moved.mean(axis=0)
+    loop.moves = np.clip(moved, -REACH, REACH)
+    loop.corner, loop.bank_index = place(job.start_pixels + loop.moves, job.setup.canvas.steps)
+    job.positions_changed()
+    job.record(moved=float(np.sqrt((steps**2).sum(axis=1).mean())))
+
+
+def affine_part(pixels: Float, moves: Float) -> Float:
+    """Return the part of `moves` that is linear in `pixels`: ``r -> A r + t``."""
+    design = np.column_stack([pixels - pixels.mean(axis=0), np.ones(len(pixels))])
+    if len(pixels) < 6 or np.linalg.matrix_rank(design) < 3:
+        return np.asarray(np.broadcast_to(moves.mean(axis=0), moves.shape).copy())
+    solution = np.linalg.lstsq(design, moves, rcond=None)[0]
+    return np.asarray(design @ solution)
+
+
+def estimate_background(job: Any) -> Iterator[Pass]:
+    """Scale the background pixel by pixel: ``b <- b mean_j(I_j / I_m)``, the EM step of a Poisson model."""
+    loop = job.loop
+    yield Pass("background")
+    ratio = job.sums.ratio / job.n_frames
+    loop.background = np.where(job.setup.good, loop.background * ratio, 0).astype(loop.background.dtype)
