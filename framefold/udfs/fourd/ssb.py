@@ -13,6 +13,7 @@ from framefold.kernels.rows import as_rows
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.plotspec import PlotSpec
+from framefold.udfcore.shapes import Shape
 from framefold.udfcore.udf import UDF
 from framefold.udfs.field_results import check_real_2d
 from framefold.udfs.fourd.kernels import pick_pixels
@@ -109,7 +110,11 @@ class SSBUDF(UDF):
 
     def geometry(self) -> Geometry:
         """Return what the weights depend on."""
-        p, shape = self.params, self.meta.dataset_shape
+        return self.geometry_of(self.meta.dataset_shape)
+
+    def geometry_of(self, shape: Shape) -> Geometry:
+        """Return what the weights depend on, for data of some shape."""
+        p = self.params
         rows, cols = shape.sig
         return Geometry(
             (int(rows), int(cols)),

@@ -74,11 +74,16 @@ def test_merlin_of_libertem_live(data_dir, name):
     command += ["--trigger-port", 0, "--nav-shape", 1, n]
     source = open_source(data_dir / f"{name}.mib")
     frames = source.read(TileSlice(0, n, full_sig(tuple(source.shape.sig))))
-    with program(command, r"DataSocketServer listening \('127.0.0.1', (\d+)\)") as (port,), ff.Context() as ctx:
+    with (
+        program(command, r"DataSocketServer listening \('127.0.0.1', (\d+)\)") as (port,),
+        ff.Context() as ctx,
+    ):
         live = ctx.load(f"merlin://127.0.0.1:{port}", nav_shape=(n,))
         # the simulator begins anew when it is done: three acquisitions over one connection
         for result in ctx.acquisitions(live, SumUDF(), n=3):
-            np.testing.assert_array_equal(result["intensity"].data, frames.reshape(n, *frames.shape[-2:]).sum(axis=0))
+            np.testing.assert_array_equal(
+                result["intensity"].data, frames.reshape(n, *frames.shape[-2:]).sum(axis=0)
+            )
             assert result.damage.all()
 
 
