@@ -147,7 +147,7 @@ def fit_aberrations(
               for re, im in ((0.0, 0.0), (0.7, 0.0), (-0.7, 0.0), (0.0, 0.7), (0.0, -0.7))]  # fmt: skip
     best = min(starts, key=loss)
     simplex = best + 0.3 * np.vstack([np.zeros(3), np.eye(3)])
-    options = {"initial_simplex": simplex, "xatol": 1e-4, "fatol": 1e-9}
+    options: Any = {"initial_simplex": simplex, "xatol": 1e-4, "fatol": 1e-9}
     found = optimize.minimize(loss, best, method="Nelder-Mead", options=options)
     return at(found.x), -float(found.fun)
 
