@@ -300,8 +300,9 @@ class Context:
         )  # fmt: skip
         run = self._run(ds, udfs, opts, progress, retries, validate, on_ready)
         newest = publish == "latest" or (publish == "auto" and run.live is not None)
-        steps = latest(run, publish_interval) if newest else by_merge(run)
         viewers = _viewers(plots, self.plot_class, run, udfs)
+        idle = viewers.idle if viewers else None
+        steps = latest(run, publish_interval, idle) if newest else by_merge(run)
         if viewers:
             steps = _viewed(steps, viewers)
         generator = ResultGenerator(run, steps)
@@ -426,6 +427,7 @@ class Context:
         if not isinstance(ds, LiveDataset):
             raise UDFError(f"acquisitions needs a live source, {ds.name} is a file or array: use run_udf")
         viewers: list[Any] = []
+        shown = _drawn(plots, keep=True)  # one page for all of them
 
         def begin(station: Any, prepared: bool, opened: Callable[[Any], Any]) -> Run:
             return self._live_run(
@@ -434,12 +436,15 @@ class Context:
 
         def follow(run: Run) -> Snapshot:
             if not viewers:
-                viewers.append(_viewers(plots, self.plot_class, run, udfs))
+                viewers.append(_viewers(shown, self.plot_class, run, udfs))
+            elif viewers[0]:
+                viewers[0].again(run.snapshot(final=False), udfs, run)
             return _folded(run, viewers[0], publish_interval)
 
         passes = Acquisitions(lambda: open_station(self.executor, ds), begin, follow, n)
         self._live.add(passes)
-        return (final.buffers[0] if single else final.buffers for final in passes.results())
+        done = (final.buffers[0] if single else final.buffers for final in passes.results())
+        return done if shown is plots else _ended(done, shown.stop)
 
     def map(
         self,
@@ -610,12 +615,12 @@ class Context:
             return ds, lambda _: options
         return ds, make
 
-    def _iteration_viewers(self, plots: Plots) -> Callable[[Any, Any], Any] | None:
+    def _iteration_viewers(self, plots: Plots) -> Callable[[Any, Any, Any], Any] | None:
         if not plots:
             return None
         from framefold.plot.live import make_viewers  # noqa: PLC0415  # matplotlib only where wanted
 
-        return lambda first, udfs: make_viewers(plots, self.plot_class, first, udfs)
+        return lambda first, udfs, run: make_viewers(_drawn(plots), self.plot_class, first, udfs, run)
 
     @staticmethod
     def _observers(progress: Progress) -> list[Observer]:
@@ -673,14 +678,19 @@ def _viewers(plots: Plots, plot_class: Any, run: Run, udfs: Sequence[Any]) -> An
     from framefold.plot.live import make_viewers  # noqa: PLC0415  # matplotlib only where wanted
 
     try:
-        if isinstance(plots, str) and plots == "browser":
-            from framefold.web.view import BrowserView  # noqa: PLC0415  # bokeh only where wanted
-
-            plots = BrowserView()
-        return make_viewers(plots, plot_class, run.snapshot(final=False), udfs, run)
+        return make_viewers(_drawn(plots), plot_class, run.snapshot(final=False), udfs, run)
     except BaseException:
         run.release()  # wrong names are found before anything runs: the UDF objects stay usable
         raise
+
+
+def _drawn(plots: Plots, *, keep: bool = False) -> Plots:
+    """Return `plots`, with a view object in the place of ``"browser"``."""
+    if not isinstance(plots, str) or plots != "browser":
+        return plots
+    from framefold.web.view import BrowserView  # noqa: PLC0415  # bokeh only where wanted
+
+    return BrowserView(keep=keep)
 
 
 def _viewed(steps: Iterator[Snapshot], viewers: Any) -> Iterator[Snapshot]:
@@ -698,7 +708,15 @@ def _viewed(steps: Iterator[Snapshot], viewers: Any) -> Iterator[Snapshot]:
 
 def _folded(run: Run, viewers: Any, interval: float) -> Snapshot:
     """Fold a run to its end, with or without viewers, and return the final snapshot."""
-    return _followed(latest(run, interval), viewers) if viewers else to_end(run)
+    return _followed(latest(run, interval, viewers.idle), viewers) if viewers else to_end(run)
+
+
+def _ended(results: Iterator[Any], end: Callable[[], None]) -> Iterator[Any]:
+    """Yield `results`, and call `end` however that ends."""
+    try:
+        yield from results
+    finally:
+        end()
 
 
 def _followed(steps: Iterator[Snapshot], viewers: Any) -> Snapshot:

@@ -29,6 +29,7 @@ from framefold.udfcore.udf import UDF
 from framefold.udfcore.validate import check_run
 
 LIVE_POLL = 3600.0  # nobody looks at the snapshots in between
+IDLE_SECONDS = 0.1
 SIGNAL_SECONDS = 0.5  # a thread that waits without a limit does not always hear of signals
 
 
@@ -356,11 +357,13 @@ def by_merge(run: Run) -> Iterator[Snapshot]:
         yield run.snapshot(final=True)
 
 
-def latest(run: Run, interval: float) -> Iterator[Snapshot]:
+def latest(run: Run, interval: float, idle: Callable[[], None] | None = None) -> Iterator[Snapshot]:
     """Merge in a thread of its own and yield the newest snapshot at most every `interval` seconds.
 
-    A slow consumer misses snapshots but delays nothing; the first and the final one always come.
+    A slow consumer misses snapshots but delays nothing; the first and the final one always come. `idle` is
+    called in the consumer's thread while it waits, `IDLE_SECONDS` apart.
     """
+    pause = SIGNAL_SECONDS if idle is None else IDLE_SECONDS
     changed = threading.Condition()
     state: dict[str, Any] = {"done": False, "error": None}
 
@@ -386,7 +389,8 @@ def latest(run: Run, interval: float) -> Iterator[Snapshot]:
         while True:
             with changed:
                 while not state["done"] and run.merger.version == seen:
-                    changed.wait(SIGNAL_SECONDS)
+                    changed.wait(pause)
+                    _unlocked(changed, idle)
             if state["done"]:
                 break
             seen = run.merger.version
@@ -394,7 +398,8 @@ def latest(run: Run, interval: float) -> Iterator[Snapshot]:
             with changed:
                 until = time.monotonic() + interval
                 while not state["done"] and (left := until - time.monotonic()) > 0:
-                    changed.wait(min(left, SIGNAL_SECONDS))
+                    changed.wait(min(left, pause))
+                    _unlocked(changed, idle)
     finally:
         if not state["done"]:
             run.cancel()
@@ -403,6 +408,15 @@ def latest(run: Run, interval: float) -> Iterator[Snapshot]:
     if state["error"] is not None:
         raise state["error"]
     yield run.snapshot(final=True)
+
+
+def _unlocked(changed: threading.Condition, idle: Callable[[], None] | None) -> None:
+    if idle is not None:
+        changed.release()  # the merger must not wait for a window
+        try:
+            idle()
+        finally:
+            changed.acquire()
 
 
 def to_end(run: Run) -> Snapshot:

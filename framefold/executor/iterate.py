@@ -80,7 +80,7 @@ class Iteration:
         options: IterateOptions,
         *,
         observers: tuple[Observer, ...] = (),
-        viewers: Callable[[Any, Any], Any] | None = None,
+        viewers: Callable[[Any, Any, Any], Any] | None = None,
         on_ready: Callable[[Any], Any] | None = None,
         provenance: Callable[[], Mapping[str, Any]] = dict,
         saver: Saver | None = None,
@@ -205,6 +205,7 @@ class Iteration:
     def _iterate(self) -> Generator[IterationSnapshot]:
         self._started = time.perf_counter()
         error: BaseException | None = None
+        left: GeneratorExit | None = None
         try:
             self._open()
             loop = self._loop
@@ -234,7 +235,8 @@ class Iteration:
                     yield self._last
                 if reason:
                     return
-        except GeneratorExit:
+        except GeneratorExit as exc:
+            left = exc
             if self._loop is not None and self._loop.iteration:
                 if self._options.checkpoint is not None:
                     self._save_checkpoint()
@@ -247,13 +249,15 @@ class Iteration:
             if self._loop is not None:
                 self._loop.close()
                 self._loop = None
+            if self._viewers is not None and (error or left) is not None:
+                self._viewers.fail(error or left)
             self._tell(RunEnded(time.perf_counter() - self._started, error))
 
     def _show(self, snapshot: IterationSnapshot) -> None:
         if self._make_viewers is None:
             return
         if self._viewers is None:
-            self._viewers = self._make_viewers(snapshot, (self._udf,))
+            self._viewers = self._make_viewers(snapshot, (self._udf,), self)
         if snapshot.final:
             self._viewers.close(snapshot)
         else:

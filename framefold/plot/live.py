@@ -22,6 +22,7 @@ from framefold.udfcore.results import Snapshot
 WINDOW_SECONDS = 0.1  # 10 Hz on a screen
 NOTEBOOK_SECONDS = 0.2  # 5 Hz: every picture travels to the browser as PNG
 FILE_SECONDS = 1.0
+IDLE_SECONDS = 0.05
 SHARE = 0.05  # of the time, at most, goes into pictures
 
 
@@ -74,7 +75,8 @@ class LiveFigure:
         self._next = 0.0
         self._total = 0
         self._udfs: tuple[Any, ...] = ()
-        self._dead = False
+        self._dead = self._stopped = False
+        self._next_idle = 0.0
         self.draws = 0
 
     @property
@@ -86,6 +88,7 @@ class LiveFigure:
         """Make the figure from the first snapshot; unknown names are refused here, before anything runs."""
         require_matplotlib()
         self._board, self._dead, self._next, self._udfs = None, False, 0.0, tuple(udfs)
+        self._stopped = False
         try:
             first.buffers  # noqa: B018  # computed here
         except FramefoldError:
@@ -121,6 +124,26 @@ class LiveFigure:
         """Draw the final state, however long ago the last picture was."""
         self._draw(final, force=True)
 
+    def fail(self, error: BaseException) -> None:
+        """Draw what a run that was stopped returns."""
+        partial = getattr(error, "partial", None)
+        if isinstance(partial, Snapshot):
+            self._stopped = True
+            self._draw(partial, force=True)
+
+    def idle(self) -> None:
+        """Let the window answer the mouse."""
+        figure = self.figure
+        if self._dead or figure is None or self._clock() < self._next_idle:
+            return
+        self._next_idle = self._clock() + IDLE_SECONDS
+        if getattr(figure.canvas, "required_interactive_framework", None) is not None:
+            try:
+                figure.canvas.flush_events()
+            except Exception as exc:  # noqa: BLE001  # a closed window does not end a run
+                self._dead = True
+                _report("the plot was switched off", exc)
+
     def _draw(self, snapshot: Snapshot, *, force: bool) -> None:
         now = self._clock()
         if self._dead or (now < self._next and not force):
@@ -149,6 +172,8 @@ class LiveFigure:
         if iteration is not None:
             return f"{label}iteration {iteration}"
         part = snapshot.n_frames / self._total if self._total else 1.0
+        if self._stopped:
+            return f"{label}stopped after {snapshot.n_frames} of {self._total} frames"
         if snapshot.final:
             return f"{label}{snapshot.n_frames} frames"
         return f"{label}{100 * part:.0f} % of {self._total} frames"
@@ -194,9 +219,23 @@ class Viewers:
 
     def fail(self, error: BaseException) -> None:
         """Tell each viewer that the run ended before its time."""
+        self._each("fail", error)
+
+    def idle(self) -> None:
+        """Let windows answer the mouse while nothing new comes; called now and then."""
+        self._each("idle")
+
+    def again(self, first: Snapshot, udfs: Sequence[Any], run: Any) -> None:
+        """Tell each viewer that controls its run that another run begins."""
+        self._each("connect", run)
         for viewer in self.viewers:
-            if callable(getattr(viewer, "fail", None)):
-                viewer.fail(error)
+            if callable(getattr(viewer, "connect", None)):
+                viewer.begin(first, udfs)
+
+    def _each(self, method: str, *args: Any) -> None:
+        for viewer in self.viewers:
+            if callable(getattr(viewer, method, None)):
+                getattr(viewer, method)(*args)
 
 
 def make_viewers(

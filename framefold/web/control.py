@@ -15,7 +15,7 @@ class Control:
     Parameters
     ----------
     run
-        Has ``cancel()`` and ``update_parameters(patches)``; a live run also ``stop()``.
+        Has ``stop()`` or ``cancel()``, and may have ``update_parameters(patches)``.
     udfs
         Of the run, for their parameters.
 
@@ -25,6 +25,8 @@ class Control:
         The parameters of each UDF as they are now.
     version
         Grows with every change.
+    changeable
+        Whether the run takes other parameters at all; iterations do not.
     over
         Whether the run has ended: nothing can be changed any more.
     stopped
@@ -36,6 +38,7 @@ class Control:
         self._lock = threading.Lock()
         self.values: list[dict[str, Any]] = [dict(u._kwargs) for u in udfs]
         self.version = 0
+        self.changeable = hasattr(run, "update_parameters")
         self.over = False
         self.stopped = False
 
@@ -63,4 +66,4 @@ class Control:
         """End the run in an orderly way."""
         if not self.over:
             self.stopped = True
-            getattr(self._run, "stop", self._run.cancel)()
+            (self._run.stop if hasattr(self._run, "stop") else self._run.cancel)()

@@ -301,7 +301,7 @@ class Page:
             except Exception as exc:  # noqa: BLE001  # the other panels go on
                 self._report(title, exc)
         side: list[Any] = []
-        if hub.control is not None and hub.panels:
+        if hub.control is not None and hub.control.changeable and hub.panels:
             self._form = ParameterForm(hub.udfs, self._change)
             side.append(self._form.root)
             pattern = (pattern_of(hub.snapshot.buffers) if hub.snapshot else None) or hub.pattern

@@ -113,7 +113,7 @@ class BrowserView:
             first, udfs, None if run is None else Control(run, udfs),
             title=getattr(dataset, "name", ""), total=int(getattr(plan, "n_rows", 0) or 0),
             frame_bytes=0 if dataset is None else dataset.shape.sig.size * dataset.dtype.itemsize,
-            report=getattr(run, "report", dict),
+            report=run.report if callable(getattr(run, "report", None)) else dict,
         )  # fmt: skip
         link = _dashboard(run)
         self.hub.links = {"dask dashboard": link} if link else {}
@@ -140,6 +140,9 @@ class BrowserView:
 
     def fail(self, error: BaseException) -> None:
         """Say on the pages how the run ended; without `keep`, end the server."""
+        partial = getattr(error, "partial", None)
+        if isinstance(partial, Snapshot):
+            self.hub.post(partial)
         if isinstance(error, (UDFRunCancelled, GeneratorExit, KeyboardInterrupt)):
             self.hub.end("stopped")
         else:

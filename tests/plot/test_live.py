@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 
-from framefold.errors import UDFError
+from framefold.errors import UDFError, UDFRunCancelled
 from framefold.plot.live import LiveFigure, make_viewers
 from framefold.udfcore.udf import UDF
 
@@ -217,3 +217,41 @@ def test_threads_get_a_figure_without_a_window(steps, udf):
     thread.join()
     assert views[0].viewers[0].figure is not None
     assert plt.get_fignums() == []
+
+
+def test_what_a_stopped_run_returns_is_drawn(steps, udf, data):
+    view = LiveFigure(["image"], title="scan", clock=Clock(), cpu_clock=Clock())
+    view.begin(steps[0], [udf])
+    error = UDFRunCancelled("stopped")
+    error.partial = steps[2]
+    make_viewers(view, None, steps[0], [udf]).fail(error)
+    assert view.figure.get_suptitle() == "scan   stopped after 14 of 30 frames"
+    ax = next(a for a in view.figure.axes if a.get_title() == "image")
+    assert np.array_equal(ax.images[0].get_array(), data.reshape(30, 8, 7)[:14].sum(0))
+
+
+def test_windows_answer_while_nothing_new_comes(steps, udf):
+    clock = Clock()
+    view = LiveFigure(["image"], clock=clock, cpu_clock=Clock())
+    viewers = make_viewers(view, None, steps[0], [udf])
+    flushed = []
+    view.figure.canvas.required_interactive_framework = "test"
+    view.figure.canvas.flush_events = lambda: flushed.append(clock.now)
+    for i in range(100):
+        clock.now = 1 + i / 100
+        viewers.idle()
+    assert 15 <= len(flushed) <= 21  # twenty times a second
+
+
+def test_a_window_that_was_destroyed_is_left_alone(steps, udf, capsys):
+    view = LiveFigure(["image"], clock=Clock(1.0), cpu_clock=Clock())
+    viewers = make_viewers(view, None, steps[0], [udf])
+    view.figure.canvas.required_interactive_framework = "test"
+
+    def gone():
+        raise RuntimeError("the window was destroyed")
+
+    view.figure.canvas.flush_events = gone
+    viewers.idle()
+    viewers.idle()
+    assert capsys.readouterr().err.count("RuntimeError: the window was destroyed") == 1

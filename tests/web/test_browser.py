@@ -257,10 +257,10 @@ def test_a_page_outlives_its_server_with_its_picture(open_page, pixels):
         page.get_by_text("16 of 16 frames (100 %)").wait_for()
     assert view.url is None
     page.get_by_text("Not connected any more").wait_for()
-    # it looks for its server in vain
-    assert [c for c in open_page.complaints if "websocket" not in c.lower()] == []
-    open_page.complaints.clear()
     total = 16.0 * pixels
     wanted = colours_of(total, *np.quantile(total, (0.001, 0.999)))
     assert close_to(picture(page, total.shape), wanted)
     page.close()
+    # until it was closed it looked for its server in vain
+    assert [c for c in open_page.complaints if "websocket" not in c.lower()] == []
+    open_page.complaints.clear()

@@ -255,3 +255,96 @@ def test_results_that_need_data_are_drawn_when_there_are_some(ctx, data, view):
 
     ctx.run_udf(data, Late(), plots=view)
     assert [p.title for p in view.hub.panels] == ["total"]
+
+
+def test_one_page_for_all_acquisitions(ctx, data, capsys):
+    from framefold.io.live.memory import MemoryLiveSource
+
+    live = ctx.load(MemoryLiveSource(data.reshape(24, 10, 8), sectors=2, repeats=3), nav_shape=(4, 6))
+    passes = ctx.acquisitions(live, ff.udfs.SumUDF(), n=3, plots="browser")
+    first = next(passes)
+    url = capsys.readouterr().err.split("live view at ")[1].split()[0]
+    assert get(url)[0] == 200  # between two acquisitions
+    rest = list(passes)
+    assert len(rest) == 2
+    for res in (first, *rest):
+        assert np.array_equal(res["intensity"].data, data.sum((0, 1)))
+    assert "live view at" not in capsys.readouterr().err  # no other page
+    with pytest.raises(urllib.error.URLError):
+        get(url)
+
+
+def test_live_runs_tell_their_sectors(ctx, data, view):
+    from framefold.io.live.memory import MemoryLiveSource
+    from framefold.web.status import progress_html, sectors_html
+
+    valid = np.ones((24, 2), bool)
+    valid[5, 1] = False
+    source = MemoryLiveSource(data.reshape(24, 10, 8), sectors=2, valid=valid)
+    ctx.run_udf(ctx.load(source, nav_shape=(4, 6)), ff.udfs.SumUDF(), plots=view)
+    report = view.hub.snapshot.buffers[0].report
+    text = progress_html(view.hub.progress(), report)
+    assert "24 of 24 frames (100 %)" in text
+    assert "23 complete, 1 partial" in text
+    assert "end: n_frames" in text
+    assert sectors_html(report["sectors"]).count("#fdecea") == 1  # the row of the sector that lost a packet
+
+
+def test_what_a_stopped_run_returns_is_shown(ctx, data, view):
+    steps = ctx.run_udf_iter(data, ff.udfs.SumUDF(), plots=view, partition_frames=4)
+    next(steps)
+    steps.cancel()
+    with pytest.raises(UDFRunCancelled) as caught:
+        list(steps)
+    assert view.hub.snapshot is caught.value.partial
+
+
+class Average(ff.IterativeUDF):
+    """The mean frame by gradient descent: half of the way in each iteration."""
+
+    def resolve(self, info):
+        return info.sample.shape[1:]
+
+    def get_loop_state(self):
+        return {"x": np.zeros(self.setup)}
+
+    def get_pass_buffers(self):
+        return {"g": self.summed(self.setup, "float64"), "n": self.summed((), "int64")}
+
+    def process_tile(self, tile):
+        self.results.g[...] += (tile - self.loop.x).sum(axis=0)
+        self.results.n[...] += len(tile)
+
+    def step(self, phase, results):
+        self.loop.x += 0.5 * results.g / results.n
+
+    def publish(self):
+        return {"mean": self.loop.x}
+
+
+def test_iterations_are_followed(ctx, data, view):
+    ctx.iterate(data, Average(), n=4, plots=view, publish_every=0).to_end()
+    progress = view.hub.progress()
+    assert progress.state == "complete"
+    assert view.hub.panels[0].title == "mean"
+    shown = view.hub.snapshot.buffers[0]["mean"].data
+    assert shown == pytest.approx(data.reshape(24, 10, 8).mean(0) * (1 - 0.5**4))
+
+
+def test_iterations_that_are_left_end_the_server(ctx, data, capsys):
+    with ctx.iterate(data, Average(), n=4, plots="browser", publish_every=0) as states:
+        next(iter(states))
+        url = capsys.readouterr().err.split("live view at ")[1].split()[0]
+        assert get(url)[0] == 200
+    with pytest.raises(urllib.error.URLError):
+        get(url)
+
+
+def test_iterations_are_stopped_from_the_page(ctx, data, view):
+    states = ctx.iterate(data, Average(), n=100, plots=view, publish_every=0)
+    next(states)
+    assert not view.hub.control.changeable
+    view.hub.control.stop()
+    *_, last = states
+    assert last.iteration < 5
+    assert view.hub.progress().state == "complete"
