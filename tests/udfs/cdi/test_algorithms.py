@@ -25,8 +25,9 @@ from framefold.udfs.cdi import (
     reference,
 )  # fmt: skip
 from framefold.udfs.cdi.engine import ArrayEngine, engine_for
+from framefold.udfs.cdi.kernels_ml import gradient, line_change, line_slopes
 from framefold.udfs.cdi.likelihood import fit
-from framefold.udfs.cdi.maximum_likelihood import gradient, step_length
+from framefold.udfs.cdi.maximum_likelihood import gradient_reference, step_length
 from framefold.udfs.cdi.state import MEASURED
 
 BETAS = [0.5, 0.9, 1.0, 1.3]
@@ -222,10 +223,24 @@ def test_likelihood_gradient_against_differences():
 
     h = 1e-6
     slope = (value(wave + h * along) - value(wave - h * along)) / (2 * h)
-    assert 2 * np.vdot(gradient(wave, seen, used), along).real == pytest.approx(slope, rel=1e-6)
-    assert value(wave + step_length(wave, along, seen, used) * along) < value(wave)
+    truth = gradient_reference(wave, seen, used)
+    assert 2 * np.vdot(truth, along).real == pytest.approx(slope, rel=1e-6)
+    code, out = used.astype("u1"), np.empty_like(wave)
+    gradient(wave.view("f8"), seen, code, 0.3, out.view("f8"))
+    np.testing.assert_allclose(out, 0.3 * truth, atol=1e-12)
+
+    line = (wave.view("f8"), along.view("f8"), seen, code)
+    for a in (0.0, 0.2):
+        first, second, positive = line_slopes(*line, a)
+        at = [value(wave + (a + k * 1e-4) * along) for k in (-1, 0, 1)]
+        assert first == pytest.approx((at[2] - at[0]) / 2e-4, rel=1e-4)
+        assert second == pytest.approx((at[2] - 2 * at[1] + at[0]) / 1e-8, rel=1e-3)
+        assert positive >= 0
+    assert line_change(*line, 0.7) == pytest.approx(value(wave + 0.7 * along) - value(wave))
+
+    assert value(wave + step_length(*line) * along) < value(wave)
     near = np.sqrt(seen) * np.exp(0.1j * np.angle(wave)) + 0.05 * along  # close to a minimum, Newton finds it
-    a = step_length(near, along, seen, used)
+    a = step_length(near.view("f8"), *line[1:])
     lowest = (value(near + (a + h) * along) - value(near + (a - h) * along)) / (2 * h)
     assert abs(lowest) < 1e-3 * abs(value(near + h * along) - value(near - h * along)) / (2 * h)
 
