@@ -214,7 +214,7 @@ def fit_disk(
         if mode == AUTO:
             won = out[2] * max(count - 4.0, 1.0) - reduced * max(count - 6.0, 1.0)
             # Noise gains 2 +- 2 on average, and what neither model explains counts as noise. Fringes and
-            # rocking curves pretend a tilt that explains little of the misfit; a real one explains most of it.
+            # rocking curves pretend a tilt that explains little of the misfit; a real one explains most.
             misfit = out[2] * max(count - 4.0, 1.0) - count
             needed = max(8.0 * max(1.0, reduced), 0.5 * (misfit - 2.0 * math.sqrt(2.0 * count)))
             if not fine or not won > needed:
