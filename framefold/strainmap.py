@@ -366,7 +366,9 @@ def strain_map(
     reference, axes, scan_rotation, flip_y, ellipse, definition, subpixel, correlation, fit, gain, min_snr
         See `StrainUDF`.
     saturation, excluded, zero_shift
-        See `BlobfinderUDF`.
+        See `BlobfinderUDF`. Where radius or lattice are found, single hot and dead pixels are, too, and
+        excluded
+        unless `excluded` says otherwise.
     corrections, progress, plots
         As in ``ctx.run_udf``.
 
@@ -398,6 +400,7 @@ def strain_map(
         found = find_lattice(ctx, dataset, size, roi, corrections=corrections)
         size = found.radius
         lattice = found.lattice if lattice is None else lattice
+        excluded = found.bad if excluded is None and found.bad.any() else excluded
     shape = as_pattern(size) if pattern is None else pattern
     udf = StrainUDF(
         lattice, shape, correlation, subpixel, fit, reference, axes,

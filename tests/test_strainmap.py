@@ -7,6 +7,7 @@ import pytest
 import framefold as ff
 from framefold.errors import DataError
 from framefold.sim import deformation
+from framefold.sim.noise import Detector
 from framefold.sim.stem import cbed
 from framefold.strainmap import StrainMap, region
 from framefold.udfcore.metadata import Axis
@@ -120,6 +121,16 @@ def test_xarray(found):
     data = found.to_xarray()
     assert data["eps_xx"].dims == ("y", "x")
     np.testing.assert_array_equal(data["valid"], found.valid)
+
+
+def test_hot_and_dead_pixels_are_found_with_the_lattice(ctx):
+    scan = cbed(
+        (4, 5), (96, 96), dose=60_000, background=0.2, falloff=0.5, seed=6,
+        detector=Detector(hot=((20, 30), (48, 60), (70, 41)), dead=((48, 50),)),
+    )  # fmt: skip
+    m = ff.strain_map(ctx, scan)
+    assert m.valid.all() and m.radius == pytest.approx(scan.radius, rel=0.03)
+    assert np.sqrt(np.mean((m.eps_xx / m.sigma_xx) ** 2)) < 1.5
 
 
 def test_region():

@@ -15,7 +15,7 @@ from framefold.udfs.blobfinder.indexing import lattice_vectors, peaks_of, radius
 from framefold.udfs.blobfinder.lattice import Lattice, LatticeFit, empty_lattices, fit_block
 from framefold.udfs.blobfinder.meter import Peaks, empty_peaks
 from framefold.udfs.blobfinder.patterns import Disk, Pattern, as_pattern
-from framefold.udfs.blobfinder.survey import SurveyUDF, autocorrelation, spread_of
+from framefold.udfs.blobfinder.survey import SurveyUDF, autocorrelation, isolated, spread_of
 from framefold.udfs.pick import PickUDF
 
 Float = npt.NDArray[np.float64]
@@ -42,6 +42,8 @@ class FoundLattice:
         RMS distance of the disks of the mean frame from the lattice per axis, px.
     mean
         Mean frame.
+    bad
+        Bool, signal shape: hot and dead pixels, which no disk explains.
     """
 
     lattice: Lattice
@@ -49,6 +51,7 @@ class FoundLattice:
     explained: float
     residual: float
     mean: Float
+    bad: npt.NDArray[np.bool_]
 
     def __repr__(self) -> str:
         z, a, b = (f"({y:.2f}, {x:.2f})" for y, x in self.lattice.rows())
@@ -92,7 +95,9 @@ def find_lattice(
         raise DataError("the roi holds no frame: mark at least one frame of the scan")
     frames = spread_of(nav, _FRAMES, mask)
     survey = ctx.run_udf(dataset, SurveyUDF(), roi=frames, corrections=corrections)
-    mean = survey["total"].data / max(1, int(survey["count"].data[0]))
+    total = np.array(survey["total"].data)
+    bad = isolated(total)
+    mean = total / max(1, int(survey["count"].data[0]))
     if not np.ptp(mean) > 0:
         raise DataError("the frames are constant: there are no disks in them")
     acf = autocorrelation(survey["power"].data, (sig[0], sig[1]))
@@ -109,16 +114,20 @@ def find_lattice(
         )
     # disks cannot be larger than half of their distance
     coarse = min(coarse, 0.49 * Lattice((0.0, 0.0), _pair(vectors[0]), _pair(vectors[1])).spacing)
-    lattice = Lattice(_pair(_brightest(mean, Disk(coarse))), _pair(vectors[0]), _pair(vectors[1]))
+    lattice = Lattice(
+        _pair(_brightest(np.where(bad, np.median(mean), mean), Disk(coarse))),
+        _pair(vectors[0]),
+        _pair(vectors[1]),
+    )
     if radius is None:
         chosen = spread_of(nav, _EXAMPLES, mask)
         picked = ctx.run_udf(dataset, PickUDF(), roi=chosen, corrections=corrections)
         examples = np.asarray(next(iter(picked.values())).data).reshape(-1, *sig)
     for _ in range(2):
         if radius is None:
-            coarse = _refined_radius(examples, lattice, coarse)
-        lattice, residual = _placed(survey["total"].data, lattice, coarse)
-    return FoundLattice(lattice, coarse, explained, residual, np.asarray(mean))
+            coarse = _refined_radius(examples, lattice, coarse, bad)
+        lattice, residual = _placed(total, lattice, coarse, bad)
+    return FoundLattice(lattice, coarse, explained, residual, mean, bad)
 
 
 def _pair(v: npt.ArrayLike) -> tuple[float, float]:
@@ -138,10 +147,10 @@ def _brightest(mean: Float, pattern: Pattern) -> Float:
     return np.array(np.unravel_index(int(np.argmax(corr)), corr.shape), dtype=np.float64)
 
 
-def _plan(sig: tuple[int, ...], lattice: Lattice, radius: float, subpixel: Any) -> DiskPlan:
+def _plan(lattice: Lattice, radius: float, bad: npt.NDArray[np.bool_]) -> DiskPlan:
     return plan_disks(
-        sig, lattice, as_pattern(radius), CropCorrelation(), subpixel, gain=1.0, min_snr=5.0, saturation=None,
-        excluded=None,
+        bad.shape, lattice, as_pattern(radius), CropCorrelation(), "auto", gain=1.0, min_snr=5.0,
+        saturation=None, excluded=bad,
     )  # fmt: skip
 
 
@@ -151,11 +160,13 @@ def _peaks(plan: DiskPlan, frames: npt.NDArray[Any]) -> Peaks:
     return out
 
 
-def _placed(total: Float, lattice: Lattice, radius: float) -> tuple[Lattice, float]:
+def _placed(
+    total: Float, lattice: Lattice, radius: float, bad: npt.NDArray[np.bool_]
+) -> tuple[Lattice, float]:
     """Return the lattice fitted to the summed frames, and its residual; far disks need good vectors."""
     residual = np.nan
     for _ in range(2):
-        plan = _plan(total.shape, lattice, radius, "auto")
+        plan = _plan(lattice, radius, bad)
         peaks = _peaks(plan, total[None])
         out = empty_lattices(1, len(plan.hk))
         # descan and strain blur the sum: what stands out counts, whether the model fits or not
@@ -171,13 +182,15 @@ def _placed(total: Float, lattice: Lattice, radius: float) -> tuple[Lattice, flo
     return lattice, residual
 
 
-def _refined_radius(frames: npt.NDArray[Any], lattice: Lattice, start: float) -> float:
+def _refined_radius(
+    frames: npt.NDArray[Any], lattice: Lattice, start: float, bad: npt.NDArray[np.bool_]
+) -> float:
     """Return the radius with the least chi2 over single frames, between 0.8 and 1.4 of `start`."""
     most = 0.499 * lattice.spacing
     radii = np.unique(np.minimum(start * np.linspace(0.8, 1.4, 25), most))
     costs = []
     for r in radii:
-        plan = _plan(frames.shape[1:], lattice, float(r), "auto")
+        plan = _plan(lattice, float(r), bad)
         peaks = _peaks(plan, frames)
         fine = ((peaks.flags & 11) == 0) & np.isfinite(peaks.chi2)
         # chi2 of bright disks tells most, and weak ones come and go with the radius
