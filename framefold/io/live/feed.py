@@ -38,10 +38,11 @@ class Feed(Protocol):
         """
         ...
 
-    def begin(self, timeout: float) -> AcquisitionStart | None:
+    def begin(self, timeout: float, *, wanted: bool) -> AcquisitionStart | None:
         """Return the next acquisition, or None after about `timeout` seconds without one.
 
-        Its sectors are all that this feed delivers. A connection that was lost is made again.
+        Its sectors are all that this feed delivers. A connection that was lost is made again if somebody
+        waits for the acquisition (`wanted`).
         """
         ...
 

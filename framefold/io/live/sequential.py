@@ -60,7 +60,7 @@ class SequentialStream:
         self._items: deque[_Acquisition | Block | AcquisitionEnd | Exception] = deque()
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._connected = self._closing = self._stopped = False
+        self._connected = self._closing = self._stopped = self._waiting = False
         self._current: _Acquisition | None = None  # of the consumer
         # what the consumer holds, and may still hold when the reader is further on
         self._held: dict[int, tuple[Block, npt.NDArray[np.uint8], Slots]] = {}
@@ -85,8 +85,10 @@ class SequentialStream:
         if self._thread is None:
             raise StreamError(f"{self._feed.endpoint}: prepare() comes before wait_start()")
         with self._change:
-            self._current = None
-            if self._change.wait_for(lambda: self._dropped_until_start() or self._stopped, timeout):
+            self._current, self._waiting = None, True
+            there = self._change.wait_for(lambda: self._dropped_until_start() or self._stopped, timeout)
+            self._waiting = False
+            if there:
                 if self._stopped:
                     self._stopped = False
                     raise StreamError(f"{self._feed.endpoint}: stopped before an acquisition began")
@@ -154,7 +156,7 @@ class SequentialStream:
                 self._connected = True
                 self._change.notify_all()
             while not self._closing:
-                start = self._feed.begin(_TICK)
+                start = self._feed.begin(_TICK, wanted=self._waiting)
                 if start is not None:
                     self._acquire(start)
         except Exception as exc:  # noqa: BLE001  # whatever happens here, the consumer must not wait for ever

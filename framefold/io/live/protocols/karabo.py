@@ -108,7 +108,7 @@ class KaraboFeed:
             raise StreamError("karabo:// needs msgpack: pip install 'framefold[live]'") from exc
         self._socket.connect()
 
-    def begin(self, timeout: float) -> AcquisitionStart | None:
+    def begin(self, timeout: float, *, wanted: bool) -> AcquisitionStart | None:
         """Return an acquisition once a train with all sources is here: it is the first one."""
         train = self._next(timeout)
         if not train:

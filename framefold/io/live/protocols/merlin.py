@@ -73,10 +73,13 @@ class MerlinFeed:
         """Connect to the detector."""
         self._connection.connect()
 
-    def begin(self, timeout: float) -> AcquisitionStart | None:
+    def begin(self, timeout: float, *, wanted: bool) -> AcquisitionStart | None:
         """Return the next acquisition once its text and the header of its first frame are here."""
         if not self._connection.connected and self._to == self._from:
-            self._again(timeout)
+            if wanted:
+                self._again(timeout)
+            else:
+                time.sleep(timeout)
             return None
         start = self._try_begin()
         if start is None:

@@ -90,7 +90,7 @@ class PvaFeed:
                 "IOC running, and does EPICS_PVA_ADDR_LIST name its network?"
             )
 
-    def begin(self, timeout: float) -> AcquisitionStart | None:
+    def begin(self, timeout: float, *, wanted: bool) -> AcquisitionStart | None:
         """Return an acquisition with the first image."""
         got = self._next(timeout)
         if got is None:

@@ -103,7 +103,7 @@ class SeriesFeed:
         """Open the socket."""
         self._socket.connect()
 
-    def begin(self, timeout: float) -> AcquisitionStart | None:
+    def begin(self, timeout: float, *, wanted: bool) -> AcquisitionStart | None:
         """Return the next series; where its start lacks shape or dtype, once the first image is here."""
         until = time.monotonic() + timeout
         while True:
