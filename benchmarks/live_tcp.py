@@ -15,6 +15,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -52,11 +53,23 @@ def send(listener, data):
     return (len(data) - begin) / seconds
 
 
+def answer_commands(listener, side):
+    """Answer what a client asks at the command socket of the detector: the size of images, bits of a pixel."""
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            while head := connection.recv(15):
+                asked = connection.recv(int(head[4:14]) - 1).decode().split(",")
+                value = 12 if asked[1] == "COUNTERDEPTH" else side
+                body = ",".join([*asked[:2], str(value), "0"])
+                connection.sendall(f"MPX,{len(body) + 1:010d},{body}".encode())
+
+
 def cpu():
     return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
-def receive_null(port, nav):
+def receive_null(port, nav, control):
     buffer = bytearray(2**20)
     with socket.create_connection(("127.0.0.1", port)) as connection:
         while connection.recv_into(buffer):
@@ -69,7 +82,7 @@ class OurReceiver:
 
         self.ctx, self.udf = ff.Context(), ff.udfs.SumUDF()
 
-    def __call__(self, port, nav):
+    def __call__(self, port, nav, control):
         live = self.ctx.load(f"merlin://127.0.0.1:{port}", nav_shape=nav)
         return self.ctx.run_udf(live, self.udf)["intensity"].data.astype("int64")
 
@@ -81,9 +94,9 @@ class Theirs:
 
         self.ctx, self.udf = LiveContext(), SumUDF()
 
-    def __call__(self, port, nav):
+    def __call__(self, port, nav, control):
         connect = self.ctx.make_connection("merlin")
-        with connect.open(data_host="127.0.0.1", data_port=port, drain=False) as connection:
+        with connect.open(data_host="127.0.0.1", data_port=port, api_host="127.0.0.1", api_port=control, drain=False) as connection:
             pending = connection.wait_for_acquisition(60.0)
             live = self.ctx.make_acquisition(conn=connection, nav_shape=nav, pending_aq=pending)
             return self.ctx.run_udf(dataset=live, udf=self.udf)["intensity"].data.astype("int64")
@@ -96,7 +109,7 @@ def receiver(kind):
     for line in sys.stdin:
         order = json.loads(line)
         before = cpu()
-        result = run(order["port"], tuple(order["nav"]))
+        result = run(order["port"], tuple(order["nav"]), order["control"])
         checksum = None if result is None else int((result * np.arange(result.size).reshape(result.shape)).sum())
         print(json.dumps({"cpu": cpu() - before, "checksum": checksum}), flush=True)
 
@@ -113,8 +126,8 @@ class Peer:
             if self.process.poll() is not None:
                 raise SystemExit(f"the receiver {kind} did not start")
 
-    def run(self, listener, data, nav):
-        order = {"port": listener.getsockname()[1], "nav": nav}
+    def run(self, listener, data, nav, control):
+        order = {"port": listener.getsockname()[1], "nav": nav, "control": control}
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         rate = send(listener, data)
@@ -141,10 +154,12 @@ def main():
         peers.append(Peer("libertem-live", args.libertem_live))
     rates = {p.kind: [] for p in peers}
     seconds = {p.kind: [] for p in peers}
+    commands = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=answer_commands, args=(commands, args.side), daemon=True).start()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         for k in range(args.rounds + 1):
             for peer in peers:
-                rate, answer = peer.run(listener, data, (frames // 50, 50))
+                rate, answer = peer.run(listener, data, (frames // 50, 50), commands.getsockname()[1])
                 if answer["checksum"] not in (None, checksum):
                     raise SystemExit(f"{peer.kind} computed another sum")
                 if k:  # the first is for compilers and caches

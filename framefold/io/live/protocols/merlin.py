@@ -66,6 +66,7 @@ class MerlinFeed:
         self._garbage = self._strays = 0
         self._fields: dict[str, str] | None = None
         self._first: MerlinFrame | None = None
+        self._same = b""  # of the header of every frame, behind its number
         self._last = 0
         self._skip = 0
 
@@ -193,6 +194,7 @@ class MerlinFeed:
     def _begun(self, frame: MerlinFrame) -> AcquisitionStart:
         fields, head = self._fields or {}, frame.header
         self._first, self._fields, self._strays = frame, None, 0
+        self._same = bytes(self._view()[_SAME_FROM : frame.same_to])
         self._last = 0
         self._make_room(frame.message)
         sig = head.sig_shape
@@ -215,15 +217,29 @@ class MerlinFeed:
                 return None
             if is_text(view):  # stays here for `begin`
                 return Over("restart", "the detector began another acquisition")
-            frame = parse_frame(view, size)
-            if frame is None or len(view) < size:
+            assert self._first is not None
+            if size == self._first.message and len(view) < size:
                 return None
-            self._check(frame)
-            self._take_run(assembly, frame)
+            number = self._number(view, size, self._first)
+            if number is None:
+                return None
+            self._take_run(assembly, self._first, number)
         return None
 
-    def _take_run(self, assembly: Assembly, frame: MerlinFrame) -> None:
-        number = self._last = unwrap(frame.header.sequence, self._last)
+    def _number(self, view: memoryview, size: int, first: MerlinFrame) -> int | None:
+        """Return the number of the frame that begins here; None: more bytes are needed to tell its kind."""
+        if size == first.message and bytes(view[_SAME_FROM : first.same_to]) == self._same:
+            number = frame_number(view)
+            if number is not None:
+                return number
+        frame = parse_frame(view, size)
+        if frame is None:
+            return None
+        self._check(frame)
+        return frame.header.sequence
+
+    def _take_run(self, assembly: Assembly, frame: MerlinFrame, stated: int) -> None:
+        number = self._last = unwrap(stated, self._last)
         rows = assembly.rows(0, number - 1)
         n = 1
         if rows is not None:

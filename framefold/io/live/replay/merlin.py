@@ -34,8 +34,22 @@ class MerlinEncoder:
         if len(start.sig_shape) != 2 or max(start.sig_shape) > 9999:
             raise StreamError(f"merlin carries images of at most 9999 x 9999, not {start.sig_shape}")
         self._dtype = unsigned(start, (1, 2, 4, 8), "merlin").newbyteorder(">")
-        lines = ["HDR,\t", "Software Version:\tframefold emulator"]
-        lines.append(f"Frames in Acquisition (Number):\t{start.n_frames or 0}")
+        bits = 8 * self._dtype.itemsize
+        lines = [
+            "HDR,\t",
+            "Time and Date Stamp (day, mnth, yr, hr, min, s):\t01/01/2026 00:00:00",
+            "Chip Type (Medipix 3.0, Medipix 3.1, Medipix 3RX):\tMedipix 3RX",
+            "Assembly Size (NX1, 2X2):\t   1x1",
+            "Chip Mode  (SPM, CSM, CM, CSCM):\tSPM",
+            f"Counter Depth (number):\t{ {8: 6, 16: 12}.get(bits, 24) }",
+            "Acquisition Type (Normal, Th_scan, Config):\tNormal",
+            f"Frames in Acquisition (Number):\t{start.n_frames or 0}",
+            # as scans have it whose every frame is triggered: it tells nothing of their shape
+            "Frames per Trigger (Number):\t1",
+            "Trigger Start (Positive, Negative, Internal):\tRising Edge",
+            "Trigger Stop (Positive, Negative, Internal):\tInternal",
+            "Software Version:\tframefold emulator",
+        ]
         if start.nav_shape is not None and len(start.nav_shape) == 2:
             lines += [f"ScanX:\t{start.nav_shape[1]}", f"ScanY:\t{start.nav_shape[0]}"]
         text = "\r\n".join([*lines, "End\t"]).encode("ascii")
