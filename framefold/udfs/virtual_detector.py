@@ -1,9 +1,9 @@
-"""Integrating detectors by software: disks, rings, nested rings, segments."""
+"""Integrating detectors by software: disks, rings, nested rings, segments, rectangles."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,20 +15,22 @@ from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.udf import UDF
 from framefold.udfs.mask_container import MaskContainer, MaskEngine
 
-Shape = Literal["disk", "ring", "annuli", "segments"]
+Shape = Literal["disk", "ring", "annuli", "segments", "rectangle"]
+SHAPES = get_args(Shape)
 
 
 class VirtualDetectorUDF(UDF):
-    """Sum the pixels of a disk, a ring, nested rings or ring segments of each frame.
+    """Sum the pixels of a disk, a ring, nested rings, ring segments or a rectangle of each frame.
 
-    Result ``intensity``: navigation shape for a disk or a ring, + ``(n,)`` for annuli and segments; exact
-    (int64) for integer data.
+    Result ``intensity``: navigation shape for a disk, a ring or a rectangle, + ``(n,)`` for annuli and
+    segments; exact (int64) for integer data.
 
     Parameters
     ----------
     shape
         ``"disk"``: distance <= `r`; ``"ring"``: `ri` < distance <= `r`; ``"annuli"``: rings between
-        neighbouring `radii`; ``"segments"``: the ring `ri` <= distance < `r` in `n` equal sectors.
+        neighbouring `radii`; ``"segments"``: the ring `ri` <= distance < `r` in `n` equal sectors;
+        ``"rectangle"``: pixels not further from the centre than half of `height` and `width`.
     cy, cx
         Centre in pixels; None: ``rows // 2``, ``columns // 2``.
     r, ri
@@ -37,11 +39,14 @@ class VirtualDetectorUDF(UDF):
         Growing radii of the annuli.
     n, rotation
         Number of segments, and the angle in degrees at which the first starts (from +x towards +y).
+    height, width
+        Of the rectangle, pixels; None: all rows, all columns.
 
     Examples
     --------
     >>> VirtualDetectorUDF("ring", r=40, ri=20)
-    VirtualDetectorUDF(shape='ring', cy=None, cx=None, r=40, ri=20, radii=None, n=4, rotation=0.0)
+    VirtualDetectorUDF(shape='ring', cy=None, cx=None, r=40, ri=20, radii=None, n=4, rotation=0.0,
+                       height=None, width=None)
     """
 
     def __init__(
@@ -54,14 +59,22 @@ class VirtualDetectorUDF(UDF):
         radii: Sequence[float] | None = None,
         n: int = 4,
         rotation: float = 0.0,
+        height: float | None = None,
+        width: float | None = None,
     ) -> None:
-        if shape not in ("disk", "ring", "annuli", "segments"):
-            raise UDFError(f"shape={shape!r} is not one of 'disk', 'ring', 'annuli', 'segments'")
+        if shape not in SHAPES:
+            raise UDFError(f"shape={shape!r} is not one of {', '.join(map(repr, SHAPES))}")
         if shape == "annuli" and radii is None:
             raise UDFError("annuli need radii=(r0, r1, ...)")
-        if shape != "annuli" and not 0 <= ri < r:
+        for name, size in (("height", height), ("width", width)):
+            if size is not None and not size > 0:
+                raise UDFError(f"{name}={size} of the rectangle must be above 0")
+        if shape not in ("annuli", "rectangle") and not 0 <= ri < r:
             raise UDFError(f"the inner radius {ri} must be below the outer radius {r}")
-        super().__init__(shape=shape, cy=cy, cx=cx, r=r, ri=ri, radii=radii, n=n, rotation=rotation)
+        super().__init__(
+            shape=shape, cy=cy, cx=cx, r=r, ri=ri, radii=radii, n=n, rotation=rotation, height=height,
+            width=width,
+        )  # fmt: skip
 
     def get_preferred_input_dtype(self) -> npt.DTypeLike:
         """Return the native dtype: sums are exact."""
@@ -105,6 +118,8 @@ def detector_masks(
     radii: Sequence[float] | None = None,
     n: int = 4,
     rotation: float = 0.0,
+    height: float | None = None,
+    width: float | None = None,
 ) -> npt.NDArray[np.bool_]:
     """Return the bool masks of a detector as a stack, for frames of shape `sig`."""
     rows, cols = sig
@@ -114,6 +129,10 @@ def detector_masks(
     reach = float(np.hypot(max(abs(cy), abs(rows - cy)), max(abs(cx), abs(cols - cx)))) + 1
     if shape == "annuli":
         return masks.annuli(cx, cy, cols, rows, radii or ())
+    if shape == "rectangle":
+        high = np.abs(np.arange(rows) - cy) <= (reach if height is None else height / 2)
+        wide = np.abs(np.arange(cols) - cx) <= (reach if width is None else width / 2)
+        return (high[:, None] & wide)[None]
     outer = min(r, reach)
     if shape == "segments":
         return masks.segments(cx, cy, cols, rows, outer, ri, n, float(np.deg2rad(rotation)))

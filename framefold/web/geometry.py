@@ -67,9 +67,8 @@ def grip_of(udf: Any) -> Grip | None:
     known = udf._kwargs
     fitting = (g for g in _GRIPS if all(n in known for n in g.names()))
     for grip in fitting:
-        if grip.form == "box" and known.get("shape", "box") not in ("box", "rectangle"):
-            continue
-        if known.get("shape") in ("annuli", "box", "rectangle") and grip.form == "round":
+        shape = known.get("shape", grip.form)
+        if shape == "annuli" or (grip.form == "box") != (shape in ("box", "rectangle")):
             continue
         return grip
     return None

@@ -13,6 +13,7 @@ from framefold.udfcore.results import Snapshot, UDFResult
 from framefold.web.control import Control
 from framefold.web.status import Progress
 
+MIXED = "parameters changed on the way: earlier frames keep the older ones"
 RATE_SECONDS = 2.0  # over which the present speed is measured
 
 
@@ -126,8 +127,12 @@ class Hub:
                 speed = self._speed(now)
             return Progress(
                 done, self._total, speed * self._frame_bytes, speed, seconds, self.latency, self._state,
-                self._message,
+                self._message or self._mixed(),
             )  # fmt: skip
+
+    def _mixed(self) -> str:
+        oldest, newest = (0, 0) if self.snapshot is None else self.snapshot.params_version
+        return MIXED if oldest != newest else ""
 
     def _speed(self, now: float) -> float:
         if not self._marks:

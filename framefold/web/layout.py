@@ -73,7 +73,9 @@ def page_frame(doc: Any, downloads: Mapping[str, str], stop: Callable[[], None])
 
     header = Div(text="")
     wide = {"width": "100%"}
-    progress = Div(text="", sizing_mode="stretch_width", styles=wide, stylesheets=[_WIDE_CSS])
+    # two lines: what lies below must not move under the mouse when the text grows
+    two = {**wide, "min-height": "3.6em"}
+    progress = Div(text="", sizing_mode="stretch_width", styles=two, stylesheets=[_WIDE_CSS])
     sectors = Div(text="", sizing_mode="stretch_width", styles=wide)
     button = Button(label="Stop", button_type="danger", width=80)
     button.on_click(lambda _event: stop())

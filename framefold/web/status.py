@@ -79,7 +79,8 @@ def progress_html(p: Progress, report: Mapping[str, Any]) -> str:
         words.append(f"latency {1000 * p.latency:.0f} ms")
     words += _facts(report)
     if p.message:
-        words.append(f"<span style='color:{RED}'>{html.escape(p.message)}</span>")
+        tint = RED if p.state == "failed" else AMBER
+        words.append(f"<span style='color:{tint}'>{html.escape(p.message)}</span>")
     return (
         f"<div style='background:#ddd;height:10px;border-radius:3px'><div style='background:{colour};"
         f"height:10px;border-radius:3px;width:{100 * min(part, 1.0):.1f}%'></div></div>"
@@ -187,7 +188,9 @@ def _row(index: int, row: Mapping[str, Any], columns: Sequence[str]) -> str:
 
 
 def _cell(text: str, tag: str, colour: str = "") -> str:
-    style = "padding:1px 8px;text-align:right" + (f";color:{colour};font-weight:bold" if colour else "")
+    style = "padding:1px 8px;text-align:right;white-space:nowrap" + (
+        f";color:{colour};font-weight:bold" if colour else ""
+    )
     return f"<{tag} style='{style}'>{html.escape(text)}</{tag}>"
 
 

@@ -69,6 +69,11 @@ def test_virtual_detectors(run_on, dtype, cut):
         (VirtualDetectorUDF("ring", r=6, ri=3), [(r <= 6) & (r > 3)]),
         (VirtualDetectorUDF("annuli", radii=(0, 2, 5, 7)), [(r < 2), (r >= 2) & (r < 5), (r >= 5) & (r < 7)]),
         (VirtualDetectorUDF(), [r >= 0]),
+        (
+            VirtualDetectorUDF("rectangle", cy=4, cx=5.5, height=3, width=4),
+            [(np.abs(np.indices(r.shape)[0] - 4) <= 1.5) & (np.abs(np.indices(r.shape)[1] - 5.5) <= 2)],
+        ),
+        (VirtualDetectorUDF("rectangle", cy=4, height=3), [np.abs(np.indices(r.shape)[0] - 4) <= 1.5]),
     ):
         got = run_on(data, udf, **cut)["intensity"]
         expected = np.stack([data[..., m].sum(-1, dtype=wide) for m in masks], -1)

@@ -247,8 +247,11 @@ def test_a_dragged_detector_changes_the_frames_that_follow(view, open_page):
     assert (image[3] == 7).all()  # the last partition starts after the change
 
 
-def test_a_page_outlives_its_server_with_its_picture(open_page, pixels):
+def test_a_page_outlives_its_server_with_its_picture(open_page, pixels, monkeypatch):
     """Without ``keep`` the server goes when the page shows the end; the picture stays."""
+    # on a busy machine the browser may be slow to show it
+    monkeypatch.setattr("framefold.web.page.SILENT_SECONDS", 30.0)
+    monkeypatch.setattr("framefold.web.view.GOODBYE_SECONDS", 30.0)
     view = BrowserView(quiet=True)
     with halfway(view, np.broadcast_to(pixels, (16, 8, 6))):
         page = open_page(view.url)

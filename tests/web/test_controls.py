@@ -84,11 +84,12 @@ def test_values_survive_their_text(value):
     [
         (VirtualDetectorUDF("ring", r=5, ri=2), ("cy", "cx", "r", "ri")),
         (CoMUDF(r=5), ("cy", "cx", "r", "ri")),
+        (VirtualDetectorUDF("rectangle", height=5, width=2), ("cy", "cx", "height", "width")),
         (FEMUDF(center=(3, 4), rad_in=1, rad_out=2), ("center", "rad_out", "rad_in")),
         (RadialProfileUDF(center=(3, 4), r_max=5.0), ("center", "r_max")),
     ],
 )
-def test_round_detectors_are_found_by_the_names_of_their_parameters(udf, names):
+def test_detectors_are_found_by_the_names_of_their_parameters(udf, names):
     assert grip_of(udf).names() == names
 
 
@@ -161,3 +162,8 @@ def test_stop_asks_the_run(run_of, data):
     control.stop()
     assert run.feed.cancelled.is_set()
     assert control.stopped
+
+
+def test_a_rectangle_without_a_size_is_the_frame():
+    udf = VirtualDetectorUDF("rectangle", cy=2)
+    assert outline_of(grip_of(udf), udf._kwargs, (20, 31)) == Outline("box", 2, 15, 20, 31)

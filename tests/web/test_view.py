@@ -147,6 +147,7 @@ def test_parameters_change_for_the_frames_that_follow(ctx, data, view):
         next(steps)
         view.hub.control.change(0, {"cx": 5})
         *_, last = steps
+    assert "earlier frames keep the older ones" in view.hub.progress().message
     image = last["intensity"].data
     assert np.array_equal(image[0], data[0, :, 4, 3])  # the first partition
     assert np.array_equal(image[1:], data[1:, :, 4, 5])
