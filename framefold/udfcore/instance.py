@@ -31,6 +31,9 @@ class Instance:
         self.unit = (0, 0)
         self._resident: dict[str, Array] = {}
         self._part_cache: dict[tuple[str, int], Array] = {}
+        # live: parts of large buffers stay apart until they travel, one contiguous array per piece of a frame
+        self._kept: dict[tuple[str, int], Array] = {}
+        self._keep = plan.resident if run.live is not None else frozenset()
         self.rebuild({}, 0)
 
     def rebuild(self, patch: Mapping[str, Any], version: int) -> None:
@@ -198,6 +201,11 @@ class Instance:
 
     def take_resident(self) -> dict[str, Array]:
         """Return the large buffers and forget them."""
+        scheme = self.plan.info.scheme
+        for (name, part), view in self._kept.items():
+            assert scheme is not None  # parts are parts of a scheme
+            self._resident[name][scheme.parts[part]] = view
+        self._kept.clear()
         if self.plan.resident:
             self._views.update(self._resident)
             self._hook("before_shipping", self.udf.before_shipping)
@@ -230,11 +238,15 @@ class Instance:
             where = scheme.parts[part]
         self.meta._sig = where
         for name in self._sig:
+            kept = self._kept.get((name, part)) if name in self._keep else None
+            if kept is not None:
+                self._views[name] = kept
+                continue
             key: tuple[Any, ...] = (*where, Ellipsis)  # a view also without signal axes
             view = self.buffers[name][key]
             if not view.flags.c_contiguous:
                 view = view.copy()
-                self._part_cache[(name, part)] = view
+                (self._kept if name in self._keep else self._part_cache)[(name, part)] = view
             self._views[name] = view
         for name, (kind, flat) in self._aux.items():
             if kind == "sig":

@@ -36,6 +36,7 @@ class LiveWalk:
         first = np.cumsum([0, *(len(s.pieces) for s in every)])
         self._first = [int(first[i]) for i in own]  # number of each sector's first piece in the frame
         self._n_pieces = int(first[-1])
+        self._parts = [[s.piece_slices(p) for p in range(len(s.pieces))] for s in self._sectors]
         self._missing = plan.live.geometry.options.missing
         self._tiled = [
             (*lane, mode) for lane, mode in zip(lanes, plan.live.modes, strict=True) if mode != "frames"
@@ -55,7 +56,8 @@ class LiveWalk:
         block: Block = task.block
         rows = self._plan.rows
         where = rows.frame_ids(task.start, task.stop) + (task.shift + rows.offset - block.first_frame)
-        valid = [flags[where] for flags in block.valid]
+        here = _indexer(where) if len(where) else where
+        valid = [flags[here] for flags in block.valid]
         status = _status(valid, len(where))
         if self._missing == "error" and (status != FrameStatus.COMPLETE).any():
             raise StreamError(self._what_is_missing(task, valid, status))
@@ -87,16 +89,17 @@ class LiveWalk:
         block: Block = task.block
         laid_out = self._in_frames(block)
         whole_runs = _runs(usable)
-        for s, sector in enumerate(self._sectors):
-            full = None if valid is None else valid[s].all(axis=0)
-            for p in range(len(sector.pieces)):
-                if cancelled is not None and cancelled.is_set():
-                    raise UDFRunCancelled("UDF run cancelled while a block was folded")
+        all_rows = [(0, len(where))]
+        complete = bool(usable.all())
+        for s in range(len(self._sectors)):
+            full = None if valid is None or complete else valid[s].all(axis=0)
+            if cancelled is not None and cancelled.is_set():
+                raise UDFRunCancelled("UDF run cancelled while a block was folded")
+            for p, part in enumerate(self._parts[s]):
                 if full is None:
                     own_runs = whole_runs
                 else:
-                    own_runs = [(0, len(where))] if full[p] else _runs(valid[s][:, p])  # type: ignore[index]
-                part = sector.piece_slices(p)
+                    own_runs = all_rows if full[p] else _runs(valid[s][:, p])  # type: ignore[index]
                 for lane, udfs, tiles, mode in self._tiled:
                     members = lane.parts_of[self._first[s] + p]
                     for a, b in own_runs if mode == "pieces" else whole_runs:
@@ -144,6 +147,10 @@ class LiveWalk:
         part: tuple[slice, ...], members: tuple[int, ...], first: int, lost: Flags | None,
     ) -> None:  # fmt: skip
         try:
+            if lost is None and tiles.plain(raw, part, members):  # a piece as it lies in the ring
+                for udf in udfs:
+                    udf.process(raw, first, first + len(raw), members[0])
+                return
             for start, stop, index, tile in tiles.cut(raw, part, members):
                 for udf in udfs:
                     if lost is not None:
@@ -201,6 +208,8 @@ class LiveWalk:
 
 
 def _status(valid: Sequence[Flags], n: int) -> npt.NDArray[np.uint8]:
+    if all(flags.all() for flags in valid):
+        return np.full(n, FrameStatus.COMPLETE, dtype=np.uint8)
     every, some = np.ones(n, dtype=bool), np.zeros(n, dtype=bool)
     for flags in valid:
         every &= flags.all(axis=1)

@@ -21,7 +21,20 @@ class Tiles:
         self._lane = lane
         self._contiguous = plan.options.contiguous
         self._scratch: dict[Any, Array] = {}
+        self._as_it_is = lane.pre is None and lane.corrections is None and lane.backend == NUMPY
         self._sparse_source = getattr(plan.dataset.source, "backend", NUMPY) != NUMPY
+
+    def plain(self, raw: Any, read_part: tuple[slice, ...], members: tuple[int, ...]) -> bool:
+        """Tell whether the block is its only tile, as it is."""
+        scheme = self._lane.scheme
+        return (
+            self._as_it_is
+            and len(members) == 1
+            and raw.shape[0] <= scheme.depth
+            and raw.dtype == self._lane.dtype
+            and scheme.parts[members[0]] == read_part
+            and (not self._contiguous or raw.flags.c_contiguous)
+        )
 
     def cut(
         self, raw: Any, read_part: tuple[slice, ...], members: tuple[int, ...]
