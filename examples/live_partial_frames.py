@@ -19,23 +19,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import framefold as ff
-from framefold.io.live.memory import MemoryLiveSource
 from framefold.sim import deformation
 from framefold.sim.stem import cbed
+from framefold.testing import DetectorEmulator
 from framefold.udfcore.tile import TileSlice, full_sig
 
 # %%
-# The simulated detector sends a bent, strained crystal at 600 frames/s: eight sectors side by side, each of
-# them four packets per frame. What is lost is drawn at random.
+# The simulated detector: a bent, strained crystal, sent in datagrams at 400 frames/s by eight sectors side by
+# side, each of them four packets per frame. One in a hundred does not arrive.
 
 
-def simulated(scan=(48, 48), sig=(96, 96), sectors=8, pieces=4, loss=0.01):
+def simulated(scan=(48, 48), sig=(96, 128)):
     crystal = cbed(scan, sig, bend=14, strain=deformation.smooth_random(scan, 0.01), dose=40000, falloff=3)
     frames = crystal.read(TileSlice(0, scan[0] * scan[1], full_sig(sig)))
-    arrives = np.random.default_rng(1).random((len(frames), sectors * pieces)) >= loss
-    return MemoryLiveSource(
-        frames, sectors=sectors, pieces=pieces, valid=arrives, block_frames=16, fps=600, nav_shape=scan
-    )
+    return DetectorEmulator("k2is", frames, sectors=8, piece=(24, 16), rate=400, loss=0.01, seed=1), scan
 
 
 # %%
@@ -62,18 +59,30 @@ class Fineness(ff.UDF):
 # A live source is a dataset like any other. ``on_ready`` is called when everything listens: the place to
 # start the scan.
 ctx = ff.Context()
-url, *scan = sys.argv[1:] if __name__ == "__main__" and len(sys.argv) > 1 else [simulated()]
-live = ctx.load(url, nav_shape=tuple(map(int, scan)) or None)
+if __name__ == "__main__" and len(sys.argv) > 1:
+    detector, url, scan = None, sys.argv[1], tuple(map(int, sys.argv[2:])) or None
+else:
+    detector, scan = simulated()
+    url = detector.url
+live = ctx.load(url, nav_shape=scan)
 height, width = live.shape.sig
 right = np.zeros((height, width), dtype=np.float32)
 right[:, width // 2 :] = 1
 udfs = [ff.udfs.SumUDF(), ff.udfs.ApplyMasksUDF(masks=[right]), Fineness()]
+
+
+def ready(info):
+    print(f"listening to {len(info.endpoints)} sectors: the scan may start")
+    if detector is not None:
+        detector.start(info)
+
+
 total, right_half, fineness = ctx.run_udf(
     live,
     udfs,
     plots=True,
     publish_interval=0.2,
-    on_ready=lambda info: print(f"listening to {len(info.endpoints)} sectors: the scan may start"),
+    on_ready=ready,
 )
 
 # %%
