@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from framefold.errors import MissingMergeError, UDFError
 from framefold.io.memory import ArraySource
+from framefold.testing.sectors import fold_sectors
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.dataset import Dataset
@@ -48,6 +49,9 @@ class Case:
         Depth and rows of a tile, for `process_tile`.
     corrected
         With a dark frame, a gain and an excluded pixel.
+    cuts
+        Where the last signal axis is cut into sectors that are folded apart, for UDFs that promise
+        ``partial_frames``.
     """
 
     nav: tuple[int, ...]
@@ -59,6 +63,7 @@ class Case:
     order: tuple[int, ...]
     tile: tuple[int, int]
     corrected: bool
+    cuts: tuple[int, ...] = ()
 
 
 def check_udf(
@@ -133,6 +138,7 @@ def check_udf(
             tuple(draw(st.permutations(range(len(borders) - 1)))),
             (draw(st.integers(1, max(1, frames))), draw(st.integers(1, max(1, sig[0] if sig else 1)))),
             draw(st.booleans()),
+            tuple(sorted(draw(st.sets(st.integers(1, max(1, sig[-1] - 1)), max_size=3)))) if sig else (),
         )  # fmt: skip
 
     @hypothesis.settings(
@@ -215,6 +221,34 @@ def _check_case(udf: UDF, case: Case, given: Array | None, rtol: float | None) -
             f"{type(udf).__name__}: result {name!r} depends on partitions, tiles or order: {case}",
             want,
             found[name],
+            rtol or (5e-6 if single else 1e-12),
+        )
+    if udf.engine.partial_frames and case.cuts and case.cuts[-1] < case.sig[-1]:
+        _check_sectors(udf, case, dataset, data, rtol)
+
+
+def _check_sectors(udf: UDF, case: Case, dataset: Dataset, data: Array, rtol: float | None) -> None:
+    """Fold sectors of the frames apart and join the partials, in any order."""
+    options = _options(case, plain=False)
+    if options.corrections is not None:  # repaired pixels need their neighbours, which may be elsewhere
+        linear = Corrections(dark=options.corrections.dark, gain=options.corrections.gain)
+        options = replace(options, corrections=linear)
+    twin = udf.copy()
+    n = len(case.order) * (len(case.cuts) + 1)
+    order = np.random.default_rng(case.seed).permutation(n).tolist()
+    found = fold_sectors(twin, data, len(case.sig), options, case.cuts, order)
+    if found is None:
+        return
+    plan, frozen = found
+    truth, input_dtype = _run(udf, dataset, options, case.order, udf.get_method())
+    results = _results(twin, plan, frozen)
+    for name, want in truth.items():
+        single = any(np.dtype(d).kind in "fc" and np.finfo(d).bits <= 32 for d in (input_dtype, want.dtype))
+        _compare(
+            f"{type(udf).__name__} promises partial_frames, but result {name!r} changes when sectors are folded "
+            f"apart: {case}",
+            want,
+            results[name],
             rtol or (5e-6 if single else 1e-12),
         )
 

@@ -5,7 +5,9 @@ import pytest
 
 from framefold.errors import MissingMergeError, UDFError
 from framefold.testing import check_udf
+from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.udf import UDF
+from framefold.udfs import StdDevUDF, SumUDF
 
 
 class Sum(UDF):
@@ -89,3 +91,33 @@ def test_a_missing_merge_is_said_at_once():
 def test_aux_data_need_the_shape_they_belong_to():
     with pytest.raises(UDFError, match="the UDF has auxiliary data: pass shape="):
         check_udf(Frames(weight=UDF.aux_data(np.arange(12.0), "nav")))
+
+
+class _PromisedTooMuch(UDF):
+    """Counts frames once per part of the frame: joined from sectors it counts them several times."""
+
+    engine = EngineOptions(partial_frames=True)
+
+    def get_result_buffers(self):
+        return {"n": self.buffer("single", dtype="int64", reduce="sum")}
+
+    def process_tile(self, tile):
+        if self.meta.tiling_scheme_idx in self.task_data.parts:
+            return
+        self.task_data.parts.add(self.meta.tiling_scheme_idx)
+
+    def get_task_data(self):
+        return {"parts": set()}
+
+    def postprocess(self):
+        self.results.n += self.meta.partition_shape[0] if self.task_data.parts else 0
+
+
+def test_a_promise_of_partial_frames_is_tried_with_random_sectors():
+    with pytest.raises(AssertionError, match="promises partial_frames, but result 'n' changes when sectors"):
+        check_udf(_PromisedTooMuch())
+
+
+@pytest.mark.parametrize("udf", [SumUDF(), StdDevUDF()], ids=["sum", "std"])
+def test_promises_of_our_own_hold(udf):
+    check_udf(udf, n=20)
