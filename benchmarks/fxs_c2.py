@@ -180,11 +180,17 @@ def compare(images, threads, repetitions):
     with threadpoolctl.threadpool_limits(threads, user_api="blas"):
         times = interleaved(jobs, images, repetitions)
     base, reuse = times["dot-F"], times["dot-F, reusing C2"]
-    print(f"\n{threads} thread{'s' * (threads > 1)} each (numpy's FFT has one), {repetitions} interleaved repetitions\n")
+    print(
+        f"\n{threads} thread{'s' * (threads > 1)} each (numpy's FFT has one), {repetitions} interleaved repetitions\n"
+    )
     print("| 100 images | min, s | median, s | x dot-F, min | x dot-F, median | x reusing, min | goal |")
     print("|---|---:|---:|---:|---:|---:|---|")
     for i, (name, t) in enumerate(times.items()):
-        goal = "" if i not in goals else f">= {goals[i][0]}" + (f", {goals[i][1]} reusing" if goals[i][1] else "")
+        goal = (
+            ""
+            if i not in goals
+            else f">= {goals[i][0]}" + (f", {goals[i][1]} reusing" if goals[i][1] else "")
+        )
         print(f"| {name} | {t.min():.4f} | {np.median(t):.4f} | {base.min() / t.min():.2f} | "
               f"{np.median(base) / np.median(t):.2f} | {reuse.min() / t.min():.2f} | {goal} |")  # fmt: skip
     return times

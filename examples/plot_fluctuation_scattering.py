@@ -2,8 +2,8 @@
 Fluctuation X-ray scattering
 ============================
 
-Single molecules in random orientation scatter X-ray pulses. No shot can be oriented, but the angular correlations
-of all shots converge, and from them come the invariants :math:`B_l(q, q')` of the molecule's intensity.
+Single molecules in random orientation scatter X-ray pulses. No shot can be oriented, but the angular
+correlations of all shots converge, and from them come the invariants :math:`B_l(q, q')` of the molecule.
 
 The molecule is a chaperonin of 128,780 atoms (PDB 4V8R), if the file is there; otherwise a few blobs.
 """
@@ -26,11 +26,9 @@ molecule = Particle.from_file(structure) if structure.exists() else Particle.blo
 print(f"{molecule.name}: {len(molecule.positions)} atoms, diameter {molecule.diameter:.0f} Angstrom")
 
 # %%
-# A detector of four panels with gaps between them, 0.8 m behind the sample, and 6 keV photons. A geometry may come
-# from a pyFAI file as well: ``Geometry.from_poni("run.poni")``.
-geometry = Geometry(
-    distance=0.8, pixel_size=5.5e-4, photon_energy=6000, centre=(72, 72), shape=(144, 144)
-)
+# A detector of four panels with gaps between them, 0.8 m behind the sample, and 6 keV photons. A geometry may
+# come from a pyFAI file as well: ``Geometry.from_poni("run.poni")``.
+geometry = Geometry(distance=0.8, pixel_size=5.5e-4, photon_energy=6000, centre=(72, 72), shape=(144, 144))
 shots = simulate(molecule, geometry, 1600, photons=2e6, panels=(2, 2), gap=4, seed=7)
 frames = shots.array()
 
@@ -58,8 +56,8 @@ invariants = invert(correlation, l_max=6)
 figure_invariants(invariants, truth)
 
 # %%
-# They converge with the number of shots: errors of :math:`B_l / B_0` outside the central maximum. What
-# stays with many shots is the width of rings and pixels, which fills the minima of the intensity.
+# They converge with the number of shots: errors of :math:`B_l / B_0` outside the central maximum. What stays
+# with many shots is the width of rings and pixels, which fills the minima of the intensity.
 numbers = [25, 100, 400, 1600]
 outside = grid.q > 0.055
 norm = np.sqrt(np.outer(np.diag(truth[0]), np.diag(truth[0])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framefold.errors import DataError
+from framefold.errors import DataError, UDFError
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.udf import UDF
+
+Choose = Callable[[npt.NDArray[Any], npt.NDArray[np.int64]], npt.NDArray[Any]]
 
 
 class RecordUDF(UDF):
@@ -34,6 +36,11 @@ class RecordUDF(UDF):
     keep
         Bool per frame of the dataset, in navigation or flat shape, or the same as nav aux data: only these
         frames are written, one after the other, shape ``(kept frames, *sig)``. None: all.
+    choose
+        Decides during the run, also of live data: takes frames ``(n, *sig)`` and their flat indices in the
+        dataset, and returns flags. The file has the shape of the dataset; frames that were not chosen are
+        holes in it, which read as 0 and take no space on disk. Result ``chosen`` says which are there.
+        For shots: ``udf.accepts()`` of a `C2UDF`.
 
     Raises
     ------
@@ -48,20 +55,29 @@ class RecordUDF(UDF):
         path: str | os.PathLike[str],
         overwrite: bool = False,
         keep: npt.ArrayLike | AuxData | None = None,
+        choose: Choose | None = None,
     ) -> None:
+        if keep is not None and choose is not None:
+            raise UDFError(
+                "RecordUDF takes keep= (known before the run) or choose= (decides in it), not both"
+            )
         # not as aux data: the place of a frame in the file depends on all frames before it
         flags = keep.array if isinstance(keep, AuxData) else keep
         super().__init__(
-            path=os.fspath(path), overwrite=overwrite, keep=None if flags is None else np.asarray(flags)
-        )
+            path=os.fspath(path), overwrite=overwrite, keep=None if flags is None else np.asarray(flags),
+            choose=choose,
+        )  # fmt: skip
 
     def get_preferred_input_dtype(self) -> npt.DTypeLike:
         """Ask for raw data."""
         return self.USE_NATIVE_DTYPE
 
     def get_result_buffers(self) -> Mapping[str, BufferDecl]:
-        """Declare the number of frames."""
-        return {"recorded": self.buffer("single", dtype="int64", reduce="sum")}
+        """Declare the number of frames, and which of them where they are chosen."""
+        buffers = {"recorded": self.buffer("single", dtype="int64", reduce="sum")}
+        if self.params.choose is not None:
+            buffers["chosen"] = self.buffer("nav", dtype="bool")
+        return buffers
 
     def preprocess(self) -> None:
         """Make the file, on the head node only."""
@@ -72,8 +88,9 @@ class RecordUDF(UDF):
         if self.params.keep is not None:
             nav = (int(np.count_nonzero(self._kept())),)
         create_npy(
-            Path(self.params.path), (*nav, *meta.dataset_shape.sig), meta.input_dtype, self.params.overwrite
-        )
+            Path(self.params.path), (*nav, *meta.dataset_shape.sig), meta.input_dtype, self.params.overwrite,
+            reserve=self.params.choose is None,
+        )  # fmt: skip
 
     def _kept(self) -> npt.NDArray[np.bool_]:
         """Return which rows of the run are written."""
@@ -108,6 +125,9 @@ class RecordUDF(UDF):
         where = self.meta.slice
         assert where is not None  # known for every tile
         row = where.origin[0]
+        if self.params.choose is not None:
+            self._write_chosen(tile, row)
+            return
         if self.params.keep is None:
             self._write(tile, row)
             return
@@ -115,6 +135,15 @@ class RecordUDF(UDF):
         wanted = np.flatnonzero(place >= 0)
         if len(wanted):  # what is kept of a tile stays together in the file
             self._write(tile[wanted], int(place[wanted[0]]))
+
+    def _write_chosen(self, tile: npt.NDArray[Any], row: int) -> None:
+        flags = np.asarray(self.params.choose(tile, self.meta.frame_ids), dtype=bool)
+        if flags.shape != (len(tile),):
+            self.task_data.file.close()  # there will be no cleanup
+            raise UDFError(f"choose= returned flags of shape {flags.shape} for {len(tile)} frames")
+        self.results.chosen[...] = flags
+        for i in np.flatnonzero(flags):
+            self._write(tile[i : i + 1], row + int(i))
 
     def _write(self, frames: npt.NDArray[Any], place: int) -> None:
         data = memoryview(np.ascontiguousarray(frames).reshape(-1).view(np.uint8).data)
@@ -134,8 +163,10 @@ class RecordUDF(UDF):
         super().cleanup()
 
 
-def create_npy(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], overwrite: bool) -> None:
-    """Make a .npy file of zeros at its full size.
+def create_npy(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], overwrite: bool, *, reserve: bool = True
+) -> None:
+    """Make a .npy file of zeros at its full size; `reserve` makes sure that the disk has room for it.
 
     Raises
     ------
@@ -149,7 +180,7 @@ def create_npy(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], overwri
             np.lib.format.write_array_header_2_0(file, header)
             start = file.tell()
             file.truncate(start + size)
-            if size and hasattr(os, "posix_fallocate"):
+            if size and reserve and hasattr(os, "posix_fallocate"):
                 # a full disk is an error now, not in the middle of a run
                 os.posix_fallocate(file.fileno(), start, size)
     except FileExistsError:

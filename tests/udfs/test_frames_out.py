@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from framefold.errors import DataError
+from framefold.errors import DataError, UDFError
 from framefold.udfs.monitor import MonitorUDF
 from framefold.udfs.pick import PickUDF
 from framefold.udfs.record import RecordUDF
@@ -80,3 +80,20 @@ def test_record_cannot_keep_what_is_not_there(run, tmp_path):
 def test_record_nowhere(run, tmp_path):
     with pytest.raises(DataError, match="cannot make .*missing.*frames.npy"):
         run(RecordUDF(tmp_path / "missing" / "frames.npy"), frames())
+
+
+def test_record_writes_what_a_function_chooses(run, tmp_path):
+    data = frames()
+    path = tmp_path / "chosen.npy"
+    got = run(RecordUDF(path, choose=lambda tile, ids: ids % 3 == 0), data, tile=(3, 6, 7))
+    wanted = np.arange(20).reshape(4, 5) % 3 == 0
+    np.testing.assert_array_equal(got["chosen"].data, wanted)
+    assert got["recorded"].data[0] == 7
+    np.testing.assert_array_equal(np.load(path), data * wanted[..., None, None].astype("u2"))
+
+
+def test_record_refuses_flags_of_another_number(run, tmp_path):
+    with pytest.raises(UDFError, match=r"flags of shape \(2,\) for"):
+        run(RecordUDF(tmp_path / "x.npy", choose=lambda tile, ids: [True, False]), frames(), tile=(3, 6, 7))
+    with pytest.raises(UDFError, match="not both"):
+        RecordUDF(tmp_path / "y.npy", keep=np.ones(20, bool), choose=lambda tile, ids: ids > 0)

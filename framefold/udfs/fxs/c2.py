@@ -27,6 +27,7 @@ from framefold.udfs.fxs.shots import ShotScale, Veto, VetoCode, check_window, ha
 
 if TYPE_CHECKING:
     from framefold.udfs.fxs.c2_result import Correlation
+    from framefold.udfs.fxs.scores import Accepts
 
 Array = npt.NDArray[Any]
 BLOCK = 64  # frames: pairs lie inside such blocks, and tiles hold whole ones
@@ -245,6 +246,15 @@ class C2UDF(UDF):
         scorer = ScoreUDF(self._kwargs)
         res = ctx.run_udf(dataset, scorer, roi=roi.reshape(tuple(dataset.shape.nav)), **options)
         return type(self)(**{**self._kwargs, "veto": veto.calibrated(res["score"].raw_data)})
+
+    def accepts(self) -> Accepts:
+        """Return a function of frames and their indices that flags what this UDF would use.
+
+        For ``RecordUDF(path, choose=udf.accepts())``: save what is worth it, while it is correlated.
+        """
+        from framefold.udfs.fxs.scores import Accepts  # noqa: PLC0415  # it needs this module
+
+        return Accepts(self._kwargs)
 
     def correlation(self, result: Any) -> Correlation:
         """Return the `Correlation` of a result of this UDF, with what corrections need."""

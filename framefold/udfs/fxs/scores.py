@@ -1,4 +1,4 @@
-"""Scores of frames without correlating them, `ScoreUDF`."""
+"""Scores of frames without correlating them: `ScoreUDF`, and `Accepts` for recording."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from framefold.udfcore.udf import UDF
 from framefold.udfs.fxs.c2 import BLOCK, C2UDF
 from framefold.udfs.fxs.correlator import Correlator
 from framefold.udfs.fxs.lanes import LANES
-from framefold.udfs.fxs.shots import window_mean
+from framefold.udfs.fxs.shots import ShotScale, Veto, window_mean
 
 
 class ScoreUDF(UDF):
@@ -64,3 +64,37 @@ class ScoreUDF(UDF):
         p = self.params.settings
         means = correlator.measure(correlator.regrid(tile))
         self.results.score[...] = window_mean(means, p["grid"].q, correlator.weight_sums, p.get("hit_window"))
+
+
+class Accepts:
+    """Tells which frames a `C2UDF` would use, by its veto and scale. Raw frames; corrections do not enter.
+
+    Parameters
+    ----------
+    settings
+        Parameters of the `C2UDF`.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._settings = dict(settings)
+        veto = self._settings.get("veto")
+        if veto is not None:
+            veto.check_ready()
+        self._correlator: Correlator | None = None
+
+    def __call__(self, frames: npt.NDArray[Any], ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Return a flag per frame."""
+        s = self._settings
+        if self._correlator is None:
+            twin = C2UDF(**s)
+            layout = replace(twin.layout(), orders=np.array([0]), groups=1, batch=1, live_rows=())
+            self._correlator = Correlator(layout, twin.operator())
+        correlator, q = self._correlator, s["grid"].q
+        means = correlator.measure(correlator.regrid(frames))
+        score = window_mean(means, q, correlator.weight_sums, s.get("hit_window"))
+        factors = (s.get("scale") or ShotScale()).factors(ids, means, q, correlator.weight_sums)
+        flags, _ = (s.get("veto") or Veto()).accepts(ids, {"score": score, "saturated": np.zeros(len(ids))})
+        return flags & np.isfinite(factors) & np.isfinite(means).all(axis=1)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Accepts, (self._settings,)

@@ -176,6 +176,10 @@ class Veto:
         """Raise if the veto does not fit the dataset, or still needs a calibration."""
         if self.kind == "aux" and len(self.values) != n_frames:
             raise DataError(f"Veto.aux has {len(self.values)} flags, the dataset {n_frames} frames")
+        self.check_ready()
+
+    def check_ready(self) -> None:
+        """Raise if the veto still needs a calibration."""
         if self.kind == "auto":
             raise UDFError(
                 "Veto.auto has no threshold yet: udf = udf.calibrated(ctx, dataset), then run that"

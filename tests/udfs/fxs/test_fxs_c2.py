@@ -276,3 +276,19 @@ def test_constant_frames_have_no_correlations():
 def test_diameter_limits_the_orders(frames):
     _, c = run(frames, C2UDF(None, PolarGrid(5, 16, 0.1, 0.2), diameter=15.0))
     assert c.orders.tolist() == list(range(8))  # ceil(0.2 * 15) + 4
+
+
+def test_accepted_frames_are_recorded_in_the_same_run(frames, tmp_path):
+    import pickle
+
+    udf = C2UDF(None, GRID, veto=Veto.threshold(lo=0.5), scale=ShotScale.aux(np.r_[np.nan, np.ones(39)]))
+    keep = pickle.loads(pickle.dumps(udf.accepts()))
+    with ff.Context(executor="inline") as ctx:
+        ds = ctx.load(frames, sig_dims=2)
+        res, recorded = ctx.run_udf(ds, [udf, ff.udfs.RecordUDF(tmp_path / "hits.npy", choose=keep)])
+    used = res["veto_code"].data == VetoCode.USED
+    assert 0 < used.sum() < 39
+    np.testing.assert_array_equal(recorded["chosen"].data, used)
+    np.testing.assert_array_equal(np.load(tmp_path / "hits.npy")[used], frames[used])
+    with pytest.raises(UDFError, match="calibrated"):
+        C2UDF(None, GRID, veto=Veto.auto()).accepts()
