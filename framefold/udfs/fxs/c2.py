@@ -171,14 +171,14 @@ class C2UDF(UDF):
         given = self.meta.corrections if self.meta is not None else None
         if given is not None:
             if given.excluded_pixels is not None:
-                bad = given.excluded_mask(p.geometry.shape)
+                bad = _frame_of(given.excluded_mask(tuple(self.meta.dataset_shape.sig)), p.geometry.shape)
                 mask = bad if mask is None else (np.asarray(mask) != 0) | bad
             model = replace(
                 model,
-                dark=given.dark if given.dark is not None else model.dark,
-                gain=given.gain if given.gain is not None else model.gain,
+                dark=model.dark if given.dark is None else _frame_of(given.dark, p.geometry.shape),
+                gain=model.gain if given.gain is None else _frame_of(given.gain, p.geometry.shape),
             )
-        return replace(model, mask=mask)
+        return replace(model, mask=None if mask is None else _frame_of(mask, p.geometry.shape))
 
     def operator(self) -> PolarOperator | None:
         """Return the polar operator; None where frames are polar."""
@@ -331,7 +331,7 @@ class C2UDF(UDF):
         n_frames = self.meta.dataset_shape.nav.size
         sig = tuple(self.meta.dataset_shape.sig)
         expected = p.grid.shape if p.geometry is None else p.geometry.shape
-        if sig != expected:
+        if _bare(sig) != _bare(expected):
             what = "the polar grid" if p.geometry is None else "the geometry"
             raise DataError(f"frames have shape {sig}, {what} has {expected}")
         if p.geometry is None and self.meta.corrections is not None:
@@ -482,6 +482,17 @@ class C2UDF(UDF):
             PlotSpec("line", ("odd_even",), title="odd / even orders"),
             PlotSpec("line", ("score",), title="score of frames"),
         )
+
+
+def _frame_of(value: Any, shape: tuple[int, ...]) -> Array:
+    """Return a frame in the shape of the geometry; streams of one module have an axis of length 1 more."""
+    array = np.asarray(value)
+    return array.reshape(shape) if array.ndim and array.squeeze().shape == _bare(shape) else array
+
+
+def _bare(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape without axes of length 1."""
+    return tuple(n for n in shape if n != 1)
 
 
 def _pairs(kept: Array, row: int, label: Array, n: int) -> list[tuple[int, int]]:
