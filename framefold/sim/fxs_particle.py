@@ -110,7 +110,7 @@ class Particle:
         return float(np.sqrt((f * (self.positions**2).sum(axis=1)).sum() / f.sum()))
 
     def form_factors(self, q: Array) -> Floats:
-        """Return ``(kinds, len(q))`` form factors at |q| in 1/Angstrom."""
+        """Return ``(kinds, len(q))`` form factors at lengths of q in 1/Angstrom."""
         s2 = (np.asarray(q) / (4 * math.pi)) ** 2
         a, b, c = self.coefficients[:, :4], self.coefficients[:, 4:8], self.coefficients[:, 8]
         return (a[:, :, None] * np.exp(-b[:, :, None] * s2)).sum(axis=1) + c[:, None]
@@ -148,7 +148,7 @@ class Particle:
         q_max
             In 1/Angstrom.
         oversampling
-            Box over twice the diameter: 2 interpolates |F|^2 to about 1e-3.
+            Box over twice the diameter: 2 interpolates intensities to about 1e-3.
         """
         box = 2 * oversampling * max(self.diameter, 10.0)
         dq = 2 * math.pi / box
