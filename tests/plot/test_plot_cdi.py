@@ -47,5 +47,5 @@ def test_figure_of_many_starts():
 def test_show_writes_pictures(tmp_path):
     pattern = coherent_pattern((16, 16))
     show = Show(str(tmp_path / "at{cycle}.png"))
-    (show * ER() ** 2) ** 2 * CDI(pattern.iobs, pattern.support)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["at2.png", "at4.png"]
+    show * ER() ** 2 * CDI(pattern.iobs, pattern.support)
+    assert [p.name for p in tmp_path.iterdir()] == ["at2.png"]
