@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from framefold.io.live.assembly import Assembly
-from framefold.udfcore.live import AcquisitionStart, EndReason
+from framefold.udfcore.live import AcquisitionStart, EndReason, PieceGrid, SectorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +15,12 @@ class Over:
 
     reason: EndReason
     text: str = ""
+
+
+def whole_frames(sig_shape: tuple[int, ...], endpoint: str) -> tuple[SectorSpec, ...]:
+    """Return the one sector of a detector that sends whole frames."""
+    part = tuple(slice(0, n) for n in sig_shape)
+    return (SectorSpec(0, part, PieceGrid(sig_shape, ((0,) * len(sig_shape),)), endpoint),)
 
 
 class Feed(Protocol):

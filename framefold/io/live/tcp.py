@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import time
 
 from framefold.errors import StreamError
 
@@ -102,3 +103,68 @@ def _connected(host: str, port: int, timeout: float) -> socket.socket:
         else:
             return sock
     raise failure or OSError(f"{host} has no address")
+
+
+class TcpReader:
+    """A connection as bytes to look at and to skip, for protocols that need no more.
+
+    Parameters
+    ----------
+    host, port
+        Of the server.
+    limit
+        Most bytes that can be looked at.
+    """
+
+    def __init__(self, host: str, port: int, limit: int = 2**28) -> None:
+        self._connection = TcpConnection(host, port)
+        self._limit = limit
+        self._data = bytearray(2**20)
+        self._from = self._to = 0
+
+    def connect(self) -> None:
+        """Connect, or connect again; see `TcpConnection.connect`."""
+        self._from = self._to = 0
+        self._connection.connect()
+
+    def peek(self, n: int, timeout: float) -> memoryview | None:
+        """Return the next `n` bytes, valid until the next call; None if `timeout` seconds do not bring them.
+
+        Raises
+        ------
+        Closed
+            If the connection has ended and less than `n` bytes are left.
+        StreamError
+            If `n` is above the limit.
+        """
+        if n > self._limit:
+            raise StreamError(
+                f"{self._connection.host}:{self._connection.port}: {n} bytes in one piece, at most "
+                f"{self._limit} are allowed"
+            )
+        until = time.monotonic() + timeout
+        while self._to - self._from < n:
+            if len(self._data) - self._from < n:
+                self._make_room(n)
+            left = max(0.0, until - time.monotonic())
+            got = self._connection.read_into(memoryview(self._data)[self._to :], left)
+            if not got and time.monotonic() >= until:
+                return None
+            self._to += got
+        return memoryview(self._data)[self._from : self._from + n]
+
+    def skip(self, n: int) -> None:
+        """Go on behind `n` bytes that `peek` returned."""
+        self._from += n
+        if self._from == self._to:
+            self._from = self._to = 0
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _make_room(self, n: int) -> None:
+        # another array: what `peek` returned last may still be looked at
+        data = bytearray(max(len(self._data), 4 * n))
+        data[: self._to - self._from] = self._data[self._from : self._to]
+        self._data, self._from, self._to = data, 0, self._to - self._from

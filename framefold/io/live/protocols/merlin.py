@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from framefold.errors import StreamError
 from framefold.io.live.assembly import Assembly
-from framefold.io.live.feed import Over
+from framefold.io.live.feed import Over, whole_frames
 from framefold.io.live.protocols.merlin_kernels import copy_big_endian, count_run
 from framefold.io.live.protocols.merlin_messages import (
     PREFIX,
@@ -31,7 +31,7 @@ from framefold.io.live.registry import register_protocol
 from framefold.io.live.sequential import SequentialSource
 from framefold.io.live.tcp import Closed, TcpConnection
 from framefold.io.live.url import LiveRequest
-from framefold.udfcore.live import AcquisitionStart, PieceGrid, SectorSpec
+from framefold.udfcore.live import AcquisitionStart
 
 PORT = 6342
 MAX_GARBAGE = 64 * 2**20
@@ -198,13 +198,17 @@ class MerlinFeed:
         self._last = 0
         self._make_room(frame.message)
         sig = head.sig_shape
-        part = tuple(slice(0, n) for n in sig)
-        sector = SectorSpec(0, part, PieceGrid(sig, ((0,) * len(sig),)), self.endpoint)
         meta: dict[str, Any] = {"detector": "Merlin", "pixel_size": (_PITCH, _PITCH), "header": fields}
         if head.exposure:
             meta |= {"dwell_time": head.exposure, "frame_time": head.exposure}
         return AcquisitionStart(
-            frame_count(fields), sig, head.dtype.newbyteorder("="), scan_shape(fields), (sector,), 1, meta
+            frame_count(fields),
+            sig,
+            head.dtype.newbyteorder("="),
+            scan_shape(fields),
+            whole_frames(sig, self.endpoint),
+            1,
+            meta,
         )
 
     # -- frames ----------------------------------------------------------------------------------------

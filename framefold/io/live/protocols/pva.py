@@ -11,12 +11,12 @@ from typing import Any
 from framefold.errors import DataError, StreamError
 from framefold.io.live.assembly import Assembly
 from framefold.io.live.encoded import EncodedArray, UndecodableError
-from framefold.io.live.feed import Over
+from framefold.io.live.feed import Over, whole_frames
 from framefold.io.live.protocols.pva_messages import Counter, parse_ndarray
 from framefold.io.live.registry import register_protocol
 from framefold.io.live.sequential import SequentialSource
 from framefold.io.live.url import LiveRequest
-from framefold.udfcore.live import AcquisitionStart, PieceGrid, SectorSpec
+from framefold.udfcore.live import AcquisitionStart
 
 # plain monitors drop what the client is too slow for; a pipeline makes the server wait
 _REQUEST = "record[pipeline=true,queueSize=64]"
@@ -98,10 +98,8 @@ class PvaFeed:
         self._counter = Counter()
         self._waiting = got
         array, sig = got[1], got[1].shape
-        part = tuple(slice(0, n) for n in sig)
-        sector = SectorSpec(0, part, PieceGrid(sig, ((0,) * len(sig),)), self.endpoint)
         meta = {"detector": self._name, "first_unique_id": got[0]}
-        return AcquisitionStart(None, sig, array.dtype, None, (sector,), got[0], meta)
+        return AcquisitionStart(None, sig, array.dtype, None, whole_frames(sig, self.endpoint), got[0], meta)
 
     def receive(self, assembly: Assembly, timeout: float) -> Over | None:
         """Hand images to `assembly` for about `timeout` seconds."""

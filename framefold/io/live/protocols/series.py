@@ -13,9 +13,9 @@ import numpy as np
 from framefold.errors import StreamError
 from framefold.io.live.assembly import Assembly
 from framefold.io.live.encoded import EncodedArray, UndecodableError
-from framefold.io.live.feed import Over
+from framefold.io.live.feed import Over, whole_frames
 from framefold.io.live.zmq_socket import ZmqSocket
-from framefold.udfcore.live import AcquisitionStart, PieceGrid, SectorSpec
+from framefold.udfcore.live import AcquisitionStart
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +173,7 @@ class SeriesFeed:
         assert dtype is not None
         self._series, self._start = start.series, None
         sig = shape if self._channel != "all" else (len(self._names), *shape)
-        part = tuple(slice(0, n) for n in sig)
-        sector = SectorSpec(0, part, PieceGrid(sig, ((0,) * len(sig),)), self.endpoint)
+        sectors = whole_frames(sig, self.endpoint)
         meta = self._describe(start, self._names)
         masks = meta.pop("pixel_masks", [])
         for mask in masks:
@@ -183,7 +182,7 @@ class SeriesFeed:
         if len(masks) == len(self._names):
             # offered as `metadata.mask`, applied only where the user passes it on
             meta["pixel_mask"] = np.array(masks) if self._channel == "all" else masks[0]
-        return AcquisitionStart(start.n_images, sig, dtype.newbyteorder("="), None, (sector,), 0, meta)
+        return AcquisitionStart(start.n_images, sig, dtype.newbyteorder("="), None, sectors, 0, meta)
 
     def _chosen(self, names: tuple[str, ...], series: int) -> tuple[str, ...]:
         if self._channel == "all":
