@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -48,15 +49,17 @@ def live(**kwargs):
 def test_a_worker_receives_and_folds(ctx):
     valid = np.random.default_rng(1).random((35, 6)) > 0.1
     ds = ctx.load(live(valid=valid), nav_shape=(5, 7))
-    told = []
-    total, spread, whole = ctx.run_udf(ds, [SumUDF(), StdDevUDF(), Whole()], on_ready=told.append)
+    told = threading.Semaphore(0)
+    total, spread, whole = ctx.run_udf(
+        ds, [SumUDF(), StdDevUDF(), Whole()], on_ready=lambda info: told.release()
+    )
+    assert told.acquire(timeout=30)
     offline = ff.Context(executor="inline").run_udf(ds, [SumUDF(), StdDevUDF(), Whole()])
     for got, want in zip((total, spread, whole), offline, strict=True):
         for name in set(got) - {"pid"}:
             np.testing.assert_allclose(got[name].data, want[name].data, rtol=1e-12)
         np.testing.assert_array_equal(got.coverage, want.coverage)
         np.testing.assert_array_equal(got.damage, want.damage)
-    assert len(told) == 1
     complete = valid.all(axis=1).reshape(5, 7)
     assert os.getpid() not in whole["pid"].data[complete]
     assert total.report["end_reason"] == "n_frames"

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -84,6 +85,10 @@ def test_what_a_lost_process_had_is_missing_and_the_others_go_on():
     together(made)
     made[1].close()  # before it sent anything
     try:
+        until = time.monotonic() + WAIT
+        while made[0]._peers[1].alive:  # what is sent before the system tells would vanish in its buffers
+            assert time.monotonic() < until
+            time.sleep(0.001)
         out, seen, ends = np.full(DATA.shape, -1), np.zeros((35, 6), int), []
         drain(made[0], out, seen, ends)
         owned = np.arange(35) // 4 % 2 == 0
