@@ -17,6 +17,7 @@ from framefold.executor.base import Executor
 from framefold.executor.iterate_checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from framefold.executor.iterate_host import HostLoop
 from framefold.executor.iterate_load import Residency, inspect_data, load_frames
+from framefold.executor.local import LocalExecutor
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.events import Event, Observer, PartitionDone, RunEnded, RunStarted
@@ -92,7 +93,8 @@ class Iteration:
             )
         if options.n is not None and options.n < 1:
             raise UDFError(f"n={options.n}: the number of iterations must be at least 1")
-        self._executor = executor
+        # the loop lives in this process: workers of a cluster would have to meet at every pass
+        self._executor: Executor = LocalExecutor(options.lanes) if executor.processes else executor
         self._dataset = dataset
         self._udf = udf
         self._options = options

@@ -134,6 +134,7 @@ class Ptychography(IterativeUDF):
         self._histogram: Histogram | None = None
         self._ramps: Array | None = None
         self.notes: list[str] = []
+        self._before: tuple[Array, Array] = (np.zeros(0), np.zeros(0))
 
     # --- the data ----------------------------------------------------------------------------
 
@@ -187,7 +188,7 @@ class Ptychography(IterativeUDF):
             "misfit": self.summed((3,), "float64"),
             "moves": self.summed((self.n_frames, 2), "float64", phase="positions"),
             "ratio": self.summed(self.setup.window.shape, "float64", phase="background"),
-            "line": self.summed((2,), "float64", phase="line"),
+            "line": self.summed((3,), "float64", phase="line"),
             "weight": self.summed(loop.object.shape[-2:], self._dtypes()[1], phase="sweep"),
         }
 
@@ -256,11 +257,13 @@ class Ptychography(IterativeUDF):
         """Yield the passes of the stage that is due."""
         self.iteration = iteration
         loop = self.loop
+        self._before = np.array(loop.object), np.array(loop.probe)
         if iteration == 0:
             far = self.setup.geometry.kind == "far" and not self.setup.geometry.defocus
             if far and self.params.probe is None and self.params.find_defocus:
                 yield from find_defocus(self)
                 loop.best_probe = np.array(loop.probe)
+                self._before = np.array(loop.object), np.array(loop.probe)
             self._look_at_overlap()
         loop.update_probe = iteration >= self.params.probe_update_start
         stage = self.recipe.stages[loop.stage]
@@ -390,7 +393,8 @@ class Ptychography(IterativeUDF):
             return  # these note an error now and then only
         if error <= loop.best_error and error < WORSE_THAN_NOTHING:
             loop.best_error, loop.bad_iterations = error, 0
-            loop.best_object, loop.best_probe = np.array(loop.object), np.array(loop.probe)
+            # the error is of the model before this iteration's step
+            loop.best_object, loop.best_probe = self._before
             return
         finite = error < WORSE_THAN_NOTHING and bool(np.isfinite(loop.probe).all())
         loop.bad_iterations += 1

@@ -58,7 +58,7 @@ def test_fftw_kernels_agree_with_the_reference(n, m, modes, objects, bank, near)
         kernels.add_residuals(shifted, rows, p, o2, Window(np.zeros_like(o), 0, 1), None, np.zeros(3))
         kernels.relax(d, rows, p, o, w, 0.75, -0.5, Window(num_o), np.zeros(3))
         kernels.add_wave_numerators(d, rows, p, o, w, Window(num_o), num_p)
-        lines = np.zeros(2)
+        lines = np.zeros(3)
         for poisson in (True, False):
             kernels.add_slopes(d, rows, p, o, Window(num_o), num_p, sums, poisson)
             kernels.add_line(d, rows, p, o, p[:, ::-1], o[::-1].copy(), lines, poisson)
@@ -148,7 +148,11 @@ def test_slopes_and_line_are_the_derivatives_of_the_likelihood(poisson):
         total = 0.0
         for row in rows:
             model, counts = kernels.intensity(data, row, p, o), data.frames[row]
-            each = model - counts * np.log(model) if poisson else (np.sqrt(model) - np.sqrt(counts)) ** 2
+            each = (
+                model - (counts + 0.25) * np.log(model + 0.25)
+                if poisson
+                else (np.sqrt(model) - np.sqrt(counts)) ** 2
+            )
             total += (data.good * each).sum()
         return total
 
@@ -159,7 +163,7 @@ def test_slopes_and_line_are_the_derivatives_of_the_likelihood(poisson):
         values = [likelihood(probe + a * dp, obj + a * do) for a in (-h, h)]
         slope = (values[1] - values[0]) / (2 * h)
         assert slope == pytest.approx(-2 * (np.vdot(num_o, do) + np.vdot(num_p, dp)).real, rel=1e-5)
-        sums = np.zeros(2)
+        sums = np.zeros(3)
         kernels.add_line(data, rows, probe, obj, dp, do, sums, poisson)
         assert sums[0] == pytest.approx(slope, rel=1e-5)
         h2 = 1e-4

@@ -19,7 +19,10 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class ML(Composable):
-    """Maximum likelihood: ``L = sum w (I_m - I log I_m)`` by conjugate gradients (Polak-Ribiere).
+    """Maximum likelihood: ``L = sum w (J_m - J log J_m)``, ``J = I + 0.25``, by conjugate gradients.
+
+    Polak-Ribiere. The quarter of a count bounds the slope in the dark; it moves no minimum of the
+    expectation.
 
     Directions are preconditioned by the denominators D_O and D_P; the step is one of Newton along the
     direction, from ``I(a) = |F + a D|^2`` (P. Thibault, M. Guizar-Sicairos, New J. Phys. 14 (2012) 063004).
@@ -66,9 +69,10 @@ class ML(Composable):
         loop.cg_probe, loop.last_error = loop.update_probe, error
         loop.step_bank = job.shifted(loop.d_probe)
         yield Pass("line")
-        slope, curvature = (float(v) for v in job.sums.line)
-        # minus the slope is what is gained: a curvature that is not positive asks for the plain step
-        step = loop.damping * (-slope / curvature if curvature > 0 and slope < 0 else 0.5)
+        slope, curvature, expected = (float(v) for v in job.sums.line)
+        expected *= 1.0 if loop.poisson else 0.5
+        # far from the solution the curvature may vanish or turn negative: there that which is expected holds
+        step = -loop.damping * slope / max(curvature, 0.5 * expected, 1e-30)
         loop.object = loop.object + step * loop.d_object.astype(loop.object.dtype)
         loop.probe = loop.probe + step * loop.d_probe.astype(loop.probe.dtype)
         job.probe_changed()

@@ -163,7 +163,7 @@ class FFTWKernels:
             )  # fmt: skip
             loops.step_waves(p[b], o, dp[b], do, y, x, self._rows)
             self._forward()
-            loops.line_sums(wave, self._rows, slope, curvature, self._inv, sums)
+            loops.line_sums(wave, self._rows, slope, curvature, data.good, data.background, self._inv, sums)
 
     def _planes(self) -> tuple[Array, Array]:
         return np.empty(self.shape, np.float32), np.empty(self.shape, np.float32)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 _fast = {"reassoc", "contract", "arcp", "nsz"}
+SOFT = 0.25  # counts
 jit = numba.njit(nogil=True, cache=True, fastmath=_fast, error_model="numpy")
 
 
@@ -264,13 +265,14 @@ def slope_weights(
 ) -> None:  # fmt: skip
     """Write ``dL/dI_m`` to `slope`, ``d2L/dI_m2`` to `curvature`, ``(ny, nx)``; add to `sums` as `modulus`.
 
-    Poisson: ``L = I_m - I log I_m``; else ``L = (sqrt I_m - sqrt I)^2``.
+    Poisson: ``L = J_m - J log J_m`` with ``J = I + 0.25``, which bounds the slope in the dark and moves no
+    minimum of the expectation; else ``L = (sqrt I_m - sqrt I)^2``.
     """
     waves, ny, width = wave.shape
     real = slope.dtype.type
     k = real(inv_n)
     tiny = real(1e-6)
-    zero, one, half = real(0.0), real(1.0), real(0.5)
+    zero, one, half, soft = real(0.0), real(1.0), real(0.5), real(SOFT)
     for y in range(ny):
         c, g, b, s, v = counts[y], good[y], background[y], slope[y], curvature[y]
         misfit, measured, modelled = zero, zero, zero
@@ -286,9 +288,9 @@ def slope_weights(
             measured += g[x] * value
             modelled += g[x] * model
             if poisson:
-                ratio = value / (model + tiny)
+                ratio = (value + soft) / (model + soft)
                 s[x] = g[x] * (one - ratio)
-                v[x] = g[x] * ratio / (model + tiny)
+                v[x] = g[x] * ratio / (model + soft)
             else:
                 ratio = target / (amplitude + tiny)
                 s[x] = g[x] * (one - ratio)
@@ -311,26 +313,32 @@ def scale_pixels(wave: Array, factor: Array, scale: float) -> None:
 
 
 @jit
-def line_sums(wave: Array, step: Array, slope: Array, curvature: Array, inv_n: float, sums: Array) -> None:
-    """Add L' and L'' along ``I(a) = |F + a D|^2``: B = 2 Re F* D, C = |D|^2, ``L'' = v B^2 + 2 u C``."""
+def line_sums(
+    wave: Array, step: Array, slope: Array, curvature: Array, good: Array, background: Array, inv_n: float,
+    sums: Array,
+) -> None:  # fmt: skip
+    """Add L', L'' and the expected L'' of a Poisson likelihood along ``I(a) = |F + a D|^2``.
+
+    With B = 2 Re F* D, C = |D|^2, u = dL/dI_m and v = d2L/dI_m2: ``L' = u B``, ``L'' = v B^2 + 2 u C``, and
+    ``B^2 / J_m``, which is never negative.
+    """
     waves, ny, width = wave.shape
     real = slope.dtype.type
-    k, two, zero = real(inv_n), real(2.0), real(0.0)
+    k, two, zero, soft = real(inv_n), real(2.0), real(0.0), real(SOFT)
     for y in range(ny):
-        first, second = zero, zero
+        first, second, expected = zero, zero, zero
         for x in range(width // 2):
-            b, c = zero, zero
+            b, c, model = zero, zero, zero
             for m in range(waves):
-                fr, fi, dr, di = (
-                    wave[m, y, 2 * x],
-                    wave[m, y, 2 * x + 1],
-                    step[m, y, 2 * x],
-                    step[m, y, 2 * x + 1],
-                )
+                fr, fi = wave[m, y, 2 * x], wave[m, y, 2 * x + 1]
+                dr, di = step[m, y, 2 * x], step[m, y, 2 * x + 1]
                 b += fr * dr + fi * di
                 c += dr * dr + di * di
-            b, c = two * k * b, k * c
+                model += fr * fr + fi * fi
+            b, c, model = two * k * b, k * c, k * model + background[y, x]
             first += slope[y, x] * b
             second += curvature[y, x] * b * b + two * slope[y, x] * c
+            expected += good[y, x] * b * b / (model + soft)
         sums[0] += first
         sums[1] += second
+        sums[2] += expected

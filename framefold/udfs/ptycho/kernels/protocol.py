@@ -99,7 +99,7 @@ class KernelSet(Protocol):
         self, data: FrameSet, rows: Array, probe: Array, obj: Array, step_probe: Array, step_obj: Array, sums:
         Array, poisson: bool,
     ) -> None:  # fmt: skip
-        """Add L'(0) and L''(0) along ``P + a dP, O + a dO`` (dP dO neglected) to ``sums (2,)``."""
+        """Add L', L'' and the expected L'' along ``P + a dP, O + a dO`` (dP dO neglected) to `sums`."""
         ...
 
     def position_step(self, data: FrameSet, row: int, probe: Array, obj: Array, slopes: Array) -> Array:

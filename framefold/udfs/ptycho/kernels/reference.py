@@ -12,6 +12,7 @@ from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
 from framefold.udfs.ptycho.kernels.shift_fit import solve_shift
 
 Array = npt.NDArray[Any]
+SOFT = 0.25  # counts: added to both measured and modelled ones in the Poisson likelihood
 EPS = 1e-6  # counts^1/2: keeps the projection finite where the model is dark
 
 
@@ -105,8 +106,11 @@ class ReferenceKernels:
         counts = np.maximum(data.frames[row].astype(np.float64), 0)
         amplitude, target = np.sqrt(model), np.sqrt(counts)
         sums = np.array([(data.good * v).sum() for v in ((amplitude - target) ** 2, counts, model)])
-        ratio = counts / (model + EPS) if poisson else target / (amplitude + EPS)
-        return data.good * (1 - ratio), data.good * ratio * (1 if poisson else 0.5) / (model + EPS), sums
+        if poisson:
+            ratio = (counts + SOFT) / (model + SOFT)
+            return data.good * (1 - ratio), data.good * ratio / (model + SOFT), sums
+        ratio = target / (amplitude + EPS)
+        return data.good * (1 - ratio), data.good * ratio * 0.5 / (model + EPS), sums
 
     def add_slopes(
         self, data: FrameSet, rows: Array, probe: Array, obj: Array, num_object: Window, num_probe: Array,
@@ -132,7 +136,9 @@ class ReferenceKernels:
             slope, curvature, _ = self._slopes(data, row, wave, poisson)
             b = 2 * (wave.conj() * step).real.sum(axis=(0, 1))
             c = (np.abs(step) ** 2).sum(axis=(0, 1))
-            sums += [(slope * b).sum(), (curvature * b**2 + 2 * slope * c).sum()]
+            model = (np.abs(wave) ** 2).sum(axis=(0, 1)) + data.background
+            expected = data.good * b**2 / (model + SOFT)
+            sums += [(slope * b).sum(), (curvature * b**2 + 2 * slope * c).sum(), expected.sum()]
 
     def position_step(self, data: FrameSet, row: int, probe: Array, obj: Array, slopes: Array) -> Array:
         """See `KernelSet.position_step`."""
