@@ -19,7 +19,7 @@ from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.live_dataset import LiveDataset
 from framefold.udfcore.metadata import Axis
-from framefold.udfs.blobfinder.correlate import CropCorrelation
+from framefold.udfs.blobfinder.correlate import Correlation
 from framefold.udfs.blobfinder.find import find_lattice
 from framefold.udfs.blobfinder.lattice import Lattice, LatticeFit, as_lattice, as_lattices
 from framefold.udfs.blobfinder.meter import Subpixel
@@ -336,7 +336,7 @@ def strain_map(
     ellipse: tuple[float, float] = (0.0, 0.0),
     definition: Definition = "biot",
     subpixel: Subpixel = "auto",
-    correlation: CropCorrelation | None = None,
+    correlation: Correlation | None = None,
     fit: LatticeFit | None = None,
     gain: float = 1.0,
     min_snr: float = 5.0,
@@ -367,8 +367,7 @@ def strain_map(
         See `StrainUDF`.
     saturation, excluded, zero_shift
         See `BlobfinderUDF`. Where radius or lattice are found, single hot and dead pixels are, too, and
-        excluded
-        unless `excluded` says otherwise.
+        excluded unless `excluded` says otherwise.
     corrections, progress, plots
         As in ``ctx.run_udf``.
 

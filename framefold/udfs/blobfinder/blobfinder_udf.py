@@ -11,7 +11,7 @@ import numpy.typing as npt
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.udf import UDF
-from framefold.udfs.blobfinder.correlate import CropCorrelation
+from framefold.udfs.blobfinder.correlate import Correlation, CropCorrelation
 from framefold.udfs.blobfinder.folding import (
     bench_of,
     checked_shift,
@@ -88,7 +88,7 @@ class BlobfinderUDF(UDF):
         self,
         lattice: Lattice | Sequence[Sequence[float]] | npt.ArrayLike,
         pattern: Pattern | float,
-        correlation: CropCorrelation | None = None,
+        correlation: Correlation | None = None,
         subpixel: Subpixel = "auto",
         *,
         gain: float = 1.0,

@@ -31,17 +31,64 @@ class CropCorrelation:
     scaling: Scaling = "sqrt"
 
     def __post_init__(self) -> None:
-        if self.scaling not in SCALINGS:
-            raise DataError(
-                f"scaling {self.scaling!r}: one of {', '.join(SCALINGS)}."
-                f"{did_you_mean(str(self.scaling), SCALINGS)}"
-            )
-        if self.search is not None and not (math.isfinite(self.search) and self.search >= 1):
-            raise DataError(f"search is a distance of at least 1 px, got {self.search!r}")
+        _check(self.search, self.scaling)
 
-    def reach(self, radius: float, spacing: float) -> float:
-        """Return the search distance for disks of `radius` that lie `spacing` px apart at least."""
-        if self.search is not None:
-            return float(self.search)
-        # at half of the way the neighbour would be as near as the disk itself
-        return max(1.0, min(radius, 0.5 * spacing - 1.0))
+
+@dataclass(frozen=True)
+class FullFrameCorrelation:
+    """Correlates whole frames with one transform each, for many and close disks. Needs whole frames.
+
+    Attributes
+    ----------
+    search, scaling
+        See `CropCorrelation`.
+    """
+
+    search: float | None = None
+    scaling: Scaling = "sqrt"
+
+    def __post_init__(self) -> None:
+        _check(self.search, self.scaling)
+
+
+@dataclass(frozen=True)
+class SparseCorrelation:
+    """Correlates by a sparse matrix of shifted templates, without any scaling of the counts.
+
+    What each part of a frame adds is known as it arrives.
+
+    Attributes
+    ----------
+    search
+        See `CropCorrelation`.
+    """
+
+    search: float | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.search, self.scaling)
+
+    @property
+    def scaling(self) -> Scaling:
+        """``"none"``: only that is linear."""
+        return "none"
+
+
+Correlation = CropCorrelation | FullFrameCorrelation | SparseCorrelation
+
+
+def reach(correlation: Correlation, radius: float, spacing: float) -> float:
+    """Return the search distance for disks of `radius` that lie `spacing` px apart at least."""
+    if correlation.search is not None:
+        return float(correlation.search)
+    # at half of the way the neighbour would be as near as the disk itself
+    return max(1.0, min(radius, 0.5 * spacing - 1.0))
+
+
+def _check(search: float | None, scaling: str) -> None:
+    if scaling not in SCALINGS:
+        raise DataError(
+            f"scaling {scaling!r}: one of {', '.join(SCALINGS)}.{did_you_mean(str(scaling), SCALINGS)}"
+        )
+    if search is not None and not (math.isfinite(search) and search >= 1):
+        raise DataError(f"search is a distance of at least 1 px, got {search!r}")

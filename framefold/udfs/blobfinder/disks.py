@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
-from framefold.udfs.blobfinder.correlate import CropCorrelation
+from framefold.udfs.blobfinder.correlate import Correlation
+from framefold.udfs.blobfinder.engines import NO_MAPS, Engine, engine_of
 from framefold.udfs.blobfinder.kernels_correlate import gather_crops
 from framefold.udfs.blobfinder.lattice import Lattice, indices_on
 from framefold.udfs.blobfinder.meter import Meter, Peaks, Subpixel, make_meter
@@ -34,6 +35,8 @@ class DiskPlan:
         ``(m, 2)``: where they should be, px.
     meter
         How they are measured.
+    engine
+        Makes the correlation maps, or leaves that to the meter.
     good
         Bool, signal shape.
     saturation
@@ -43,6 +46,7 @@ class DiskPlan:
     hk: npt.NDArray[np.float64]
     expected: npt.NDArray[np.float64]
     meter: Meter
+    engine: Engine
     good: npt.NDArray[np.bool_]
     saturation: float
 
@@ -56,7 +60,7 @@ def plan_disks(
     sig: Sequence[int],
     lattice: Lattice,
     pattern: Pattern,
-    correlation: CropCorrelation,
+    correlation: Correlation,
     subpixel: Subpixel,
     *,
     gain: float,
@@ -90,10 +94,12 @@ def plan_disks(
         if bad.shape != shape:
             raise DataError(f"excluded has the shape {bad.shape}, frames have {shape}")
         good = ~bad
+    expected = lattice.positions(hk)
     return DiskPlan(
         np.ascontiguousarray(hk, dtype=np.float64),
-        lattice.positions(hk),
+        expected,
         meter,
+        engine_of(correlation, pattern, meter, expected, good),
         good,
         math.inf if saturation is None else float(saturation),
     )
@@ -121,7 +127,7 @@ def measure_frames(plan: DiskPlan, tile: Array, shift: Array | None, out: Peaks,
         c, i = (corners, inside) if shift is None else (corners[rows], inside[rows])
         crops = scratch[: rows.stop - rows.start]
         gather_crops(tile[rows], 0, 0, plain, plan.good, plan.saturation, c, True, crops)
-        plan.meter(crops, c, i, rows_of(out, rows))
+        plan.meter(crops, plan.engine.part(tile[rows], 0, 0, c), c, i, rows_of(out, rows))
 
 
 def scratch_of(plan: DiskPlan) -> Array:
@@ -151,6 +157,7 @@ class Assembly:
         self._start = start
         size = plan.meter.size
         self._crops = np.empty((rows, len(plan.hk), size, size), np.float32)  # touched as frames come in
+        self._maps = NO_MAPS
         self._arrived = np.zeros(rows, np.int64)
 
     def add(self, tile: Array, origin: Sequence[int], row: int, shift: Array | None) -> bool:
@@ -164,6 +171,11 @@ class Assembly:
         good = plan.good[y : y + tile.shape[1], x : x + tile.shape[2]]
         plain = bool(good.all()) and plan.saturation == math.inf
         gather_crops(tile, y, x, plain, good, plan.saturation, corners, False, crops)
+        maps = plan.engine.part(tile, y, x, corners)
+        if maps.shape[0]:
+            if not self._maps.shape[0]:
+                self._maps = np.zeros((len(self._crops), *maps.shape[1:]), np.float32)
+            self._maps[rows] += maps
         self._arrived[rows] += tile.shape[1] * tile.shape[2]
         return bool((self._arrived[rows] >= plan.good.size).all())
 
@@ -171,7 +183,9 @@ class Assembly:
         """Measure the disks of complete frames."""
         corners, inside = corners_of(self._plan, shift)
         first = row - self._start
-        self._plan.meter(self._crops[first : first + count], corners, inside, out)
+        rows = slice(first, first + count)
+        maps = self._maps[rows] if self._maps.shape[0] else NO_MAPS
+        self._plan.meter(self._crops[rows], maps, corners, inside, out)
         self._arrived[first : first + count] = -1
 
     def incomplete(self) -> npt.NDArray[np.int64]:

@@ -33,7 +33,7 @@ Array = npt.NDArray[Any]
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def measure(
-    crops: Array, corners: Array, inside: Array,
+    crops: Array, maps: Array, corners: Array, inside: Array,
     taps: Array, weights: Array, pitch: int, width: int, shifts: int,
     search: float, scaling: int, noise: float, slope_noise: float,
     offsets: Array, py: Array, px: Array, radius: float, table: Array, origin: float, step: float,
@@ -47,6 +47,8 @@ def measure(
     ----------
     crops
         From `gather_crops`; NaN: no value.
+    maps
+        Correlation ``(n, m, width * width)`` where it is known; empty: it is made from the crops.
     corners
         ``(n or 1, m, 2)``: their first pixels in the frame.
     inside
@@ -67,7 +69,7 @@ def measure(
     rows = (2 * shifts + ROWS) // ROWS * ROWS
     good = np.empty((size, size), np.float32)
     sums = np.zeros((size + 1 + ROWS) * pitch, np.float32)
-    corr = np.zeros(rows * width, np.float32)
+    corr = np.zeros(max(rows, width) * width if maps.shape[0] else rows * width, np.float32)
     top = np.empty(8, np.float32)
     work = np.empty((5, py.shape[0]), np.float32)
     S, L = np.empty(28), np.empty((6, 6))
@@ -94,8 +96,11 @@ def measure(
                 correlation[n, m] = prominence[n, m] = np.nan
                 flags[n, m] = flag
                 continue
-            scaled_sums(crop, scaling, sums, pitch)
-            correlate_taps(sums, pitch, taps, weights, corr, width)
+            if maps.shape[0]:
+                corr[: width * width] = maps[n, m]
+            else:
+                scaled_sums(crop, scaling, sums, pitch)
+                correlate_taps(sums, pitch, taps, weights, corr, width)
             highest(corr, width, shifts, search, radius, top)
             iy, ix = half + int(top[0]), half + int(top[1])
             correlation[n, m], prominence[n, m] = top[4], top[5]

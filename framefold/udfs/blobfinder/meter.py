@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError, did_you_mean
-from framefold.udfs.blobfinder.correlate import SCALINGS, CropCorrelation
+from framefold.udfs.blobfinder.correlate import SCALINGS, Correlation, reach
 from framefold.udfs.blobfinder.kernels_correlate import map_width, sums_pitch, template_taps
 from framefold.udfs.blobfinder.kernels_fit import AUTO, ML4, ML6, PARABOLA
 from framefold.udfs.blobfinder.kernels_measure import measure
@@ -60,6 +60,7 @@ class Meter:
     """Constants of `measure` for one kind of disk; see there."""
 
     size: int
+    half: int
     pitch: int
     width: int
     shifts: int
@@ -80,10 +81,10 @@ class Meter:
     table_origin: float
     table_step: float
 
-    def __call__(self, crops: Array, corners: Array, inside: Array, out: Peaks) -> None:
+    def __call__(self, crops: Array, maps: Array, corners: Array, inside: Array, out: Peaks) -> None:
         """Measure the disks in `crops` ``(n, m, size, size)``, which are changed; see `measure`."""
         measure(
-            crops, corners, inside, self.taps, self.weights, self.pitch, self.width, self.shifts,
+            crops, maps, corners, inside, self.taps, self.weights, self.pitch, self.width, self.shifts,
             self.search, self.scaling, self.noise, self.slope_noise, self.offsets, self.py, self.px,
             self.radius, self.table,
             self.table_origin, self.table_step, self.mode, self.gain, self.min_snr,
@@ -94,7 +95,7 @@ class Meter:
 
 def make_meter(
     pattern: Pattern,
-    correlation: CropCorrelation,
+    correlation: Correlation,
     subpixel: Subpixel,
     spacing: float,
     gain: float = 1.0,
@@ -119,7 +120,7 @@ def make_meter(
             f"disks of radius {radius:g} px overlap on a lattice whose shortest vector is {spacing:.4g} px: "
             "give a smaller radius, or the right lattice"
         )
-    search = correlation.reach(radius, spacing)
+    search = reach(correlation, radius, spacing)
     shifts = math.floor(search) + 1
     # where disks are close, the template must not reach into the neighbour from the end of the search
     half = max(math.ceil(radius) + 2, min(pattern.half_width, math.floor(spacing - radius - search)))
@@ -129,14 +130,15 @@ def make_meter(
     taps, weights = template_taps(template, pitch)
     slope = 0.5 * (np.pad(template, ((0, 2), (0, 0))) - np.pad(template, ((2, 0), (0, 0))))
     # neighbours must not lie among the pixels of the fit, but some background must
-    reach = min(radius + 3.0, max(radius + 1.5, spacing - radius - 1.0))
+    limit = min(radius + 3.0, max(radius + 1.5, spacing - radius - 1.0))
     grid = np.mgrid[-half : half + 1, -half : half + 1].reshape(2, -1).T
-    offsets = grid[np.hypot(*grid.T) < reach].astype(np.int32)
+    offsets = grid[np.hypot(*grid.T) < limit].astype(np.int32)
     padded = np.zeros((-(-len(offsets) // _LANES) * _LANES, 2), np.float32)
     padded[: len(offsets)] = offsets
     table = np.zeros((3, 0, 0), np.float32) if pattern.uniform else _table(pattern, half)
     return Meter(
         size=size,
+        half=half,
         pitch=pitch,
         width=map_width(shifts),
         shifts=shifts,

@@ -13,7 +13,7 @@ from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.udf import UDF
-from framefold.udfs.blobfinder.correlate import CropCorrelation
+from framefold.udfs.blobfinder.correlate import Correlation, CropCorrelation
 from framefold.udfs.blobfinder.folding import (
     Bench,
     bench_of,
@@ -104,7 +104,7 @@ class StrainUDF(UDF):
         self,
         lattice: Lattice | Sequence[Lattice] | npt.ArrayLike,
         pattern: Pattern | float,
-        correlation: CropCorrelation | None = None,
+        correlation: Correlation | None = None,
         subpixel: Subpixel = "auto",
         fit: LatticeFit | None = None,
         reference: Reference = "median",

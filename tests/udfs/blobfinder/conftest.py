@@ -65,7 +65,7 @@ def measured(frames, pattern=6.0, subpixel="auto", spacing=44.0, good=None, satu
     plain = good is None and saturation == np.inf
     gather_crops(frames, 0, 0, plain, ok, saturation, corners, True, crops)
     peaks = empty_peaks(n, 1)
-    meter(crops, corners, np.ones((1, 1), bool), peaks)
+    meter(crops, np.empty((0, 0, 0), np.float32), corners, np.ones((1, 1), bool), peaks)
     return peaks
 
 

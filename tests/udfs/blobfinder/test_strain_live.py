@@ -54,4 +54,6 @@ def test_lost_parts_are_masked_not_guessed(ctx, crystal):
     assert valid[good].all()
     z = (result["eps_xx"].data - field.eps_xx).reshape(-1)[good] / result["sigma_xx"].data.reshape(-1)[good]
     assert np.abs(z).max() < 5
-    assert not valid[11] or np.abs(result["eps_xx"].data.reshape(-1)[11] - field.eps_xx.reshape(-1)[11]) < 0.01
+    assert (
+        not valid[11] or np.abs(result["eps_xx"].data.reshape(-1)[11] - field.eps_xx.reshape(-1)[11]) < 0.01
+    )

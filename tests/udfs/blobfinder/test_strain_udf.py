@@ -5,11 +5,12 @@ import pytest
 
 import framefold as ff
 from framefold.errors import DataError, UDFError
+from framefold.io.live.memory import MemoryLiveSource
 from framefold.sim import deformation
 from framefold.sim.stem import GRAIN_TURN, cbed
 from framefold.testing.check_udf import check_udf
 from framefold.udfs.blobfinder.blobfinder_udf import BlobfinderUDF
-from framefold.udfs.blobfinder.correlate import CropCorrelation
+from framefold.udfs.blobfinder.correlate import CropCorrelation, FullFrameCorrelation, SparseCorrelation
 from framefold.udfs.blobfinder.lattice import LatticeFit
 from framefold.udfs.blobfinder.strain_udf import StrainUDF
 
@@ -193,6 +194,41 @@ def test_any_cut_of_two_lattices(few):
     scan, frames = few
     two = [lattice_of(scan), ((32, 32), (7.0, 12.1), (12.1, -7.0))]
     check_udf(StrainUDF(two, 4.0), data=frames, n=6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "engine", [FullFrameCorrelation(), SparseCorrelation()], ids=lambda e: type(e).__name__
+)
+@pytest.mark.parametrize("subpixel", ["auto", "parabola"])
+def test_engines_agree(few, inline, engine, subpixel):
+    """The engines find the same maxima; the fit does not depend on which found them."""
+    scan, frames = few
+    ours, other = (
+        inline.run_udf(inline.load(frames), BlobfinderUDF(lattice_of(scan), 4.0, e, subpixel))
+        for e in (CropCorrelation(scaling=engine.scaling), engine)
+    )
+    # the transform rounds: 1e-5 of the counts in a frame
+    atol = 1e-4 if subpixel == "auto" else 2e-3
+    np.testing.assert_allclose(other["centers"].data, ours["centers"].data, atol=atol)
+    np.testing.assert_allclose(other["correlation"].data, ours["correlation"].data, rtol=1e-3)
+
+
+def test_sparse_in_any_parts(few):
+    scan, frames = few
+    check_udf(BlobfinderUDF(lattice_of(scan), 4.0, SparseCorrelation()), data=frames, n=5, rtol=1e-4)
+
+
+def test_engines_refuse(few, inline):
+    scan, frames = few
+    shift = ff.UDF.aux_data(np.zeros((4, 5, 2)), "nav", (2,))
+    with pytest.raises(DataError, match="fixed places"):
+        inline.run_udf(frames, BlobfinderUDF(lattice_of(scan), 4.0, SparseCorrelation(), zero_shift=shift))
+    source = MemoryLiveSource(frames.reshape(-1, 64, 64), sectors=2, block_frames=5)
+    with pytest.raises(UDFError, match="needs whole frames"):
+        inline.run_udf(
+            inline.load(source, nav_shape=(4, 5)),
+            BlobfinderUDF(lattice_of(scan), 4.0, FullFrameCorrelation()),
+        )
 
 
 def test_any_cut_with_shifts(few):

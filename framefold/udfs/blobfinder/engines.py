@@ -1,0 +1,135 @@
+"""Correlation maps of whole frames, or of parts of frames, for the engines that do not work on crops."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.errors import DataError, UDFError
+from framefold.udfs.blobfinder.correlate import (
+    Correlation,
+    FullFrameCorrelation,
+    SparseCorrelation,
+)
+from framefold.udfs.blobfinder.kernels_correlate import gather_crops
+from framefold.udfs.blobfinder.meter import Meter
+from framefold.udfs.blobfinder.patterns import Pattern
+
+Array = npt.NDArray[Any]
+#: the crops are correlated where they are measured
+NO_MAPS: npt.NDArray[np.float32] = np.empty((0, 0, 0), np.float32)
+_NOTHING = np.float32(-1e30)
+
+
+class Engine(Protocol):
+    """Makes correlation maps ``(n, m, width * width)``, or `NO_MAPS`, of disks given by their crops."""
+
+    def part(self, tile: Array, y: int, x: int, corners: Array) -> Array:
+        """Return what a tile that begins at (y, x) of the frames adds to the maps."""
+        ...
+
+
+class CropEngine:
+    """Leaves correlation to the kernel that measures."""
+
+    def part(self, tile: Array, y: int, x: int, corners: Array) -> Array:
+        """Return `NO_MAPS`."""
+        return NO_MAPS
+
+
+class FullFrameEngine:
+    """One transform of each frame; maps are cut out of its correlation with the template."""
+
+    def __init__(self, meter: Meter, template: npt.NDArray[np.float64], scaling: str, good: Array) -> None:
+        import scipy.fft  # 30 ms that `import framefold` need not pay
+
+        self._meter, self._scaling, self._good = meter, scaling, good
+        half = len(template) // 2
+        rows, columns = (scipy.fft.next_fast_len(n + 2 * half, real=True) for n in good.shape)
+        self._shape = (rows, columns)
+        padded = np.zeros(self._shape, np.float32)
+        padded[: len(template), : len(template)] = template
+        padded = np.roll(padded, (-half, -half), (0, 1))
+        self._transform = np.conj(scipy.fft.rfft2(padded))
+
+    def part(self, tile: Array, y: int, x: int, corners: Array) -> Array:
+        """Return the maps of whole frames."""
+        import scipy.fft
+
+        if tile.shape[1:] != self._good.shape:
+            raise UDFError(
+                "FullFrameCorrelation needs whole frames, these arrive in parts: use CropCorrelation, which "
+                "puts the surroundings of the disks together"
+            )
+        meter, frames = self._meter, np.where(self._good, tile, np.nan).astype(np.float32)
+        # a bad pixel is worth as much as most others
+        frames = np.where(np.isfinite(frames), frames, np.nanmedian(frames))
+        if self._scaling == "sqrt":
+            frames = np.sqrt(np.maximum(frames, 0))
+        elif self._scaling == "log":
+            frames = np.log1p(np.maximum(frames, 0))
+        spectrum = scipy.fft.rfft2(frames, s=self._shape, workers=1) * self._transform
+        corr = scipy.fft.irfft2(spectrum, s=self._shape, workers=1)[:, : tile.shape[1], : tile.shape[2]]
+        width = meter.width
+        maps = np.empty((len(tile), corners.shape[1], width, width), np.float32)
+        first = corners + (meter.size // 2 - meter.shifts)
+        corr = np.ascontiguousarray(corr, np.float32)
+        gather_crops(corr, 0, 0, True, self._good, np.inf, first.astype(np.int32), True, maps)
+        maps[np.isnan(maps)] = _NOTHING
+        return maps.reshape(*maps.shape[:2], -1)
+
+
+class SparseEngine:
+    """Templates at all shifts as a sparse matrix: linear, so that parts of frames add up."""
+
+    def __init__(self, meter: Meter, template: npt.NDArray[np.float64], expected: Array, good: Array) -> None:
+        self._meter, self._template, self._good = meter, template, good
+        self._at = np.rint(expected).astype(np.int64)
+        self._parts: dict[tuple[int, ...], Any] = {}
+
+    def part(self, tile: Array, y: int, x: int, corners: Array) -> Array:
+        """Return the contribution of any part of the frames."""
+        if len(corners) > 1:
+            raise DataError("SparseCorrelation looks at fixed places: zero_shift needs CropCorrelation")
+        rows, columns = tile.shape[1:]
+        key = (y, x, rows, columns)
+        if key not in self._parts:
+            self._parts[key] = self._matrix(*key)
+        flat = np.nan_to_num(tile.reshape(len(tile), -1).astype(np.float32), posinf=0.0, neginf=0.0)
+        return np.ascontiguousarray((self._parts[key] @ flat.T).T).reshape(len(tile), len(self._at), -1)
+
+    def _matrix(self, y0: int, x0: int, rows: int, columns: int) -> Any:
+        """Return ``(m * width^2, pixels)`` in compressed rows."""
+        from scipy.sparse import csr_matrix  # 100 ms
+
+        meter, half = self._meter, len(self._template) // 2
+        ty, tx = (v - half for v in np.nonzero(self._template))
+        weight = self._template[ty + half, tx + half]
+        shifts = np.arange(-meter.shifts, meter.shifts + 1)
+        found: list[tuple[Array, Array, Array]] = []
+        for m, (cy, cx) in enumerate(self._at):
+            for j, dy in enumerate(shifts):
+                for i, dx in enumerate(shifts):
+                    py, px = cy + dy + ty, cx + dx + tx
+                    inside = (py >= y0) & (py < y0 + rows) & (px >= x0) & (px < x0 + columns)
+                    py, px = py[inside], px[inside]
+                    good = self._good[py, px]
+                    line = (m * meter.width + j) * meter.width + i
+                    pixel = (py - y0) * columns + px - x0
+                    found.append((np.full(int(good.sum()), line), pixel[good], weight[inside][good]))
+        lines, pixels, values = (np.concatenate([f[k] for f in found]) for k in range(3))
+        shape = (len(self._at) * meter.width**2, rows * columns)
+        return csr_matrix((values.astype(np.float32), (lines, pixels)), shape=shape)
+
+
+def engine_of(
+    correlation: Correlation, pattern: Pattern, meter: Meter, expected: Array, good: Array
+) -> Engine:
+    """Return the engine that `correlation` asks for."""
+    if isinstance(correlation, FullFrameCorrelation):
+        return FullFrameEngine(meter, pattern.template(meter.half), correlation.scaling, good)
+    if isinstance(correlation, SparseCorrelation):
+        return SparseEngine(meter, pattern.template(meter.half), expected, good)
+    return CropEngine()
