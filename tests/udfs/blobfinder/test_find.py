@@ -43,7 +43,7 @@ def right(ctx, seed):
 
 
 def test_random_lattices(inline):
-    assert all(right(inline, seed) for seed in range(6))
+    assert all(right(inline, seed) for seed in range(4))
 
 
 @pytest.mark.slow
