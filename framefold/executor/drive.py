@@ -123,6 +123,9 @@ class Run:
         live: LiveDrive | None = None,
     ) -> None:
         self.closing = contextlib.ExitStack()
+        if live is not None:
+            self.closing.callback(live.close)
+            weakref.finalize(self, self.closing.close)  # a run that nobody follows must not go on receiving
         if not udfs:
             raise ValueError("no UDF given: pass one UDF or a list with at least one")
         self.executor = executor
@@ -254,8 +257,6 @@ class Run:
         self._let_go()
 
     def _let_go(self) -> None:
-        if self.live is not None:
-            self.live.close()
         self.closing.close()
         self._held.close()
 

@@ -39,6 +39,7 @@ class DaskStation:
         self._source = source
         self._groups = _groups(source)
         self._joined = False
+        self._drive: DaskDrive | None = None
         self._sessions: list[Session] = []
         timeout = source.options.start_timeout
         try:
@@ -104,10 +105,13 @@ class DaskStation:
     def drive(self) -> DaskDrive:
         """Return what runs the next acquisition."""
         self._all("arm")
-        return DaskDrive(self._sessions, self._source.url, self.plans)
+        self._drive = DaskDrive(self._sessions, self._source.url, self.plans)
+        return self._drive
 
     def close(self) -> None:
-        """Close the streams; nothing happens where a worker is gone."""
+        """End what runs, and close the streams; nothing happens where a worker is gone."""
+        if self._drive is not None:
+            self._drive.close()
         for session in self._sessions:
             with contextlib.suppress(ExecutorError):
                 session.close()

@@ -30,6 +30,7 @@ class LocalStation:
         self._source = source
         self._executor = executor
         self._stream = source.open()
+        self._drive: LocalDrive | None = None
 
     def prepare(self, layout: Layout) -> AcquisitionStart | None:
         """Bind or connect."""
@@ -42,10 +43,13 @@ class LocalStation:
     def drive(self) -> LocalDrive:
         """Return what runs the next acquisition."""
         feed = LiveFeed(self._stream, self._source.options.start_timeout)
-        return LocalDrive(self._executor, feed, self._source.url)
+        self._drive = LocalDrive(self._executor, feed, self._source.url)
+        return self._drive
 
     def close(self) -> None:
-        """Close the stream."""
+        """End what runs, and close the stream."""
+        if self._drive is not None:
+            self._drive.close()
         self._stream.close()
 
 

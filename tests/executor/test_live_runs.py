@@ -401,3 +401,13 @@ def test_without_an_end_a_slow_lane_does_not_bring_old_frames_back():
     np.testing.assert_array_equal(res["id"].frame_ids, np.arange(176, 200))
     np.testing.assert_array_equal(res["sum"].data, DATA[np.arange(176, 200) % 35].sum(axis=(1, 2)))
     assert res.damage.all()
+
+
+def test_a_run_that_nobody_follows_is_closed(ctx):
+    import gc
+
+    steps = ctx.run_udf_iter(ctx.load(live(repeats=None, fps=1, n_frames=10**6)), SumUDF())
+    assert [t for t in threading.enumerate() if t.name == "framefold-pump"]
+    del steps
+    gc.collect()
+    assert not [t for t in threading.enumerate() if t.name == "framefold-pump"]
