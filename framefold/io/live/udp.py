@@ -171,6 +171,7 @@ class UdpStream:
         self._since = 0.0
         self._active = self._ended = self._asked = False
         self._endpoints: tuple[Endpoint, ...] = ()
+        self._last_stats = tuple(SectorStats(s.index, s.endpoint) for s in self.sectors)
 
     # --- the protocol ------------------------------------------------------------------------
 
@@ -241,7 +242,9 @@ class UdpStream:
 
     def stats(self) -> tuple[SectorStats, ...]:
         """Return the accounts; see `Stream.stats`."""
-        arrays = self._opened().arrays
+        if self._ring is None:
+            return self._last_stats
+        arrays = self._ring.arrays
         counters = arrays["final"] if self._ended else arrays["counters"]
         drops = arrays["drops"]
         lost = drops[:, 2] if self._ended else drops[:, 0] - drops[:, 1]
@@ -260,6 +263,7 @@ class UdpStream:
             self._receiver.close()
             self._receiver = None
         if self._ring is not None:
+            self._last_stats = self.stats()
             with self._lock:
                 self._ring.close()
             self._ring = None

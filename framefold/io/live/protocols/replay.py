@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,16 +47,20 @@ class ReplaySource:
     protocol: str
     emulation: tuple[tuple[str, Any], ...]
 
-    def emulator(self) -> Emulator:
-        """Return a detector that will send the file."""
+    def emulator(self, limit: int | None = None) -> Emulator:
+        """Return a detector that will send the file, or its first frames."""
         from framefold.io.registry import open_source  # noqa: PLC0415  # knows this module
 
-        return make_emulator(self.protocol, frames_of(open_source(self.path)), **dict(self.emulation))
+        return make_emulator(self.protocol, frames_of(open_source(self.path), limit), **dict(self.emulation))
 
     def live(self, emulator: Emulator) -> LiveSource:
         """Return the source that receives what the emulator sends."""
+        from framefold.io.registry import open_source  # noqa: PLC0415  # knows this module
+
         source = open_url(emulator.url, nav_shape=self.nav_shape, sync_offset=self.sync_offset)
-        n = self.options.n_frames or (None if self.nav_shape is not None else emulator.frames)
+        file: Any = open_source(self.path)
+        frames = file.shape.nav.size * dict(self.emulation)["loops"]
+        n = self.options.n_frames or (None if self.nav_shape is not None else frames)
         options = replace(self.options, n_frames=n)
         made: Any = source
         changes: dict[str, Any] = {"options": options}
@@ -67,21 +70,16 @@ class ReplaySource:
 
     def known(self) -> AcquisitionStart | None:
         """Return the geometry."""
-        return _geometry(self)
+        emulator = self.emulator(limit=1)
+        try:
+            return self.live(emulator).known()
+        finally:
+            emulator.stop()
 
     def open(self, sectors: tuple[int, ...] | None = None) -> Stream:
         """Return the stream; sending begins with the first acquisition that is waited for."""
         emulator = self.emulator()
         return ReplayStream(self.live(emulator).open(sectors), emulator)
-
-
-@functools.lru_cache(maxsize=4)
-def _geometry(source: ReplaySource) -> AcquisitionStart | None:
-    emulator = source.emulator()
-    try:
-        return source.live(emulator).known()
-    finally:
-        emulator.stop()
 
 
 class ReplayStream:

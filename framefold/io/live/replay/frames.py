@@ -16,13 +16,15 @@ from framefold.udfcore.tile import TileSlice, full_sig
 MAX_BYTES = 8 << 30
 
 
-def frames_of(data: Any) -> npt.NDArray[Any]:
-    """Return all frames ``(n, *sig)`` in memory.
+def frames_of(data: Any, limit: int | None = None) -> npt.NDArray[Any]:
+    """Return the frames ``(n, *sig)`` in memory.
 
     Parameters
     ----------
     data
         Array whose last two axes are the frame, `Source`, or anything with a ``source``.
+    limit
+        No more than so many; None: all.
 
     Raises
     ------
@@ -33,10 +35,11 @@ def frames_of(data: Any) -> npt.NDArray[Any]:
     if isinstance(source, np.ndarray):
         if source.ndim < 3 or source.size == 0:
             raise DataError(f"an emulator needs frames: an array (n, height, width), not {source.shape}")
-        return source.reshape(-1, *source.shape[-2:])
+        return source.reshape(-1, *source.shape[-2:])[:limit]
     if not isinstance(source, Source):
         raise DataError(f"an emulator sends an array or a dataset, not a {type(data).__name__}")
     sig, n = tuple(source.shape.sig), source.shape.nav.size
+    n = n if limit is None else min(n, limit)
     size = n * math.prod(sig) * source.dtype.itemsize
     if size > MAX_BYTES:
         raise DataError(
