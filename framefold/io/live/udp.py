@@ -170,7 +170,7 @@ class UdpStream:
         self._frames, self._bitmap = 0, [0] * len(sectors)
         self._since = 0.0
         self._active = self._ended = self._asked = False
-        self._endpoints: tuple[Endpoint, ...] = ()
+        self._endpoints = tuple(source.detector.endpoints[i] for i in sectors)
         self._last_stats = tuple(SectorStats(s.index, s.endpoint) for s in self.sectors)
 
     # --- the protocol ------------------------------------------------------------------------
