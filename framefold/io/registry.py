@@ -35,6 +35,7 @@ _MODULES = (
     "frms6",
     "ser",
     "dm4",
+    "k2is",
     "hdf5",
     "euxfel",
     "zarr",

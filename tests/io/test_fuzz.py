@@ -50,6 +50,11 @@ def mrc(folder):
     return writers("test_electron_files").write_mrc(folder / "a.mrc", data((3, 6, 8)), 6)
 
 
+def k2is(folder):
+    writers("test_k2is").record(folder)
+    return folder / "run_1.bin"
+
+
 def empad(folder):
     return writers("test_small_readers").write_empad(folder, data((6, 128, 128), "float32"))
 
@@ -92,6 +97,7 @@ def dm4(folder):
 OWN = {
     "npy": npy, "mib": mib, "mib raw": mib_raw, "blo": blo, "mrc": mrc, "empad": empad, "seq": seq,
     "tvips": tvips, "frms6": frms6, "frms6 hdr": frms6_hdr, "ser": ser, "dm4": dm4, "dm4 old": dm3,
+    "k2is": k2is,
 }  # fmt: skip
 
 _bytes = st.sampled_from([0, 1, 2, 0x7F, 0x80, 0xFE, 0xFF]) | st.integers(0, 255)

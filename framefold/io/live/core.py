@@ -180,6 +180,17 @@ class Core:
             )
         self._rate = _Rate()
         self._once(0.0)
+        self._warm()
+
+    def _warm(self) -> None:
+        """Compile, or load from the cache, what is first called when an acquisition ends."""
+        state, stage = self._state, self._stage
+        k.finish(state)
+        r.give_back(state, stage)
+        r.discard_stage(state, stage)
+        state.run[k.REASON] = k.BY_RESTART  # no stragglers to wait for
+        k.prepare_next(state, 0, -1 if self.spec.frames is None else self.spec.frames)
+        r.reconsider(state, self._places, stage, 0)
 
     def _buffers(self) -> r.Net:
         size = self.spec.size
@@ -279,13 +290,22 @@ class Core:
             self._follow_rate()
 
     def _follow_rate(self) -> None:
-        """Choose the size of future blocks by the rate that is measured."""
+        """Choose the size of future blocks by the rate that is measured, and by how full the ring is."""
         state = self._state
-        fps = self._rate.fps
-        if fps is None or state.plan[1, 0] != k.NEVER:
+        if state.plan[1, 0] != k.NEVER:
             return
-        current = int(state.plan[0, 2])
-        wanted = int(np.clip(round(self.spec.block_time * fps), 1, self.spec.room))
+        current, slots = int(state.plan[0, 2]), len(state.slots)
+        busy = int(np.count_nonzero(state.slots))
+        if 2 * busy > slots:
+            # folding cannot keep up: larger blocks cost less per frame
+            wanted = 2 * current
+        elif self._rate.fps is None:
+            return
+        else:
+            wanted = round(self.spec.block_time * self._rate.fps)
+        wanted = int(np.clip(wanted, 1, self.spec.room))
+        if wanted < current and 4 * busy > slots:
+            return
         # small differences are not worth a change
         if wanted > 1.5 * current or current > 1.5 * wanted:
             plan_from(state, int(state.run[k.TOP]) + 1, wanted)

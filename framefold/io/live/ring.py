@@ -104,7 +104,9 @@ class Ring:
         # one more, which is never filled: what stands for a block that was lost altogether
         self.nbytes = first + stride * (slots + 1)
         self.fd = _memory_file(self.nbytes) if fd is None else fd
-        self._map = mmap.mmap(self.fd, self.nbytes)
+        # every process has page tables of its own: filled now, not when the first packets arrive
+        populate = getattr(mmap, "MAP_POPULATE", 0)
+        self._map = mmap.mmap(self.fd, self.nbytes, flags=mmap.MAP_SHARED | populate)
         self.memory: npt.NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
         self.arrays = {
             name: np.frombuffer(self._map, kind, int(np.prod(shape)), where[name]).reshape(shape)
@@ -113,7 +115,8 @@ class Ring:
         self.starts = first + stride * np.arange(slots + 1, dtype=np.int64)
         self.slot_bytes = slot_bytes
         if fd is None:
-            self.memory[first:] = 0  # touch the pages now, not when the first packets arrive
+            if not populate:
+                self.memory[first:] = 0
             for start in self.starts:
                 self._guard(int(start))[:] = _GUARD_BYTE
 

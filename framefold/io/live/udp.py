@@ -36,7 +36,7 @@ from framefold.udfcore.live import (
 
 FIRST_BLOCK = 8
 SLOT_BYTES = 64 << 20
-MIN_SLOTS, MAX_SLOTS = 4, 64
+MIN_SLOTS, GOOD_SLOTS, MAX_SLOTS = 4, 32, 64
 MAX_ROOM = 1024
 _BUFFER_SECONDS = 0.1
 _BUFFER_BYTES = 8 << 20
@@ -282,8 +282,9 @@ class UdpStream:
         own = sum(len(s.pieces) for s in self.sectors) * d.format.pixels * item
         frame = math.prod(d.sig_shape) * item if layout == "frames" else own
         ring = options.ring_bytes or min(default_ring_bytes(), max(64 << 20, 512 * frame))
-        # in a block at most: four slots must fit, better eight
-        most = max(1, min(SLOT_BYTES // frame, ring // (2 * MIN_SLOTS * frame), MAX_ROOM))
+        # in a block at most: many slots are better than large ones, but eight frames shall fit
+        share = max(ring // (GOOD_SLOTS * frame), min(FIRST_BLOCK, ring // (2 * MIN_SLOTS * frame)))
+        most = max(1, min(SLOT_BYTES // frame, share, MAX_ROOM))
         if self.source.n_frames is not None:
             most = min(most, self.source.n_frames)
         block = FIRST_BLOCK if d.fps is None else max(1, round(options.block_time * d.fps))
