@@ -19,6 +19,7 @@ from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.live_dataset import LiveDataset
 from framefold.udfcore.metadata import Axis
+from framefold.udfcore.roi import as_roi
 from framefold.udfs.blobfinder.correlate import Correlation
 from framefold.udfs.blobfinder.find import find_lattice
 from framefold.udfs.blobfinder.lattice import Lattice, LatticeFit, as_lattice, as_lattices
@@ -388,6 +389,9 @@ def strain_map(
     """
     if not hasattr(dataset, "shape") or isinstance(dataset, np.ndarray) or not hasattr(dataset, "roi"):
         dataset = ctx.load(dataset)
+    frames = as_roi(roi, tuple(dataset.shape.nav))
+    if frames is not None and not frames.any():
+        raise DataError("the roi holds no frame: mark at least one frame of the scan")
     size = radius if pattern is None else float(pattern.radius)
     if lattice is None or size is None:
         if isinstance(dataset, LiveDataset):
@@ -396,7 +400,7 @@ def strain_map(
                 "for instance "
                 "from find_lattice on an earlier scan"
             )
-        found = find_lattice(ctx, dataset, size, roi, corrections=corrections)
+        found = find_lattice(ctx, dataset, size, frames, corrections=corrections)
         size = found.radius
         lattice = found.lattice if lattice is None else lattice
         excluded = found.bad if excluded is None and found.bad.any() else excluded

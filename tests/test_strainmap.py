@@ -163,6 +163,11 @@ def test_refused(found, ctx, scan, tmp_path):
         StrainMap.load(tmp_path / "other.nxs")
 
 
+def test_empty_roi(ctx, scan):
+    with pytest.raises(DataError, match="roi holds no frame"):
+        ff.strain_map(ctx, scan, roi=np.zeros(SHAPE, bool))
+
+
 def test_live_stream_needs_its_lattice(ctx):
     from framefold.udfcore.live_dataset import LiveDataset
 

@@ -1,5 +1,7 @@
 """Templates: areas, zero means and refusals."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,23 @@ def test_template_is_centred_and_free_of_background():
     template = Template(image)
     assert template.radius == pytest.approx(4.0, abs=0.05)
     np.testing.assert_allclose(template.mask(6), Disk(4.0).mask(6), atol=0.05)
+
+
+def test_names_for_users():
+    import framefold.udfs.blobfinder as blobfinder
+
+    assert set(blobfinder.__all__) == set(blobfinder._MODULES) == set(dir(blobfinder))
+    for name in blobfinder.__all__:
+        assert getattr(blobfinder, name).__doc__
+    with pytest.raises(AttributeError, match="Disc"):
+        blobfinder.Disc  # noqa: B018
+
+
+def test_patterns_travel():
+    template = Template(Disk(4.0).mask(7))
+    back = pickle.loads(pickle.dumps(template))
+    np.testing.assert_array_equal(back.mask(6), template.mask(6))
+    assert pickle.loads(pickle.dumps(Bullseye(9.0))) == Bullseye(9.0)
 
 
 def test_numbers_are_radii():

@@ -215,7 +215,9 @@ def test_engines_agree(few, inline, engine, subpixel):
 
 def test_sparse_in_any_parts(few):
     scan, frames = few
-    check_udf(BlobfinderUDF(lattice_of(scan), 4.0, SparseCorrelation(search=2.0)), data=frames, n=3, rtol=1e-4)
+    check_udf(
+        BlobfinderUDF(lattice_of(scan), 4.0, SparseCorrelation(search=2.0)), data=frames, n=3, rtol=1e-4
+    )
 
 
 def test_engines_refuse(few, inline):
