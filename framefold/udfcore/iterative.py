@@ -296,10 +296,7 @@ def stratified(n: int, batches: int, rng: np.random.Generator) -> list[Rows]:
     """
     batches = max(1, min(batches, n))
     groups = -(-n // batches)
-    columns: list[list[int]] = [[] for _ in range(batches)]
-    for g in range(groups):
-        rows = np.arange(g * batches, min((g + 1) * batches, n))
-        targets = np.arange(batches) if len(rows) < batches else rng.permutation(batches)
-        for row, column in zip(rows, targets, strict=False):
-            columns[column].append(int(row))
-    return [np.asarray(c, np.int64) for c in columns]
+    order = rng.permuted(np.tile(np.arange(batches), (groups, 1)), axis=1)
+    order[-1] = np.arange(batches)  # the last group may be short: its rows go to the first batches
+    target = order.reshape(-1)[:n]
+    return [np.flatnonzero(target == k).astype(np.int64) for k in range(batches)]

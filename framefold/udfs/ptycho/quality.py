@@ -1,12 +1,14 @@
-"""How good a reconstruction is: error against a known object, with the ambiguities of the problem removed."""
+"""How good a reconstruction is: against a known object, or against that of the other half of the counts."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from framefold.errors import DataError
 from framefold.udfs.ptycho.ambiguity import mean_gradient, ramp
 
 Array = npt.NDArray[Any]
@@ -67,3 +69,91 @@ def _start(o: Array, t: Array, w: Array) -> Array:
     peak = np.unravel_index(int(np.argmax(correlation)), correlation.shape)
     shift = [int(p) - n if p > n // 2 else int(p) for p, n in zip(peak, t.shape, strict=True)]
     return np.asarray([*map(float, shift), *turns])
+
+
+@dataclass(frozen=True, eq=False)
+class Correlation:
+    """Fourier ring correlation of two halves of a data set.
+
+    Attributes
+    ----------
+    frequency
+        Of each ring, cycles per pixel, float64.
+    frc
+        Real part of the normalised correlation.
+    half_bit, one_seventh
+        The two thresholds.
+    resolution
+        Half the period at which the correlation falls below the half-bit threshold first, in pixels.
+    """
+
+    frequency: npt.NDArray[np.float64]
+    frc: npt.NDArray[np.float64]
+    half_bit: npt.NDArray[np.float64]
+    one_seventh: float
+    resolution: float
+
+
+def ring_correlation(a: Array, b: Array, weight: Array) -> Correlation:
+    """Return the Fourier ring correlation of two reconstructions of the same object.
+
+    ``FRC = Re sum A B* / sqrt(sum |A|^2 sum |B|^2)`` over rings of the transforms, against
+    ``T = (.2071 + 1.9102 / sqrt m) / (1.2071 + .9102 / sqrt m)`` with m pixels in a ring, the half-bit curve
+    of M. van Heel, M. Schatz, J. Struct. Biol. 151 (2005) 250.
+
+    Parameters
+    ----------
+    a, b
+        Complex, of one shape; `a` is registered to `b` first, factor and ramp included.
+    weight
+        Where they are compared; its edge is made soft.
+    """
+    from scipy.ndimage import distance_transform_edt  # noqa: PLC0415  # only here
+
+    where = np.asarray(weight) > 0.5 * np.max(weight)
+    rows, columns = (np.flatnonzero(where.any(axis=1 - i)) for i in (0, 1))
+    if len(rows) < 8 or len(columns) < 8:
+        raise DataError("ring correlation: fewer than 8 x 8 pixels are illuminated in both halves")
+    moved, _ = aligned(a, b, where)
+    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    depth = np.asarray(distance_transform_edt(np.pad(where[box], 1)))[1:-1, 1:-1]
+    rim = 0.15 * min(depth.shape)
+    soft = np.sin(0.5 * np.pi * np.clip(depth / rim, 0, 1)) ** 2
+    spectra = []
+    for wave in (moved[box], np.asarray(b)[box]):
+        mean = (wave * soft).sum() / soft.sum()
+        spectra.append(np.fft.fft2((wave - mean) * soft))
+    fa, fb = spectra
+    n = min(depth.shape)
+    radius = np.hypot(np.fft.fftfreq(depth.shape[0])[:, None], np.fft.fftfreq(depth.shape[1])[None, :]) * n
+    ring = np.rint(radius).astype(np.int64).reshape(-1)
+    rings = n // 2 + 1
+
+    def total(values: Array) -> npt.NDArray[np.float64]:
+        return np.asarray(np.bincount(ring, values.reshape(-1), rings)[:rings], np.float64)
+
+    pixels = np.bincount(ring, minlength=rings)[:rings].astype(np.float64)
+    cross = total((fa * fb.conj()).real)
+    frc = cross / np.sqrt(np.maximum(total(np.abs(fa) ** 2) * total(np.abs(fb) ** 2), 1e-300))
+    root = np.sqrt(np.maximum(pixels, 1))
+    half_bit = (0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root)
+    frequency = np.arange(rings) / n
+    below = np.flatnonzero((frc < half_bit) & (np.arange(rings) > 0))
+    crossing = float(frequency[below[0]]) if len(below) else float(frequency[-1])
+    return Correlation(frequency, frc, half_bit, 1 / 7, 0.5 / crossing)
+
+
+def thinned(frames: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Split counts into two independent halves: each count goes to one of them by a coin (binomial thinning).
+
+    Exact for Poisson counts: the halves are Poisson with half the mean, and independent.
+
+    Raises
+    ------
+    DataError
+        If `frames` are not counts.
+    """
+    if frames.dtype.kind not in "iu" or (frames.dtype.kind == "i" and frames.min() < 0):
+        raise DataError(f"thinning takes counts, integers from 0 up, not {frames.dtype}")
+    first = rng.binomial(frames, 0.5).astype(frames.dtype)
+    return first, frames - first
