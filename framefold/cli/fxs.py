@@ -27,17 +27,19 @@ from framefold.errors import FramefoldError
 if TYPE_CHECKING:
     from framefold.udfs.fxs.c2 import C2UDF
     from framefold.udfs.fxs.c2_result import Correlation
+    from framefold.udfs.fxs.kam import Invariants
 
 DESCRIPTION = """Fluctuation X-ray scattering: angular correlations of many shots, and what follows from them.
 
   framefold fxs simulate shots.h5 --particle 4v8r.pdb.gz --shots 2000 --photons 1e5
   framefold fxs c2 shots.h5 --geometry shots.poni --adu-per-photon 1 --save c2.nxs --plot=c2.png
   framefold fxs show c2.nxs --plot=c2.png
-  framefold fxs invert c2.nxs --lmax 8 --save bl.nxs --plot=bl.png"""
+  framefold fxs invert c2.nxs --lmax 8 --save bl.nxs --plot=bl.png
+  framefold fxs filter bl.nxs --diameter 200 --save filtered.nxs --plot=filtered.png"""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parts = parser.add_subparsers(dest="what", metavar="simulate|c2|show|invert", required=True)
+    parts = parser.add_subparsers(dest="what", metavar="simulate|c2|show|invert|filter", required=True)
     _simulate_arguments(
         parts.add_parser("simulate", help="shots of a particle in random orientation, as a file")
     )
@@ -64,6 +66,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--n-particles", type=float, default=1.0, metavar="N", help="mean per shot (default 1)"
     )
     _output(invert.add_argument_group("output"), "bl.nxs", live=False)
+    clean = parts.add_parser(
+        "filter", help="take out of saved invariants what no particle of that size scatters"
+    )
+    clean.add_argument("file", metavar="FILE", help="from framefold fxs invert --save")
+    clean.add_argument(
+        "--diameter", type=float, required=True, metavar="A", help="of the particle, rather too large"
+    )
+    _output(clean.add_argument_group("output"), "filtered.nxs", live=False)
 
 
 def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +118,9 @@ def _output(group: Any, name: str, *, live: bool) -> None:
 def _run(args: argparse.Namespace) -> int:
     if getattr(args, "save", None) and Path(args.save).exists() and not args.overwrite:
         raise FramefoldError(f"{args.save} exists: use another name, or --overwrite")
-    return {"simulate": _simulate, "c2": _c2, "show": _show, "invert": _invert}[args.what](args)
+    return {"simulate": _simulate, "c2": _c2, "show": _show, "invert": _invert, "filter": _filter}[args.what](
+        args
+    )
 
 
 def _simulate(args: argparse.Namespace) -> int:
@@ -188,7 +200,6 @@ def _show(args: argparse.Namespace) -> int:
 
 def _invert(args: argparse.Namespace) -> int:
     from framefold.udfs.fxs.c2_result import Correlation  # noqa: PLC0415
-    from framefold.udfs.fxs.invariants_file import save  # noqa: PLC0415
     from framefold.udfs.fxs.kam import invert  # noqa: PLC0415
 
     c = Correlation.load(args.file)
@@ -197,7 +208,31 @@ def _invert(args: argparse.Namespace) -> int:
     size = [float(np.linalg.norm(np.nan_to_num(b))) for b in inv.b_l]
     for degree, cc, norm in zip(inv.degrees, inv.cc_half, size, strict=True):
         print(f"{degree:3d}  {cc:6.3f}   {norm / size[0]:.3e}")
+    _keep(inv, args)
+    return 0
+
+
+def _filter(args: argparse.Namespace) -> int:
+    from framefold.udfs.fxs.invariants_file import load  # noqa: PLC0415
+    from framefold.udfs.fxs.mtif import filter_invariants  # noqa: PLC0415
+
+    before = load(args.file)
+    found = filter_invariants(before, args.diameter)
+    print("  l  terms of rings   taken out")
+    for k in range(1, len(before.degrees)):
+        whole = np.nan_to_num(before.b_l[k])
+        change = np.linalg.norm(np.nan_to_num(found.invariants.b_l[k] - before.b_l[k])) / np.linalg.norm(
+            whole
+        )
+        print(f"{before.degrees[k]:3d}  {found.terms[k]:5d} of {len(before.q):5d}   {100 * change:8.2f} %")
+    _keep(found.invariants, args)
+    return 0
+
+
+def _keep(inv: Invariants, args: argparse.Namespace) -> None:
     if args.save:
+        from framefold.udfs.fxs.invariants_file import save  # noqa: PLC0415
+
         save(inv, args.save, overwrite=args.overwrite)
         print(f"saved to {args.save}")
     if args.plot:
@@ -205,7 +240,6 @@ def _invert(args: argparse.Namespace) -> int:
 
         figure_invariants(inv).savefig(args.plot)
         print(f"picture in {args.plot}")
-    return 0
 
 
 def _write(c: Correlation, args: argparse.Namespace) -> None:

@@ -22,6 +22,7 @@ from framefold.udfcore.tiles import Tiles
 Array = npt.NDArray[Any]
 _IO_RETRIES = 2
 LARGE_BYTES = 16 * 1024**2
+FLUSH_SHARE = 30  # completing large buffers (`before_shipping`) takes at most 3 % of the time
 TRANSFER_RATE = 0.7e9  # bytes/s between processes; large buffers travel at most a fifth of the time
 
 
@@ -110,10 +111,13 @@ class Folder:
         tasks, frames = tuple(self._pending), self._pending_frames
         live = joined_parts(self._pending_live) if self._pending_live else None
         self._pending, self._pending_frames, self._pending_live = [], 0, []
+        began = time.monotonic()
+        arrays = tuple(u.take_resident() for u in self._udfs)
         self._flushed = time.monotonic()
+        self._flush_interval = max(self._flush_interval, FLUSH_SHARE * (self._flushed - began))
         return Partial(
-            tasks, tuple(u.take_resident() for u in self._udfs), frames=frames, worker=self.worker,
-            delta=True, params_version=self._version, live=live,
+            tasks, arrays, frames=frames, worker=self.worker, delta=True, params_version=self._version,
+            live=live,
         )  # fmt: skip
 
     def _fold_rows(self, task: Task, cancelled: threading.Event | None) -> int:

@@ -68,6 +68,8 @@ def test_from_shots_to_invariants(shots, capsys):
     assert main(["fxs", "invert", "c2.nxs", "--lmax", "4", "--save", "bl.nxs", "--plot", "bl.png"]) == 0
     with h5py.File("bl.nxs") as f:
         assert f["entry/data/B_l"].shape == (3, 12, 12)
+    assert main(["fxs", "filter", "bl.nxs", "--diameter", "120", "--save", "clean.nxs"]) == 0
+    assert "saved to clean.nxs" in capsys.readouterr().out
 
 
 def test_scales_and_vetoes(shots, capsys):

@@ -12,7 +12,7 @@ from framefold.sim.fxs_particle import Particle
 from framefold.udfs.fxs import C2UDF, Geometry, PolarGrid
 from framefold.udfs.fxs.c2_result import Correlation
 from framefold.udfs.fxs.harmonics import legendre, sphere
-from framefold.udfs.fxs.invariants_file import save
+from framefold.udfs.fxs.invariants_file import load, save
 from framefold.udfs.fxs.kam import correlations, invert
 
 GRID = PolarGrid(12, 64, 0.02, 0.32)
@@ -146,5 +146,10 @@ def test_invariants_are_saved(tmp_path, particle):
     save(inv, tmp_path / "bl.nxs")
     with h5py.File(tmp_path / "bl.nxs") as f:
         np.testing.assert_array_equal(f["entry/data/B_l"], inv.b_l)
+    np.testing.assert_array_equal(load(tmp_path / "bl.nxs").b_l, inv.b_l)
     with pytest.raises(DataError, match="exists"):
         save(inv, tmp_path / "bl.nxs")
+    with h5py.File(tmp_path / "other.nxs", "w") as f:
+        f["a"] = 1
+    with pytest.raises(DataError, match="holds no invariants"):
+        load(tmp_path / "other.nxs")
