@@ -175,7 +175,7 @@ class DaskDrive:
         self._plans = plans
         self._url = url
         self._news: list[News | None] = [None] * len(sessions)
-        self._lost: list[str] = []
+        self._lost: dict[int, str] = {}
         self._error: BaseException | None = None
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -230,7 +230,7 @@ class DaskDrive:
                 if news.done:
                     return
         except WorkerGone as exc:
-            self._lost.append(str(exc))
+            self._lost[rank] = str(exc)
             if len(self._lost) == len(self._sessions):
                 self._queue.put(self._error or exc)
             else:
@@ -263,7 +263,7 @@ class DaskDrive:
         for news in self._news:
             for text, n in ({} if news is None else news.notes).items():
                 job.notes[text] = job.notes.get(text, 0) + n
-        for text in self._lost:
+        for text in self._lost.values():
             job.note(text)
 
     def fail(self, exc: BaseException) -> None:
@@ -294,10 +294,10 @@ class DaskDrive:
         """Return the whole report."""
         known = [n for n in self._news if n is not None]
         stats = sorted((s for n in known for s in n.stats), key=lambda s: s.sector)
-        ends = [n.end for n in known]
-        end = next((e for e in ends if e is not None), None) if all(ends) and ends else None
+        ends = [n.end for rank, n in enumerate(self._news) if n is not None and rank not in self._lost]
+        end = ends[0] if ends and all(ends) else None
         if self._lost and end is not None:
-            end = AcquisitionEnd(end.reason, end.last_frame, "; ".join(self._lost), end.first_id)
+            end = AcquisitionEnd(end.reason, end.last_frame, "; ".join(self._lost.values()), end.first_id)
         start = known[0].start if known else None
         return live_report(run, stated, self._url, stats, end, start, self._span())
 

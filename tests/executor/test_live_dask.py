@@ -132,10 +132,11 @@ class Deadly(ff.UDF):
         self.results.n += 1
 
 
-def test_a_worker_that_dies_ends_the_run_and_the_counts_hold(ctx):
-    ds = ctx.load(live(repeats=None, fps=2000, n_frames=10**4))
-    with pytest.raises(ExecutorError, match="is gone") as caught:
-        ctx.run_udf(ds, Deadly(), publish_interval=0.01)
+def test_a_worker_that_dies_ends_the_run_and_the_counts_hold():
+    with ff.Context(workers=1) as ctx:  # a worker of its own: it ends
+        ds = ctx.load(live(repeats=None, fps=2000, n_frames=10**4))
+        with pytest.raises(ExecutorError, match="is gone") as caught:
+            ctx.run_udf(ds, Deadly(), publish_interval=0.01)
     res = caught.value.partial.buffers[0]
     assert res.damage.sum() <= 200
     np.testing.assert_array_equal(res.coverage, res["n"].data)
