@@ -96,7 +96,9 @@ class Theirs:
 
     def __call__(self, port, nav, control):
         connect = self.ctx.make_connection("merlin")
-        with connect.open(data_host="127.0.0.1", data_port=port, api_host="127.0.0.1", api_port=control, drain=False) as connection:
+        with connect.open(
+            data_host="127.0.0.1", data_port=port, api_host="127.0.0.1", api_port=control, drain=False
+        ) as connection:
             pending = connection.wait_for_acquisition(60.0)
             live = self.ctx.make_acquisition(conn=connection, nav_shape=nav, pending_aq=pending)
             return self.ctx.run_udf(dataset=live, udf=self.udf)["intensity"].data.astype("int64")
@@ -110,7 +112,9 @@ def receiver(kind):
         order = json.loads(line)
         before = cpu()
         result = run(order["port"], tuple(order["nav"]), order["control"])
-        checksum = None if result is None else int((result * np.arange(result.size).reshape(result.shape)).sum())
+        checksum = (
+            None if result is None else int((result * np.arange(result.size).reshape(result.shape)).sum())
+        )
         print(json.dumps({"cpu": cpu() - before, "checksum": checksum}), flush=True)
 
 
@@ -169,7 +173,9 @@ def main():
         peer.process.stdin.close()
         peer.process.wait(60)
     ceiling = statistics.median(rates["null"])
-    print(f"Merlin over loopback, {frames} frames of {args.side} x {args.side} {args.dtype}, sum of all frames;")
+    print(
+        f"Merlin over loopback, {frames} frames of {args.side} x {args.side} {args.dtype}, sum of all frames;"
+    )
     print(f"median of {args.rounds} interleaved rounds, {os.cpu_count()} cores.\n")
     print("| receiver | GB/s | frames/s | of the null receiver | CPU s per GB |")
     print("|---|---|---|---|---|")
@@ -183,7 +189,9 @@ def main():
         ratio = statistics.median(ratios)
         met = "met" if ratio >= GOAL_RATIO or share >= GOAL_SHARE else "**missed**"
         spread = f"{min(ratios):.1f} to {max(ratios):.1f}"
-        print(f"\nframefold / LiberTEM-live {ratio:.1f} ({spread}; goal {GOAL_RATIO:g}, unless framefold / null >= ")
+        print(
+            f"\nframefold / LiberTEM-live {ratio:.1f} ({spread}; goal {GOAL_RATIO:g}, unless framefold / null >= "
+        )
         print(f"{GOAL_SHARE:g}: it is {share:.2f}): {met}")
 
 

@@ -80,8 +80,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--overwrite", action="store_true", help="replace an existing file")
     group.add_argument(
         "--plot",
+        nargs="?",
+        const=True,
         metavar="FILE|browser",
-        help="picture that grows with the starts: --plot=out.png, or a page: --plot=browser",
+        help="the result in a window, a picture that grows with the starts: --plot=out.png, or a page: "
+        "--plot=browser",
     )
     group.add_argument("--dry-run", action="store_true", help="say what would be done, and iterate nothing")
     add_progress(group)  # type: ignore[arg-type]  # groups take arguments as parsers do
@@ -97,6 +100,11 @@ def _run(args: argparse.Namespace) -> int:
         raise FramefoldError(f"--starts {args.starts} --keep {args.keep}: two starts or more are compared")
     if args.save is not None:
         _check_target(Path(args.save), args.overwrite)
+    if args.plot is True:
+        from framefold.plot.live import has_windows  # noqa: PLC0415  # matplotlib only where wanted
+
+        if not has_windows():
+            raise FramefoldError("--plot needs a window system, and there is none: use --plot=view.png")
     with make_context(args) as ctx:
         cdi = _pattern(ctx, args)
         if args.dry_run:
@@ -117,6 +125,13 @@ def _run(args: argparse.Namespace) -> int:
     if watch.page is not None:
         print(f"{watch.page.url} shows the result until Ctrl-C", file=sys.stderr)
         watch.page.wait()
+    elif args.plot is True:
+        import matplotlib.pyplot as plt  # noqa: PLC0415
+
+        from framefold.plot.cdi import multistart_figure  # noqa: PLC0415
+
+        multistart_figure(found, plt.figure)
+        plt.show()
     elif args.plot is not None:
         from framefold.plot.cdi import multistart_figure, save_atomically  # noqa: PLC0415  # matplotlib
 
@@ -301,7 +316,8 @@ class _Watch:
             print(f"\r{text:<70}", end="", file=sys.stderr, flush=True)
         if self._run is not None:
             return bool(self._run.batch(starts))
-        if self._args.plot is not None and best.end is not None and len(starts) < self._args.starts:
+        growing = isinstance(self._args.plot, str) and len(starts) < self._args.starts
+        if growing and best.end is not None:
             from framefold.plot.cdi import save_atomically, start_figure  # noqa: PLC0415
             from framefold.udfs.cdi.likelihood import record  # noqa: PLC0415
 

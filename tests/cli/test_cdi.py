@@ -136,6 +136,7 @@ def test_centring_and_cropping():
         (("--support", "small.npy"), r"--support has shape (3, 3)"),
         (("--mask", "small.npy"), r"--mask has shape (3, 3)"),
         (("--frames", "volume"), "too few for a volume"),
+        (("--plot",), "--plot needs a window system"),
     ],
 )
 def test_wrong_arguments(cli, pattern, arguments, message):
