@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from framefold.errors import StreamError
 from framefold.io.live import open_url
 from framefold.io.live.protocols.merlin_kernels import copy_big_endian, copy_big_endian_reference
-from framefold.io.live.protocols.merlin_messages import frame_count, scan_shape, unwrap
+from framefold.io.live.protocols.merlin_messages import (
+    PREFIX,
+    find_message,
+    frame_count,
+    frame_number,
+    is_text,
+    message_size,
+    parse_frame,
+    parse_text,
+    scan_shape,
+    unwrap,
+)
 from framefold.io.registry import open_source
 from framefold.udfcore.live import AcquisitionEnd
 from framefold.udfcore.tile import TileSlice, full_sig
@@ -412,3 +423,31 @@ def test_broken_streams_end_and_never_raise_anything_else(data):
             assert end.reason in ("n_frames", "end-message", "idle", "error", "restart")
         finally:
             stream.close()
+
+
+@given(st.data())
+def test_mutated_real_messages_parse_or_raise_a_stream_error(data_dir, data):
+    name = data.draw(st.sampled_from(REAL))
+    raw = (data_dir / f"{name}.mib").read_bytes()[:2000]
+    text = (data_dir / f"{name}.hdr").read_bytes()
+    seed = bytearray(data.draw(st.sampled_from([message(raw), message(text)])))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, min(len(seed), 500) - 1))
+        if data.draw(st.booleans()):
+            seed[at] = data.draw(st.integers(0, 255))
+        else:
+            del seed[at : at + data.draw(st.integers(1, 20))]
+    broken = memoryview(bytes(seed))
+    try:
+        find_message(broken)
+        frame_number(broken)
+        size = message_size(broken)
+        if size is not None and is_text(broken):
+            fields = parse_text(broken[:size])
+            frame_count(fields)
+            scan_shape(fields)
+        elif size is not None:
+            frame = parse_frame(broken, size)
+            assert frame is None or frame.header.stride == size - PREFIX
+    except StreamError:
+        pass
