@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -128,7 +129,8 @@ class LiveFeed:
             thread.join(JOIN_SECONDS)
             if thread.is_alive():
                 log.warning("the stream did not answer for %g s when it was closed", JOIN_SECONDS)
-        self.stats = self.accounts()
+        with contextlib.suppress(StreamError):  # a stream that could not be opened has none
+            self.stats = self.accounts()
 
     def accounts(self) -> tuple[SectorStats, ...]:
         """Return the accounts now, or as they were at the end."""

@@ -9,7 +9,7 @@ import pytest
 
 import framefold as ff
 from framefold.errors import DataError, StreamError, UDFRunCancelled
-from framefold.io.live.memory import MemoryLiveSource
+from framefold.io.live.memory import MemoryLiveSource, MemoryStream
 from framefold.udfs import SumUDF
 
 DATA = np.random.default_rng(3).integers(0, 1000, (35, 8, 6)).astype("uint16")
@@ -411,3 +411,17 @@ def test_a_run_that_nobody_follows_is_closed(ctx):
     del steps
     gc.collect()
     assert not [t for t in threading.enumerate() if t.name == "framefold-pump"]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "announced"])
+def test_a_stream_that_cannot_be_opened_says_why(ctx, known, monkeypatch):
+    def refuse(self, *args):
+        raise StreamError("port 2001 is taken")
+
+    def closed(self):
+        raise StreamError("the stream is not open")
+
+    monkeypatch.setattr(MemoryStream, "prepare", refuse)
+    monkeypatch.setattr(MemoryStream, "stats", closed)
+    with pytest.raises(StreamError, match="port 2001 is taken"):
+        ctx.run_udf(ctx.load(live(known_before=known)), SumUDF())
