@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from framefold.errors import StreamError
 from framefold.io.live import open_url
 from framefold.io.live.replay.fates import Impairments, fates, uniform
 from framefold.testing import DetectorEmulator
@@ -359,3 +360,46 @@ def test_a_socket_that_nobody_listens_to_is_no_error():
             port = sock.getsockname()[1]
         detector.start([f"udp://127.0.0.1:{port}"] * 2)
         assert detector.wait(WAIT)
+
+
+def test_a_group_is_joined_on_the_named_interface():
+    truth = dataset()
+    with DetectorEmulator("k2is", truth, sectors=2, piece=(8, 16), mode="series") as detector:
+        url = detector.url.replace("127.0.0.1:0", "239.255.41.7:0") + "&iface=lo"
+        stream = open_url(url, n_frames=FRAMES, deadline=WAIT, ring_bytes=1 << 22, receiver="thread").open()
+        try:
+            try:
+                stream.prepare()
+            except StreamError as exc:
+                pytest.skip(f"no multicast on the loopback interface of this system: {exc}")
+            stream.wait_start(None)
+            assert {e.interface for e in stream.endpoints} == {"lo"}
+            detector.start(stream)
+            valid, end = collect(stream, truth)
+            assert end.reason == "n_frames"
+            assert all(v.all() for v in valid)
+        finally:
+            stream.close()
+    with pytest.raises(StreamError, match="iface='nosuch0' is none. Interfaces: .*lo"):
+        open_url(url.replace("iface=lo", "iface=nosuch0"), n_frames=1, receiver="thread").open().prepare()
+
+
+def test_other_senders_are_foreign():
+    """With source=, datagrams from other addresses are counted and not used."""
+    truth = dataset()
+    with DetectorEmulator("k2is", truth, sectors=2, piece=(8, 16), mode="series") as detector:
+        options = {"n_frames": FRAMES, "deadline": WAIT, "idle_timeout": 0.3, "ring_bytes": 1 << 22}
+        stream = open_url(detector.url, source="127.0.0.2", receiver="thread", **options).open()
+        try:
+            stream.prepare()
+            stream.wait_start(None)
+            detector.start(stream)
+            assert detector.wait(WAIT)
+            all_taken(stream, detector)
+            stream.stop()
+            valid, end = collect(stream, truth)
+            assert not any(v.any() for v in valid)
+            assert (end.reason, end.last_frame) == ("stopped", -1)
+            assert [s.foreign for s in stream.stats()] == [FRAMES * 4] * 2
+        finally:
+            stream.close()

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from framefold.errors import StreamError
 from framefold.io.live.replay import kernels_send as k
 from framefold.io.live.replay.options import EmulatorOptions
-from framefold.io.live.replay.schedule import Log, emissions, new_log
+from framefold.io.live.replay.schedule import COLUMNS, Log, emissions, new_log
 from framefold.io.live.replay.wire import Wire
 from framefold.io.live.sockets import Endpoint, interface_address, is_multicast
 
@@ -148,6 +148,8 @@ class UdpEmulator:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
                 _to_groups(sock, ends)
                 send = self._sender(sock, ends)
+                send(np.empty((0, COLUMNS), np.int64))  # compiles
+                began = time.perf_counter()
                 for i in range(self.options.repeat):
                     if i and self._stop.wait(self.options.gap):
                         break
@@ -167,8 +169,6 @@ class UdpEmulator:
             step = max(1, _GENTLE_BYTES // (2 * self.wire.size + 1024))
         began, sent = -math.inf, 0
         for rows in emissions(self.wire, self.frames, self.options, log):
-            if sent == 0:
-                send(rows[:0])  # compiles
             for at in range(0, len(rows), step):
                 part = rows[at : at + step]
                 if rate is not None:
