@@ -57,6 +57,10 @@ def join(decl: PassBuffer, parts: Sequence[Part]) -> Array:
         return parts[0][0]
     if any(window is not None for _, window in parts):
         out = np.zeros(decl.shape, decl.dtype)
+        if len(parts) == 1 and decl.reduce == "sum":
+            array, window = parts[0]
+            out[window] = array
+            return out
         for array, window in parts:
             target = out if window is None else out[window]
             combine(target, array, out=target)

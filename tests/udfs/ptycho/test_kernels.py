@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from framefold.udfs.ptycho.kernels import loops
 from framefold.udfs.ptycho.kernels.fftw import FFTWKernels
 from framefold.udfs.ptycho.kernels.propagate import fresnel_factor, from_detector, to_detector
 from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
@@ -198,3 +199,18 @@ def test_position_step_finds_a_small_shift(fast):
         probe, obj = probe.astype("c8"), obj.astype("c8")
     step = kernels.position_step(data, 0, probe, obj, object_slopes(obj))
     assert np.abs(step - true).max() < 0.06  # one step; central differences cut the highest frequencies
+
+
+@pytest.mark.parametrize("real, tolerance", [("f4", 1e-6), ("f8", 1e-14)])
+def test_momentum_step_is_its_formula(real, tolerance):
+    rng = np.random.default_rng(0)
+    cast = "c8" if real == "f4" else "c16"
+    wave, velocity, numerator = (
+        (rng.normal(size=(2, 5, 6)) + 1j * rng.normal(size=(2, 5, 6))).astype(cast) for _ in range(3)
+    )
+    d = rng.random((5, 6)).astype(real)
+    v = 0.5 * velocity + 0.8 * numerator / (0.9 * d + 0.1)
+    expected = wave + v
+    loops.momentum_step(wave.view(real), velocity.view(real), numerator.view(real), d, 0.9, 0.1, 0.5, 0.8)
+    np.testing.assert_allclose(velocity, v, rtol=10 * tolerance, atol=10 * tolerance)
+    np.testing.assert_allclose(wave, expected, rtol=10 * tolerance, atol=10 * tolerance)

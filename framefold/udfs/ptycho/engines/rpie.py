@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from framefold.errors import UDFError
 from framefold.udfcore.iterative import Pass, stratified
+from framefold.udfs.ptycho.kernels.loops import momentum_step
 from framefold.udfs.ptycho.recipe import Composable
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class RPIE(Composable):
     def iterate(self, job: Any, iteration: int) -> Iterator[Pass]:
         """Do one iteration."""
         loop = job.loop
+        # moved in place below: what others hold of them must not change
+        loop.object, loop.probe = np.array(loop.object), np.array(loop.probe)
         if iteration == 0:
             loop.v_object = np.zeros_like(loop.object)
             loop.v_probe = np.zeros_like(loop.probe)
@@ -76,17 +82,18 @@ class RPIE(Composable):
             assert d_obj is not None
             assert d_probe is not None
             if loop.update_object:
-                loop.v_object *= self.mu
-                loop.v_object += step * sums.object / ((1 - self.a) * d_obj + self.a * d_obj.max())
-                loop.object += loop.v_object
+                self._move(loop.object, loop.v_object, sums.object, d_obj, step)
             if loop.update_probe:
-                loop.v_probe *= self.mu
-                loop.v_probe += (
-                    step * job.unshifted(sums.probe) / ((1 - self.a) * d_probe + self.a * d_probe.max())
-                )
-                loop.probe += loop.v_probe
+                self._move(loop.probe, loop.v_probe, job.unshifted(sums.probe), d_probe, step)
                 job.probe_changed()
         job.note_error(misfit)
+
+    def _move(self, wave: Array, velocity: Array, numerator: Array, denominator: Array, step: float) -> None:
+        """Move a factor in place by its velocity."""
+        real = denominator.dtype
+        top = self.a * float(denominator.max())
+        rows = [np.ascontiguousarray(w, wave.dtype).view(real) for w in (wave, velocity, numerator)]
+        momentum_step(rows[0], rows[1], rows[2], denominator, 1 - self.a, top, self.mu, step)
 
     def _batches(self, job: Any) -> tuple[bool, int]:
         """Return whether denominators are averaged, and the number of batches.

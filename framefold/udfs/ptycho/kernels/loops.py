@@ -342,3 +342,26 @@ def line_sums(
         sums[0] += first
         sums[1] += second
         sums[2] += expected
+
+
+@jit
+def momentum_step(
+    wave: Array, velocity: Array, numerator: Array, denominator: Array, scale: float, offset: float, mu:
+    float, step: float,
+) -> None:  # fmt: skip
+    """Set ``v <- mu v + step numerator / (scale D + offset)`` and ``wave <- wave + v`` in one go.
+
+    `wave`, `velocity` and `numerator` are ``(modes, y, 2 x)`` rows, `denominator` is ``(y, x)``.
+    """
+    real = wave.dtype.type
+    a, b, m, t = real(scale), real(offset), real(mu), real(step)
+    for k in range(wave.shape[0]):
+        for y in range(wave.shape[1]):
+            w, v, n, d = wave[k, y], velocity[k, y], numerator[k, y], denominator[y]
+            for x in range(d.size):
+                factor = t / (a * d[x] + b)
+                re = m * v[2 * x] + factor * n[2 * x]
+                im = m * v[2 * x + 1] + factor * n[2 * x + 1]
+                v[2 * x], v[2 * x + 1] = re, im
+                w[2 * x] += re
+                w[2 * x + 1] += im
