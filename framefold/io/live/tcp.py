@@ -9,8 +9,6 @@ import time
 
 from framefold.errors import StreamError
 
-_RECEIVE_BUFFER = 4 * 2**20
-
 
 class Closed(Exception):  # the ordinary end of a connection
     """The other side closed the connection."""
@@ -44,7 +42,6 @@ class TcpConnection:
         """
         self.close()
         try:
-            # the window is agreed upon when the connection is made, so the buffer comes before
             self._socket = _connected(self.host, self.port, timeout)
         except OSError as exc:
             raise StreamError(
@@ -93,8 +90,8 @@ def _connected(host: str, port: int, timeout: float) -> socket.socket:
     for family, kind, proto, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         sock = socket.socket(family, kind, proto)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
             sock.settimeout(timeout)
+            # no SO_RCVBUF: the system lets the window grow further than a program may ask for (rmem_max)
             sock.connect(address)
             sock.settimeout(None)
         except OSError as exc:
