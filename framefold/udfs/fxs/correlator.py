@@ -154,6 +154,10 @@ class Correlator:
 
         list(self._pool.map(share, range(self.threads)))
 
+    def alone(self) -> Any:
+        """Return a context in which BLAS has one thread: this object's own threads share the cores."""
+        return self._blas.limit(limits=1, user_api="blas")
+
     def regrid(self, frames: Array) -> Array:
         """Return polar frames ``(n, n_q, n_phi)``; valid until the next call. Not finite: incomplete."""
         n_q, n_phi = self.layout.weight.shape
@@ -289,7 +293,7 @@ class Correlator:
                 self._work[thread].square,
             )  # fmt: skip
 
-        with self._blas.limit(limits=1, user_api="blas"):
+        with self.alone():
             self.run(share, shares)
         sums.frames[group] += self._fill[group]
         self._fill[group] = 0
