@@ -10,6 +10,7 @@ from framefold.errors import DataError, did_you_mean
 from framefold.udfs.blobfinder.kernels_correlate import SCALE_LOG, SCALE_NONE, SCALE_SQRT
 
 Scaling = Literal["sqrt", "log", "none"]
+_LEAST_SEARCH = 6.0  # px
 SCALINGS: dict[str, int] = {"sqrt": SCALE_SQRT, "log": SCALE_LOG, "none": SCALE_NONE}
 
 
@@ -20,8 +21,8 @@ class CropCorrelation:
     Attributes
     ----------
     search
-        How far from its expected position a disk may be, px. None: the radius, but less than half of the way
-        to the next disk.
+        How far from its expected position a disk may be, px. None: the radius, at least 6 px, but less than
+        half of the way to the next disk.
     scaling
         ``"sqrt"``: makes the noise of counts the same everywhere; ``"log"``: ``log(1 + counts)``;
         ``"none"``.
@@ -81,8 +82,8 @@ def reach(correlation: Correlation, radius: float, spacing: float) -> float:
     """Return the search distance for disks of `radius` that lie `spacing` px apart at least."""
     if correlation.search is not None:
         return float(correlation.search)
-    # at half of the way the neighbour would be as near as the disk itself
-    return max(1.0, min(radius, 0.5 * spacing - 1.0))
+    # descan and strain move small disks as far as large ones; half of the way the neighbour is as near
+    return max(1.0, min(max(radius, _LEAST_SEARCH), 0.5 * spacing - 1.0))
 
 
 def _check(search: float | None, scaling: str) -> None:

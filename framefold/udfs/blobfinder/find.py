@@ -20,6 +20,7 @@ from framefold.udfs.pick import PickUDF
 
 Float = npt.NDArray[np.float64]
 _FRAMES, _EXAMPLES = 128, 12
+_BLURRED = 0.5  # px: residual of a sum from which single frames are asked, too
 _ADVICE = (
     "give radius= and lattice=(zero, a, b), each (y, x) in px, or roi= with the part of the scan that holds "
     "one crystal"
@@ -119,14 +120,20 @@ def find_lattice(
         _pair(vectors[0]),
         _pair(vectors[1]),
     )
-    if radius is None:
-        chosen = spread_of(nav, _EXAMPLES, mask)
-        picked = ctx.run_udf(dataset, PickUDF(), roi=chosen, corrections=corrections)
-        examples = np.asarray(next(iter(picked.values())).data).reshape(-1, *sig)
+    chosen = spread_of(nav, _EXAMPLES, mask)
+    picked = ctx.run_udf(dataset, PickUDF(), roi=chosen, corrections=corrections)
+    examples = np.asarray(next(iter(picked.values())).data).reshape(-1, *sig)
     for _ in range(2):
         if radius is None:
             coarse = _refined_radius(examples, lattice, coarse, bad)
-        lattice, residual = _placed(total, lattice, coarse, bad)
+        # the sum has more counts; single frames are sharp where descan is wider than a disk
+        placed = [_placed(total[None], lattice, coarse, bad)]
+        if placed[0] is None or placed[0][1] > _BLURRED:
+            placed.append(_placed(examples, lattice, coarse, bad))
+        known = [p for p in placed if p is not None]
+        if not known:
+            raise DataError(f"too few disks stand out for a lattice, which needs 5: {_ADVICE}")
+        lattice, residual = min(known, key=lambda p: p[1])
     return FoundLattice(lattice, coarse, explained, residual, mean, bad)
 
 
@@ -161,24 +168,26 @@ def _peaks(plan: DiskPlan, frames: npt.NDArray[Any]) -> Peaks:
 
 
 def _placed(
-    total: Float, lattice: Lattice, radius: float, bad: npt.NDArray[np.bool_]
-) -> tuple[Lattice, float]:
-    """Return the lattice fitted to the summed frames, and its residual; far disks need good vectors."""
+    frames: Float, lattice: Lattice, radius: float, bad: npt.NDArray[np.bool_]
+) -> tuple[Lattice, float] | None:
+    """Return the median lattice of frames ``(n, *sig)`` and its residual, or None where no frame has one.
+
+    Twice, because far disks need good vectors.
+    """
     residual = np.nan
     for _ in range(2):
         plan = _plan(lattice, radius, bad)
-        peaks = _peaks(plan, total[None])
-        out = empty_lattices(1, len(plan.hk))
-        # descan and strain blur the sum: what stands out counts, whether the model fits or not
+        peaks = _peaks(plan, frames)
+        out = empty_lattices(len(frames), len(plan.hk))
+        # descan and strain blur a sum: what stands out counts, whether the model fits or not
         usable = (peaks.flags & 5) == 0
-        usable &= peaks.prominence > 0.02 * np.nanmax(peaks.prominence)
+        usable &= peaks.prominence > 0.02 * np.nan_to_num(peaks.prominence).max(axis=1, keepdims=True)
         fit_block(peaks.centers, np.ones_like(peaks.sigma), usable, plan.hk, LatticeFit(sigma_floor=0.3), out)
-        if not np.isfinite(out.a).all():
-            raise DataError(
-                f"only {int(usable.sum())} disks stand out in the mean frame, a lattice needs 5: {_ADVICE}"
-            )
-        lattice = Lattice(_pair(out.zero[0]), _pair(out.a[0]), _pair(out.b[0]))
-        residual = float(out.residual[0])
+        fine = np.isfinite(out.a).all(axis=1)
+        if not fine.any():
+            return None
+        lattice = Lattice(*(_pair(np.median(v[fine], axis=0)) for v in (out.zero, out.a, out.b)))
+        residual = float(np.median(out.residual[fine]))
     return lattice, residual
 
 

@@ -64,6 +64,13 @@ def test_given_radius_and_roi(inline):
     assert "explained" in repr(found)
 
 
+def test_descan_wider_than_the_disks(inline):
+    scan = cbed((5, 5), (96, 96), ((48, 48), (0.5, 17), (17, -0.5)), 2.5, dose=40_000, descan=4.5, seed=1)
+    found = find_lattice(inline, inline.load(scan))
+    assert same_lattice(found.lattice.rows()[1:], [scan.truth.a, scan.truth.b])
+    assert found.radius == pytest.approx(2.5, rel=0.05)
+
+
 @pytest.mark.parametrize(
     "frames",
     [
