@@ -121,10 +121,12 @@ class Assembly:
         if block.valid[sector][i, 0]:
             self._count(sector, "duplicate")
             return None
-        data = block.data[0 if self._layout == "frames" else sector]
+        stop = block.frames
+        if frame < self._passed[sector]:  # out of order: no further than to a frame that is there
+            stop = i + int(np.argmax(np.append(block.valid[sector][i:, 0], True)))
         if self._layout == "frames":
-            return data[(slice(i, None), *self.start.sectors[sector].part)]
-        return data[0, i:]
+            return block.data[0][(slice(i, stop), *self.start.sectors[sector].part)]
+        return block.data[sector][0, i:stop]
 
     def filled(self, sector: int, frame: int, n: int = 1) -> None:
         """Say that `n` frames from `frame` on lie where `rows` told."""

@@ -181,6 +181,17 @@ def test_repeated_and_surplus_frames_are_counted_and_left_out():
     assert (stats.duplicate, stats.late) == (1, 1)
 
 
+def test_frames_out_of_order_are_counted_once():
+    data = counted(20)
+    parts = frames_of(data)
+    order = [0, 1, 6, 9, 2, 3, 4, 5, 6, 7, 8, 9, *range(10, 20)]  # all in the first block
+    with wire.tcp_server(wire.sending(message(TEXT % 20) + b"".join(parts[i] for i in order))) as port:
+        _, stack, valid, _, end, stats = receive(port)
+    np.testing.assert_array_equal(stack, data)
+    assert valid.all()
+    assert (end.reason, stats.duplicate, stats.valid) == ("n_frames", 2, 20)
+
+
 @pytest.mark.parametrize("cut", [1, 14, 25, 26, 40, 600])
 def test_a_connection_cut_mid_frame_loses_that_frame(cut):
     data = counted(20)
