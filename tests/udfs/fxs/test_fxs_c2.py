@@ -292,3 +292,19 @@ def test_accepted_frames_are_recorded_in_the_same_run(frames, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "hits.npy")[used], frames[used])
     with pytest.raises(UDFError, match="calibrated"):
         C2UDF(None, GRID, veto=Veto.auto()).accepts()
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_sums():
+    rng = np.random.default_rng(7)
+    geo = Geometry(distance=0.1, pixel_size=1e-4, wavelength=2e-10, centre=(32.2, 31.1), shape=(64, 60))
+    frames = rng.poisson(3, (300, 64, 60)).astype("u2")
+    udf = C2UDF(
+        geo, PolarGrid(20, 32, 0.01, 0.07), pixels=PixelModel(adu_per_photon=1.0),
+        scale=ShotScale.aux(rng.random(300) + 0.5),
+    )  # fmt: skip
+    _, one = run(frames, udf.copy())
+    with ff.Context(workers=2) as ctx:
+        two = udf.correlation(ctx.run_udf(ctx.load(frames, sig_dims=2), udf.copy()))
+    np.testing.assert_array_equal(two.frames, one.frames)
+    np.testing.assert_allclose(two.c_m(), one.c_m(), atol=1e-6 * abs(one.c_m()).max())
