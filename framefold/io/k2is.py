@@ -209,7 +209,7 @@ class K2ISSource:
         self.shape = Shape((frames, geometry.height, sectors * geometry.width), sig_dims=2)
         self.dtype = np.dtype(np.uint16)
         self.metadata, self.identity = metadata, identity
-        complete = (index >= 0).all(axis=(0, 2))
+        complete = np.asarray((index >= 0).all(axis=(0, 2)), dtype=bool)
         self.valid: npt.NDArray[np.bool_] | None = None if complete.all() else complete
         self.natural_chunks = (1, geometry.rows, geometry.columns)
         self._counter = ReadCounter("decode", "pixels of 12 bits are unpacked")

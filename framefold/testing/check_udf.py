@@ -245,8 +245,8 @@ def _check_sectors(udf: UDF, case: Case, dataset: Dataset, data: Array, rtol: fl
     for name, want in truth.items():
         single = any(np.dtype(d).kind in "fc" and np.finfo(d).bits <= 32 for d in (input_dtype, want.dtype))
         _compare(
-            f"{type(udf).__name__} promises partial_frames, but result {name!r} changes when sectors are folded "
-            f"apart: {case}",
+            f"{type(udf).__name__} promises partial_frames, but result {name!r} changes when sectors are "
+            f"folded apart: {case}",
             want,
             results[name],
             rtol or (5e-6 if single else 1e-12),
