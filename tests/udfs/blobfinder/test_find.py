@@ -47,6 +47,7 @@ def test_random_lattices(inline):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_fifty_random_lattices(inline):
     assert sum(right(inline, seed) for seed in range(100, 150)) >= 49
 
