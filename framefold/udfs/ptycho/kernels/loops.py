@@ -252,7 +252,7 @@ def step_waves(
 
 @jit
 def multiply_rows(factor: Array, wave: Array) -> None:
-    """Wave *= factor, the same complex factor ``(ny, 2 nx)`` for all modes."""
+    """``wave *= factor``, the same complex factor ``(ny, 2 nx)`` for all modes."""
     for m in range(wave.shape[0]):
         for y in range(wave.shape[1]):
             _product(wave[m, y], factor[y], wave[m, y])
@@ -302,7 +302,7 @@ def slope_weights(
 
 @jit
 def scale_pixels(wave: Array, factor: Array, scale: float) -> None:
-    """Wave *= scale * factor, a real factor ``(ny, nx)`` for all modes."""
+    """``wave *= scale * factor``, a real factor ``(ny, nx)`` for all modes."""
     k = factor.dtype.type(scale)
     for m in range(wave.shape[0]):
         for y in range(wave.shape[1]):
