@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from framefold.udfs.fxs.c2_result import Correlation
     from framefold.udfs.fxs.geometry import Geometry
     from framefold.udfs.fxs.grid import PolarGrid
+    from framefold.udfs.fxs.polar_regrid import PolarRegrid
     from framefold.udfs.fxs.regrid import PixelModel, PolarOperator, build_operator
     from framefold.udfs.fxs.scores import ScoreUDF
     from framefold.udfs.fxs.shots import ShotScale, Veto, VetoCode
@@ -21,6 +22,7 @@ _MODULES = {
     "PixelModel": "regrid",
     "PolarGrid": "grid",
     "PolarOperator": "regrid",
+    "PolarRegrid": "polar_regrid",
     "ScoreUDF": "scores",
     "ShotScale": "shots",
     "Veto": "shots",
@@ -29,8 +31,8 @@ _MODULES = {
 }
 
 __all__ = [
-    "C2UDF", "Correlation", "Geometry", "PixelModel", "PolarGrid", "PolarOperator", "ScoreUDF", "ShotScale",
-    "Veto", "VetoCode", "build_operator",
+    "C2UDF", "Correlation", "Geometry", "PixelModel", "PolarGrid", "PolarOperator", "PolarRegrid", "ScoreUDF",
+    "ShotScale", "Veto", "VetoCode", "build_operator",
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import scipy.sparse
 
 from framefold.errors import DataError
 from framefold.udfs.fxs import regrid_kernels as kernels
+from framefold.udfs.fxs.bilinear import bilinear_entries
 from framefold.udfs.fxs.geometry import Geometry
 from framefold.udfs.fxs.grid import PolarGrid
 from framefold.udfs.fxs.lanes import LANES
@@ -275,6 +277,9 @@ def build_operator(
     splitting
         ``"subpixel"`` cuts each pixel in 3 x 3 parts and more where bins are narrow. ``"none"`` gives a
         pixel to the bin of its centre: a quarter more variance in the outer bins, holes in the inner ones.
+        ``"bilinear"`` interpolates at the centre of each bin, for flat detectors: it reads four pixels per
+        bin and leaves out all others, so that outer bins lose most photons. Variance over mean of an outer
+        bin for frames of 1024 x 1024 pixels on 300 x 256 bins: 0.046, 0.059 and 0.417.
     min_coverage
         Bins with less have weight 0.
     weight
@@ -286,33 +291,38 @@ def build_operator(
         If the grid reaches beyond the detector, or no pixel is good.
     """
     pixels = pixels or PixelModel()
-    if splitting not in ("subpixel", "none"):
-        raise DataError(f"splitting={splitting!r} is not one of 'subpixel', 'none'")
+    if splitting not in ("subpixel", "none", "bilinear"):
+        raise DataError(f"splitting={splitting!r} is not one of 'subpixel', 'none', 'bilinear'")
     if weight not in ("binary", "coverage"):
         raise DataError(f"weight={weight!r} is not one of 'binary', 'coverage'")
     key = repr((geometry.identity, grid, pixels.identity, splitting, min_coverage, weight))
-    if key in _cache:
-        _cache.move_to_end(key)
-        return _cache[key]
-    operator = _build(geometry, grid, pixels, 1 if splitting == "none" else 3, min_coverage, weight)
-    _cache[key] = operator
-    while len(_cache) > 2:
-        _cache.popitem(last=False)
+    with _one_at_a_time:
+        if key in _cache:
+            _cache.move_to_end(key)
+            return _cache[key]
+        operator = _build(geometry, grid, pixels, splitting, min_coverage, weight)
+        _cache[key] = operator
+        while len(_cache) > 2:
+            _cache.popitem(last=False)
     return operator
 
 
 _cache: OrderedDict[str, PolarOperator] = OrderedDict()
+_one_at_a_time = threading.Lock()  # fold lanes share transforms
 
 
 def _build(
-    geometry: Geometry, grid: PolarGrid, model: PixelModel, parts: int, min_coverage: float, weight: str
+    geometry: Geometry, grid: PolarGrid, model: PixelModel, splitting: str, min_coverage: float, weight: str
 ) -> PolarOperator:
     q_detector = float(geometry.q().max())
     if grid.q_max > q_detector:
         raise DataError(
             f"q_max={grid.q_max:g} lies beyond the detector, whose corners reach {q_detector:.4g} 1/Angstrom"
         )
-    pixel, target, share = _entries(geometry, grid, parts)
+    if splitting == "bilinear":
+        pixel, target, share = bilinear_entries(geometry, grid)
+    else:
+        pixel, target, share = _entries(geometry, grid, 1 if splitting == "none" else 3)
     response, dark, good = model.response(geometry), model.dark_counts(geometry), model.good(geometry)
     good = good & np.isfinite(response) & (response > 0) & np.isfinite(dark)
     if not good.any():
