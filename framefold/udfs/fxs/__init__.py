@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from framefold.udfs.fxs.c2 import C2UDF
     from framefold.udfs.fxs.c2_result import Correlation
+    from framefold.udfs.fxs.centre import refine_centre
     from framefold.udfs.fxs.geometry import Geometry
     from framefold.udfs.fxs.grid import PolarGrid
     from framefold.udfs.fxs.polar_regrid import PolarRegrid
@@ -28,11 +29,12 @@ _MODULES = {
     "Veto": "shots",
     "VetoCode": "shots",
     "build_operator": "regrid",
+    "refine_centre": "centre",
 }
 
 __all__ = [
     "C2UDF", "Correlation", "Geometry", "PixelModel", "PolarGrid", "PolarOperator", "PolarRegrid", "ScoreUDF",
-    "ShotScale", "Veto", "VetoCode", "build_operator",
+    "ShotScale", "Veto", "VetoCode", "build_operator", "refine_centre",
 ]  # fmt: skip
 
 
