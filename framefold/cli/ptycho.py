@@ -62,6 +62,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="live picture in a window, or in a file: --plot=view.png",
     )
+    group.add_argument(
+        "--frc",
+        nargs="?",
+        const="thin",
+        choices=("thin", "scan"),
+        help="resolution: reconstruct two halves of the counts (thin), or of the scan points, as well",
+    )
     add_progress(group)  # type: ignore[arg-type]  # groups take arguments as parsers do
     group.add_argument(
         "--dry-run", action="store_true", help="say what was found and what would be done, then stop"
@@ -129,11 +136,15 @@ def _run(args: argparse.Namespace) -> int:
         parser = argparse.ArgumentParser()
         _arguments(parser)
         apply_config(args, parser)
+    from framefold.udfs.ptycho.half_sets import frc  # noqa: PLC0415  # the help text comes without it
+
     if args.resume and args.checkpoint is None:
         raise FramefoldError("--resume goes on from the file of --checkpoint: give that too")
     udf = make_ptychography(args)
     if args.save is not None:
         _check_target(Path(args.save), args.overwrite)
+        if args.frc is not None:
+            _check_target(Path(args.save).with_suffix(".frc.csv"), args.overwrite)
     plots = live_picture(args.plot, args.file)
     with make_context(args) as ctx:
         ds = open_dataset(ctx, args)
@@ -157,6 +168,9 @@ def _run(args: argparse.Namespace) -> int:
         if talk:
             print(file=sys.stderr)
         result, last = it.result, it.snapshot
+        halves = None
+        if args.frc is not None and last.reason != "stopped":
+            halves = frc(ctx, ds, udf, args.frc, n=args.iterations, progress=talk, **chosen)
     for note in udf.notes[_tell_count(udf) :]:
         print(note)
     errors = last.history["error"]
@@ -172,6 +186,12 @@ def _run(args: argparse.Namespace) -> int:
     if args.save is not None:
         result.save(args.save, overwrite=args.overwrite)
         print(f"saved to {args.save}")
+    if halves is not None:
+        print(halves)
+        if args.save is not None:
+            table = Path(args.save).with_suffix(".frc.csv")
+            halves.save(table)
+            print(f"its curves are in {table}")
     if isinstance(args.plot, str):
         print(f"picture in {args.plot}")
     if args.save is None and args.plot is None:

@@ -143,6 +143,24 @@ def test_checkpoint_and_resume(cxi, tmp_path, capsys):
     assert "--checkpoint" in capsys.readouterr().err
 
 
+def test_resolution_by_halves(cxi, tmp_path, capsys):
+    out = tmp_path / "out.npz"
+    told = (cxi, "--recipe", "6 RPIE; 6 AP", "--frc", "--save", out, "--no-progress")
+    assert run(*told) == 0
+    said = capsys.readouterr().out
+    assert "resolution" in said
+    assert "half of the counts each" in said
+    table = np.genfromtxt(tmp_path / "out.frc.csv", delimiter=",")
+    # the last ring is the last below half a cycle per pixel of lambda z / (n p)
+    assert 0.9 < table[-1, 0] * 2 * 1e-10 * 2 / (24 * 75e-6) <= 1
+    assert table[1, 1] > table[-1, 1]
+    assert run(*told, "--overwrite", "--frc", "scan") == 0
+    assert "every other scan point" in capsys.readouterr().out
+    out.unlink()
+    assert run(*told) != 0
+    assert "out.frc.csv exists" in capsys.readouterr().err
+
+
 def test_quantities():
     assert quantity("8 keV", ENERGIES, "eV") == pytest.approx(8000 * 1.602176634e-19)
     assert quantity("8000", ENERGIES, "eV") == quantity("8keV", ENERGIES, "eV")

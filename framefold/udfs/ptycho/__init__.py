@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from framefold.udfs.ptycho.engines.ml import ML
     from framefold.udfs.ptycho.engines.rpie import RPIE
     from framefold.udfs.ptycho.engines.waves import DM, RAAR
+    from framefold.udfs.ptycho.half_sets import HalfSets, frc
     from framefold.udfs.ptycho.model import Geometry
     from framefold.udfs.ptycho.positions import ScanPositions
     from framefold.udfs.ptycho.ptychography import Ptychography
@@ -23,15 +24,18 @@ _MODULES = {
     "ML": "engines.ml",
     "RAAR": "engines.waves",
     "Geometry": "model",
+    "HalfSets": "half_sets",
     "Modes": "recipe",
     "Ptychography": "ptychography",
     "RPIE": "engines.rpie",
     "Recipe": "recipe",
     "ScanPositions": "positions",
+    "frc": "half_sets",
 }
 
 __all__ = [
-    "AP", "DM", "EPIE", "Geometry", "ML", "Modes", "Ptychography", "RAAR", "RPIE", "Recipe", "ScanPositions",
+    "AP", "DM", "EPIE", "Geometry", "HalfSets", "ML", "Modes", "Ptychography", "RAAR", "RPIE", "Recipe",
+    "ScanPositions", "frc",
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
 from framefold.udfs.ptycho.model import Geometry
 from framefold.udfs.ptycho.phases import PHASES
 from framefold.udfs.ptycho.positions import ScanPositions, bank_shifts
+from framefold.udfs.ptycho.quality import half_of
 from framefold.udfs.ptycho.recipe import Engine, Modes, Recipe, parse_recipe
 from framefold.udfs.ptycho.setup import Setup, prepare
 from framefold.udfs.ptycho.shift import gather_bank, make_bank, phase_ramps
@@ -83,6 +85,8 @@ class Ptychography(IterativeUDF):
         common scale, rotation and shear.
     seed
         Of batches.
+    half
+        0 or 1: only one of two independent halves of the counts, dealt by a coin; see `frc`.
     precision
         ``"double"``: the plain numpy kernels, for checks.
 
@@ -116,15 +120,19 @@ class Ptychography(IterativeUDF):
         refine_positions: bool | Literal["affine"] = False,
         seed: int = 0,
         precision: Literal["single", "double"] = "single",
+        half: Literal[0, 1] | None = None,
     ) -> None:
         super().__init__(
             geometry=geometry, positions=positions, probe=probe, object=object, modes=modes,
             object_modes=object_modes, recipe=recipe, probe_update_start=probe_update_start, mask=mask,
             background=background, crop=crop, centre=centre, subpixel=subpixel, phase_positive=phase_positive,
             find_defocus=find_defocus, refine_positions=refine_positions, seed=seed, precision=precision,
+            half=half,
         )  # fmt: skip
         if precision not in ("single", "double"):
             raise UDFError(f"precision={precision!r} is not 'single' or 'double'")
+        if half not in (None, 0, 1):
+            raise UDFError(f"half={half!r} is not 0, 1 or None")
         if modes < 1 or object_modes < 1:
             raise UDFError(f"modes={modes} and object_modes={object_modes} must be at least 1")
         self.recipe = as_recipe(recipe, modes)
@@ -140,7 +148,11 @@ class Ptychography(IterativeUDF):
 
     def resolve(self, info: DataInfo) -> Setup:
         """Return geometry, positions, canvas and starting values; see `prepare`."""
+        if self.params.half is not None:
+            info = replace(info, sample=half_of(info.sample, self.params.half, self.params.seed))
         setup = prepare(info, self.params)
+        if self.params.half is not None and self.params.background != "estimate":
+            setup = replace(setup, background=setup.background / 2)
         self.notes = [*setup.notes, *(f"warning: {w}" for w in setup.warnings)]
         return setup
 
@@ -150,7 +162,8 @@ class Ptychography(IterativeUDF):
 
     def keep(self, tile: Array) -> Array:
         """Return the window of the detector, as the transform wants it, in the raw type."""
-        return self.setup.window.cut(tile)
+        half = self.params.half
+        return self.setup.window.cut(tile if half is None else half_of(tile, half, self.params.seed))
 
     @property
     def n_frames(self) -> int:

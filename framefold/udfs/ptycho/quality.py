@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,6 +155,25 @@ def thinned(frames: Array, rng: np.random.Generator) -> tuple[Array, Array]:
         If `frames` are not counts.
     """
     if frames.dtype.kind not in "iu" or (frames.dtype.kind == "i" and frames.min() < 0):
-        raise DataError(f"thinning takes counts, integers from 0 up, not {frames.dtype}")
+        raise DataError(
+            f"thinning takes counts, integers from 0 up, not {frames.dtype}; split='scan' halves the scan"
+        )
     first = rng.binomial(frames, 0.5).astype(frames.dtype)
     return first, frames - first
+
+
+def half_of(frames: Array, half: int, seed: int) -> Array:
+    """Return one of two independent halves of counts ``(n, ...)``, the same however frames are dealt.
+
+    The coins of a frame follow from its own counts and the seed.
+
+    Raises
+    ------
+    DataError
+        If `frames` are not counts.
+    """
+    out = np.empty_like(frames)
+    for i, frame in enumerate(frames):
+        key = zlib.crc32(np.ascontiguousarray(frame).tobytes())
+        out[i] = thinned(frame, np.random.default_rng([seed, key]))[half]
+    return out
