@@ -39,10 +39,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     disks.add_argument(
         "--subpixel",
-        choices=("auto", "ml4", "ml6", "parabola"),
+        metavar="auto|ml4|ml6|parabola|upsample[:N]|com",
         default="auto",
         help="maximum likelihood without (ml4) and with (ml6) a tilt of the intensity inside the disks, "
-        "the better one for each disk (auto, default), or the fast mode (parabola)",
+        "the better one for each disk (auto, default), or the fast mode (parabola); for comparison the "
+        "correlation interpolated to N points per px (upsample) or its centre of mass (com)",
     )
     disks.add_argument(
         "--search", type=float, metavar="PX", help="how far disks may be from where they are expected"

@@ -65,7 +65,9 @@ class BlobfinderUDF(UDF):
     subpixel
         ``"ml4"``: maximum likelihood of centre, height and background; ``"ml6"``: and a tilt of the
         intensity inside the disk; ``"auto"``: per disk, the tilt where it explains significantly more;
-        ``"parabola"``: top of the correlation, the fast mode.
+        ``"parabola"``: top of the correlation, the fast mode. For comparison with other programs:
+        ``"upsample"`` or ``"upsample:N"``: top of the correlation interpolated to N (20) points per px;
+        ``"com"``: centre of mass of the correlation about its top.
     gain
         Counts per electron: for errors and chi2.
     min_snr

@@ -23,7 +23,7 @@ from framefold.udfs.blobfinder.kernels_subpixel import (
 Array = npt.NDArray[Any]
 
 # how the position is refined
-PARABOLA, ML4, ML6, AUTO = range(4)
+PARABOLA, ML4, ML6, AUTO, COM, UPSAMPLE = range(6)
 # bits of `flags`
 BORDER, CLIPPED, NOT_CONVERGED, LOW_SNR, SATURATED, TILTED = 1, 2, 4, 8, 16, 32
 _RIDGE = 1e-4

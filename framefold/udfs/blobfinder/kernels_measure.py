@@ -19,13 +19,16 @@ from framefold.udfs.blobfinder.kernels_correlate import (
 from framefold.udfs.blobfinder.kernels_fit import (
     BORDER,
     CLIPPED,
+    COM,
     LOW_SNR,
     NOT_CONVERGED,
     PARABOLA,
     SATURATED,
+    UPSAMPLE,
     fit_disk,
 )
 from framefold.udfs.blobfinder.kernels_simd import ROWS
+from framefold.udfs.blobfinder.kernels_top import mass_centre, upsampled
 
 Array = npt.NDArray[Any]
 # numba's cache of a caller does not notice changes of its callees in other files: change this file with them
@@ -37,7 +40,7 @@ def measure(
     taps: Array, weights: Array, pitch: int, width: int, shifts: int,
     search: float, scaling: int, noise: float, slope_noise: float,
     offsets: Array, py: Array, px: Array, radius: float, table: Array, origin: float, step: float,
-    mode: int, gain: float, min_snr: float,
+    mode: int, fineness: int, mass_noise: Array, gain: float, min_snr: float,
     centers: Array, sigma: Array, amplitude: Array, background: Array, tilt: Array, chi2: Array,
     correlation: Array, prominence: Array, flags: Array,
 ) -> None:  # fmt: skip  # pragma: no cover - compiled
@@ -59,7 +62,12 @@ def measure(
     noise, slope_noise
         Standard deviation of correlation and of its central difference, in units of the scaled counts' noise.
     offsets, py, px, radius, table, origin, step, mode, gain
-        See `fit_disk`.
+        See `fit_disk`; `mode` may also be `PARABOLA`, `COM` or `UPSAMPLE`: the top of the correlation.
+    fineness
+        Points per px of `UPSAMPLE`.
+    mass_noise
+        Standard deviation of the first moment of the correlation within each whole number of px, in units of
+        the scaled counts' noise, for `COM`.
     min_snr
         Peaks below are flagged.
     centers, sigma, amplitude, background, tilt, chi2, correlation, prominence, flags
@@ -110,7 +118,16 @@ def measure(
             snr = top[4] / (unit * noise) if unit > 0.0 else np.inf
             if top[6] >= 0 or top[7] >= 0:
                 flag |= NOT_CONVERGED
-            if mode == PARABOLA:
+            if mode == UPSAMPLE:
+                upsampled(corr, width, shifts, fineness, top)
+                cy, cx = top[2] - top[0], top[3] - top[1]
+                rounding = 1.0 / 12.0 / fineness**2  # variance of a point of the grid
+                sy, sx = math.sqrt(sy * sy + rounding), math.sqrt(sx * sx + rounding)
+            elif mode == COM:
+                reach, mass = mass_centre(corr, width, shifts, radius, top)
+                cy, cx = top[2] - top[0], top[3] - top[1]
+                sy = sx = unit * mass_noise[reach] / max(mass, 1e-12)
+            if mode in (PARABOLA, COM, UPSAMPLE):
                 amplitude[n, m], background[n, m] = _levels(crop, iy, ix, offsets, radius)
                 chi2[n, m] = np.nan
             else:

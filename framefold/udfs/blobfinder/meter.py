@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,12 +13,16 @@ import numpy.typing as npt
 from framefold.errors import DataError, did_you_mean
 from framefold.udfs.blobfinder.correlate import SCALINGS, Correlation, reach
 from framefold.udfs.blobfinder.kernels_correlate import map_width, sums_pitch, template_taps
-from framefold.udfs.blobfinder.kernels_fit import AUTO, ML4, ML6, PARABOLA
+from framefold.udfs.blobfinder.kernels_fit import AUTO, COM, ML4, ML6, PARABOLA, UPSAMPLE
 from framefold.udfs.blobfinder.kernels_measure import measure
 from framefold.udfs.blobfinder.patterns import Pattern
 
-Subpixel = Literal["auto", "ml4", "ml6", "parabola"]
-SUBPIXEL: dict[str, int] = {"auto": AUTO, "ml4": ML4, "ml6": ML6, "parabola": PARABOLA}
+#: "upsample:50" sets the points per px, which are 20 otherwise
+Subpixel = Literal["auto", "ml4", "ml6", "parabola", "upsample", "com"] | str
+SUBPIXEL: dict[str, int] = {
+    "auto": AUTO, "ml4": ML4, "ml6": ML6, "parabola": PARABOLA, "upsample": UPSAMPLE, "com": COM,
+}  # fmt: skip
+_FINENESS, _FINEST = 20, 200  # points per px
 Array = npt.NDArray[Any]
 
 _LANES = 16  # float32 numbers in the widest register
@@ -67,6 +72,8 @@ class Meter:
     search: float
     scaling: int
     mode: int
+    fineness: int
+    mass_noise: npt.NDArray[np.float64]
     gain: float
     min_snr: float
     radius: float
@@ -87,7 +94,8 @@ class Meter:
             crops, maps, corners, inside, self.taps, self.weights, self.pitch, self.width, self.shifts,
             self.search, self.scaling, self.noise, self.slope_noise, self.offsets, self.py, self.px,
             self.radius, self.table,
-            self.table_origin, self.table_step, self.mode, self.gain, self.min_snr,
+            self.table_origin, self.table_step, self.mode, self.fineness, self.mass_noise,
+            self.gain, self.min_snr,
             out.centers, out.sigma, out.amplitude, out.background, out.tilt, out.chi2,
             out.correlation, out.prominence, out.flags,
         )  # fmt: skip
@@ -108,10 +116,7 @@ def make_meter(
     DataError
         If the disks would overlap, or an option is none.
     """
-    if subpixel not in SUBPIXEL:
-        raise DataError(
-            f"subpixel {subpixel!r}: one of {', '.join(SUBPIXEL)}.{did_you_mean(str(subpixel), SUBPIXEL)}"
-        )
+    mode, fineness = mode_of(subpixel)
     if not (math.isfinite(gain) and gain > 0):
         raise DataError(f"gain is a positive number of counts per electron, got {gain!r}")
     radius = float(pattern.radius)
@@ -144,7 +149,9 @@ def make_meter(
         shifts=shifts,
         search=search,
         scaling=SCALINGS[correlation.scaling],
-        mode=SUBPIXEL[subpixel],
+        mode=mode,
+        fineness=fineness,
+        mass_noise=_mass_noise(template, shifts) if mode == COM else np.zeros(0),
         gain=float(gain),
         min_snr=float(min_snr),
         radius=radius,
@@ -159,6 +166,36 @@ def make_meter(
         table_origin=pattern.softness if pattern.uniform else -(half + 0.5),
         table_step=1.0 / _OVERSAMPLING,
     )
+
+
+def mode_of(subpixel: Subpixel) -> tuple[int, int]:
+    """Return the mode of `measure` and the points per px, which only upsampling asks for.
+
+    Raises
+    ------
+    DataError
+        If there is no such refinement.
+    """
+    match = re.fullmatch(r"upsample:(\d{1,6})", str(subpixel))
+    if match and 2 <= int(match[1]) <= _FINEST:
+        return UPSAMPLE, int(match[1])
+    if subpixel not in SUBPIXEL:
+        raise DataError(
+            f"subpixel {subpixel!r}: one of {', '.join(SUBPIXEL)}, or upsample:N with N points per px from 2 "
+            f"to {_FINEST}.{did_you_mean(str(subpixel), SUBPIXEL)}"
+        )
+    return SUBPIXEL[subpixel], _FINENESS
+
+
+def _mass_noise(template: npt.NDArray[np.float64], shifts: int) -> npt.NDArray[np.float64]:
+    """Return the norm of ``sum_d d_y T(. - d)`` over circles of each radius up to `shifts`."""
+    from scipy.signal import fftconvolve  # 100 ms
+
+    y, x = np.mgrid[-shifts : shifts + 1, -shifts : shifts + 1]
+    r = np.hypot(y, x)
+    return np.array([
+        np.sqrt((fftconvolve(np.where(r <= q, y, 0.0), template) ** 2).sum()) for q in range(shifts + 1)
+    ])  # fmt: skip
 
 
 def _table(pattern: Pattern, half: int) -> npt.NDArray[np.float32]:

@@ -302,7 +302,7 @@ class StrainUDF(UDF):
 def usable_disks(flags: Array, prominence: Array, subpixel: str, fit: LatticeFit) -> npt.NDArray[np.bool_]:
     """Return which disks may count in a lattice fit."""
     bad = BORDER | NOT_CONVERGED | LOW_SNR
-    if subpixel == "parabola":  # the correlation cannot leave pixels out, the fit can
+    if subpixel not in ("auto", "ml4", "ml6"):  # the correlation cannot leave pixels out, the fit can
         bad |= CLIPPED | SATURATED
     return np.asarray(((flags & bad) == 0) & (prominence >= fit.min_prominence))
 
