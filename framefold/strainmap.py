@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -337,7 +337,7 @@ def strain_map(
     ellipse: tuple[float, float] = (0.0, 0.0),
     definition: Definition = "biot",
     subpixel: Subpixel = "auto",
-    correlation: Correlation | None = None,
+    correlation: Correlation | Literal["auto"] | None = None,
     fit: LatticeFit | None = None,
     gain: float = 1.0,
     min_snr: float = 5.0,

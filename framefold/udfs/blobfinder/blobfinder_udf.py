@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.udf import UDF
-from framefold.udfs.blobfinder.correlate import Correlation, CropCorrelation
+from framefold.udfs.blobfinder.correlate import Correlation, as_correlation
 from framefold.udfs.blobfinder.folding import (
     bench_of,
     checked_shift,
@@ -61,7 +61,8 @@ class BlobfinderUDF(UDF):
         The disk: a radius in px, or a `Disk`, `RadialGradient`, `BackgroundSubtraction`, `Bullseye` or
         `Template`.
     correlation
-        How disks are found before they are fitted.
+        How disks are found before they are fitted: `CropCorrelation` (default), `FullFrameCorrelation`,
+        `SparseCorrelation`, or ``"auto"``: crops, or whole frames where these are less work.
     subpixel
         ``"ml4"``: maximum likelihood of centre, height and background; ``"ml6"``: and a tilt of the
         intensity inside the disk; ``"auto"``: per disk, the tilt where it explains significantly more;
@@ -90,7 +91,7 @@ class BlobfinderUDF(UDF):
         self,
         lattice: Lattice | Sequence[Sequence[float]] | npt.ArrayLike,
         pattern: Pattern | float,
-        correlation: Correlation | None = None,
+        correlation: Correlation | Literal["auto"] | None = None,
         subpixel: Subpixel = "auto",
         *,
         gain: float = 1.0,
@@ -101,7 +102,7 @@ class BlobfinderUDF(UDF):
     ) -> None:
         super().__init__(
             lattice=as_lattice(lattice), pattern=as_pattern(pattern),
-            correlation=correlation or CropCorrelation(),
+            correlation=as_correlation(correlation),
             subpixel=subpixel, gain=gain, min_snr=min_snr, saturation=saturation, excluded=excluded,
             zero_shift=checked_shift(zero_shift),
         )  # fmt: skip

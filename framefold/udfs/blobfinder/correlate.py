@@ -11,6 +11,7 @@ from framefold.udfs.blobfinder.kernels_correlate import SCALE_LOG, SCALE_NONE, S
 
 Scaling = Literal["sqrt", "log", "none"]
 _LEAST_SEARCH = 6.0  # px
+_TRANSFORM = 45.0  # multiplications
 SCALINGS: dict[str, int] = {"sqrt": SCALE_SQRT, "log": SCALE_LOG, "none": SCALE_NONE}
 
 
@@ -43,13 +44,21 @@ class FullFrameCorrelation:
     ----------
     search, scaling
         See `CropCorrelation`.
+    hybrid
+        Power of the correlation's spectrum, from 1 (cross correlation) to 0 (phase correlation, which
+        sharpens edges and noise): the spectrum is weighted by its modulus to the power ``hybrid - 1`` (Pekin
+        et al., Ultramicroscopy 176, 170, 2017). Below 1 heights have no scale of their own: errors and
+        signal-to-noise ratios of what is read from the correlation alone are not known.
     """
 
     search: float | None = None
     scaling: Scaling = "sqrt"
+    hybrid: float = 1.0
 
     def __post_init__(self) -> None:
         _check(self.search, self.scaling)
+        if not 0 <= self.hybrid <= 1:
+            raise DataError(f"hybrid is between 0 (phase) and 1 (cross correlation), got {self.hybrid!r}")
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,32 @@ class SparseCorrelation:
 
 
 Correlation = CropCorrelation | FullFrameCorrelation | SparseCorrelation
+
+
+def as_correlation(given: Correlation | Literal["auto"] | None) -> Correlation | Literal["auto"]:
+    """Return `given`; by default crops."""
+    if given is None:
+        return CropCorrelation()
+    if isinstance(given, str) and given == "auto":
+        return "auto"
+    if not isinstance(given, (CropCorrelation, FullFrameCorrelation, SparseCorrelation)):
+        raise DataError(
+            f"correlation {given!r}: 'auto', CropCorrelation(), FullFrameCorrelation() or SparseCorrelation()"
+        )
+    return given
+
+
+def cheaper(disks: int, taps: int, positions: int, sig: tuple[int, int]) -> Correlation:
+    """Return whether crops or whole frames are correlated with less work.
+
+    Crops take a multiplication per tap of the template and position; whole frames a transform there and back.
+    A step of the latter takes as long as 45 multiplications in registers (measured). Times are not taken
+    where it runs: all workers must choose the same.
+    """
+    pixels = sig[0] * sig[1]
+    if disks * taps * positions > _TRANSFORM * pixels * math.log2(pixels):
+        return FullFrameCorrelation()
+    return CropCorrelation()
 
 
 def reach(correlation: Correlation, radius: float, spacing: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +60,7 @@ def plan_disks(
     sig: Sequence[int],
     lattice: Lattice,
     pattern: Pattern,
-    correlation: Correlation,
+    correlation: Correlation | Literal["auto"],
     subpixel: Subpixel,
     *,
     gain: float,

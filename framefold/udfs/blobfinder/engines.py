@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from framefold.udfs.blobfinder.correlate import (
     Correlation,
     FullFrameCorrelation,
     SparseCorrelation,
+    cheaper,
 )
 from framefold.udfs.blobfinder.kernels_correlate import gather_crops
 from framefold.udfs.blobfinder.meter import Meter
@@ -42,10 +43,14 @@ class CropEngine:
 class FullFrameEngine:
     """One transform of each frame; maps are cut out of its correlation with the template."""
 
-    def __init__(self, meter: Meter, template: npt.NDArray[np.float64], scaling: str, good: Array) -> None:
+    def __init__(
+        self, meter: Meter, template: npt.NDArray[np.float64], correlation: FullFrameCorrelation, good: Array,
+        needs_whole: bool = True,
+    ) -> None:  # fmt: skip
         import scipy.fft  # 30 ms that `import framefold` need not pay
 
-        self._meter, self._scaling, self._good = meter, scaling, good
+        self._meter, self._scaling, self._good = meter, correlation.scaling, good
+        self._hybrid, self._needs_whole = correlation.hybrid, needs_whole
         half = len(template) // 2
         rows, columns = (scipy.fft.next_fast_len(n + 2 * half, real=True) for n in good.shape)
         self._shape = (rows, columns)
@@ -55,10 +60,12 @@ class FullFrameEngine:
         self._transform = np.conj(scipy.fft.rfft2(padded))
 
     def part(self, tile: Array, y: int, x: int, corners: Array) -> Array:
-        """Return the maps of whole frames."""
+        """Return the maps of whole frames; of parts `NO_MAPS`, or an error where whole ones are needed."""
         import scipy.fft
 
         if tile.shape[1:] != self._good.shape:
+            if not self._needs_whole:
+                return NO_MAPS
             raise UDFError(
                 "FullFrameCorrelation needs whole frames, these arrive in parts: use CropCorrelation, which "
                 "puts the surroundings of the disks together"
@@ -71,6 +78,11 @@ class FullFrameEngine:
         elif self._scaling == "log":
             frames = np.log1p(np.maximum(frames, 0))
         spectrum = scipy.fft.rfft2(frames, s=self._shape, workers=1) * self._transform
+        if self._hybrid < 1:
+            modulus = np.abs(spectrum)
+            # what is rounding must not become a wave of full height
+            least = np.float32(1e-6) * modulus.max(axis=(1, 2), keepdims=True)
+            spectrum *= np.where(modulus > least, modulus, np.float32(np.inf)) ** np.float32(self._hybrid - 1)
         corr = scipy.fft.irfft2(spectrum, s=self._shape, workers=1)[:, : tile.shape[1], : tile.shape[2]]
         width = meter.width
         maps = np.empty((len(tile), corners.shape[1], width, width), np.float32)
@@ -125,11 +137,15 @@ class SparseEngine:
 
 
 def engine_of(
-    correlation: Correlation, pattern: Pattern, meter: Meter, expected: Array, good: Array
+    correlation: Correlation | Literal["auto"], pattern: Pattern, meter: Meter, expected: Array, good: Array
 ) -> Engine:
-    """Return the engine that `correlation` asks for."""
-    if isinstance(correlation, FullFrameCorrelation):
-        return FullFrameEngine(meter, pattern.template(meter.half), correlation.scaling, good)
-    if isinstance(correlation, SparseCorrelation):
+    """Return the engine that `correlation` asks for, or the one with less work."""
+    chosen = correlation
+    if chosen == "auto":
+        chosen = cheaper(len(expected), len(meter.taps), (2 * meter.shifts + 1) * meter.width, good.shape)
+    if isinstance(chosen, FullFrameCorrelation):
+        template = pattern.template(meter.half)
+        return FullFrameEngine(meter, template, chosen, good, needs_whole=correlation != "auto")
+    if isinstance(chosen, SparseCorrelation):
         return SparseEngine(meter, pattern.template(meter.half), expected, good)
     return CropEngine()

@@ -11,7 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError, did_you_mean
-from framefold.udfs.blobfinder.correlate import SCALINGS, Correlation, reach
+from framefold.udfs.blobfinder.correlate import (
+    SCALINGS,
+    Correlation,
+    CropCorrelation,
+    FullFrameCorrelation,
+    reach,
+)
 from framefold.udfs.blobfinder.kernels_correlate import map_width, sums_pitch, template_taps
 from framefold.udfs.blobfinder.kernels_fit import AUTO, COM, ML4, ML6, PARABOLA, UPSAMPLE
 from framefold.udfs.blobfinder.kernels_measure import measure
@@ -103,7 +109,7 @@ class Meter:
 
 def make_meter(
     pattern: Pattern,
-    correlation: Correlation,
+    correlation: Correlation | Literal["auto"],
     subpixel: Subpixel,
     spacing: float,
     gain: float = 1.0,
@@ -119,6 +125,10 @@ def make_meter(
     mode, fineness = mode_of(subpixel)
     if not (math.isfinite(gain) and gain > 0):
         raise DataError(f"gain is a positive number of counts per electron, got {gain!r}")
+    if correlation == "auto":  # both that it chooses from search and scale alike
+        correlation = CropCorrelation()
+    # a hybrid correlation has no scale: no errors follow from its heights
+    scaled = not isinstance(correlation, FullFrameCorrelation) or correlation.hybrid == 1
     radius = float(pattern.radius)
     if 2 * radius > spacing:
         raise DataError(
@@ -151,14 +161,14 @@ def make_meter(
         scaling=SCALINGS[correlation.scaling],
         mode=mode,
         fineness=fineness,
-        mass_noise=_mass_noise(template, shifts) if mode == COM else np.zeros(0),
+        mass_noise=scaled * _mass_noise(template, shifts) if mode == COM else np.zeros(0),
         gain=float(gain),
         min_snr=float(min_snr),
         radius=radius,
         taps=taps,
         weights=weights,
-        noise=float(np.sqrt((template**2).sum())),
-        slope_noise=float(np.sqrt((slope**2).sum())),
+        noise=scaled * float(np.sqrt((template**2).sum())),
+        slope_noise=scaled * float(np.sqrt((slope**2).sum())),
         offsets=np.ascontiguousarray(offsets),
         py=np.ascontiguousarray(padded[:, 0]),
         px=np.ascontiguousarray(padded[:, 1]),

@@ -13,7 +13,7 @@ from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.udf import UDF
-from framefold.udfs.blobfinder.correlate import Correlation, CropCorrelation
+from framefold.udfs.blobfinder.correlate import Correlation, as_correlation
 from framefold.udfs.blobfinder.folding import (
     Bench,
     bench_of,
@@ -104,7 +104,7 @@ class StrainUDF(UDF):
         self,
         lattice: Lattice | Sequence[Lattice] | npt.ArrayLike,
         pattern: Pattern | float,
-        correlation: Correlation | None = None,
+        correlation: Correlation | Literal["auto"] | None = None,
         subpixel: Subpixel = "auto",
         fit: LatticeFit | None = None,
         reference: Reference = "median",
@@ -123,7 +123,7 @@ class StrainUDF(UDF):
         Frame(scan_rotation, flip_y, ellipse, axes, definition)
         lattices = as_lattices(lattice)
         super().__init__(
-            lattice=lattices, pattern=as_pattern(pattern), correlation=correlation or CropCorrelation(),
+            lattice=lattices, pattern=as_pattern(pattern), correlation=as_correlation(correlation),
             subpixel=subpixel, fit=fit or LatticeFit(),
             reference=_checked_reference(reference, len(lattices)), axes=axes,
             scan_rotation=scan_rotation, flip_y=flip_y, ellipse=ellipse, definition=definition, gain=gain,
