@@ -21,7 +21,12 @@ def add_detector(parser: argparse.ArgumentParser) -> None:
     """Add geometry, mask and meaning of counts."""
     group = parser.add_argument_group("detector")
     group.add_argument(
-        "--geometry", metavar="FILE", help="pyFAI .poni; or .npy map (3, *frame) of pixel positions in m"
+        "--geometry",
+        metavar="FILE",
+        help="pyFAI .poni; CrystFEL .geom; or .npy map (3, *frame) of pixel positions in m",
+    )
+    group.add_argument(
+        "--clen", type=float, metavar="M", help="distance in m, where a .geom names a place in data files"
     )
     group.add_argument(
         "--energy", type=float, metavar="EV", help="photon energy, where the geometry has none"
@@ -92,7 +97,13 @@ def make_geometry(args: argparse.Namespace) -> Geometry:
     from framefold.udfs.fxs.geometry import Geometry  # noqa: PLC0415  # numba only where needed
 
     if args.geometry is None:
-        raise FramefoldError("--geometry is missing: a .poni file of pyFAI, or a .npy map of pixel positions")
+        raise FramefoldError(
+            "--geometry is missing: a .poni file of pyFAI, a .geom of CrystFEL, or a .npy map of places"
+        )
+    if str(args.geometry).endswith(".geom"):
+        return Geometry.from_geom(args.geometry, clen=args.clen, photon_energy=args.energy)
+    if args.clen is not None:
+        raise FramefoldError(f"--clen is for .geom files: {args.geometry} states its own distance")
     if str(args.geometry).endswith(".npy"):
         return Geometry.from_pixel_map(args.geometry, photon_energy=args.energy)
     return Geometry.from_poni(args.geometry)

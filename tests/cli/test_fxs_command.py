@@ -1,10 +1,14 @@
 """``framefold fxs`` from simulated shots to invariants."""
 
+import argparse
+
 import h5py
 import numpy as np
 import pytest
 
+from framefold.cli import fxs_arguments
 from framefold.cli.main import main
+from framefold.errors import FramefoldError
 
 
 @pytest.fixture
@@ -91,3 +95,18 @@ def test_a_file_of_something_else_is_refused(tmp_path, capsys):
         f["a"] = 1
     assert main(["fxs", "show", str(path)]) == 2
     assert "holds no correlations" in capsys.readouterr().err
+
+
+def test_a_geom_file_is_a_geometry(tmp_path):
+    path = tmp_path / "run.geom"
+    panel = {"min_fs": 0, "max_fs": 3, "min_ss": 0, "max_ss": 1, "corner_x": -2, "corner_y": -1}
+    path.write_text("clen = /run/clen\nres = 1000\n" + "".join(f"p/{k} = {v}\n" for k, v in panel.items()))
+    parser = argparse.ArgumentParser()
+    fxs_arguments.add_detector(parser)
+    given = parser.parse_args(["--geometry", str(path), "--clen", "0.3", "--energy", "8000"])
+    geo = fxs_arguments.make_geometry(given)
+    np.testing.assert_allclose(geo.pixel_map[:, 1, 0], [-1.5e-3, 0.5e-3, 0.3])
+    assert geo.photon_energy == pytest.approx(8000)
+    given.geometry = "run.poni"
+    with pytest.raises(FramefoldError, match="--clen is for .geom files"):
+        fxs_arguments.make_geometry(given)

@@ -46,6 +46,11 @@ class Geometry:
         one panel.
     photon_energy
         In eV.
+    pixel_edges
+        ``(2, 3, *shape)``: edges of each pixel along axes 1 and 2, x y z in m, for maps that hold several
+        panels side by side; None: differences between neighbours of `pixel_map`.
+    absent
+        Bool of frame shape, True where an array of a map holds no pixel, or one that must not count.
 
     Examples
     --------
@@ -62,6 +67,8 @@ class Geometry:
     shape: tuple[int, ...] = ()
     pixel_map: Array | None = field(default=None, repr=False)
     photon_energy: float | None = None
+    pixel_edges: Array | None = field(default=None, repr=False)
+    absent: Array | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.photon_energy is not None and not self.wavelength:
@@ -74,6 +81,8 @@ class Geometry:
         if self.pixel_map is not None:
             self._set_map(self.pixel_map)
             return
+        if self.pixel_edges is not None or self.absent is not None:
+            raise DataError("pixel_edges and absent belong to pixel_map=: give it, or mask= for bad pixels")
         size = np.broadcast_to(np.asarray(0.0 if self.pixel_size is None else self.pixel_size, float), (2,))
         if not (size > 0).all():
             raise DataError(f"pixel_size {self.pixel_size} is not positive: give it in m, for instance 75e-6")
@@ -96,7 +105,13 @@ class Geometry:
         object.__setattr__(self, "pixel_map", xyz)
         object.__setattr__(self, "shape", xyz.shape[1:])
         object.__setattr__(self, "distance", float(xyz[2].mean()))
-        steps = [np.linalg.norm(np.gradient(xyz, axis=axis), axis=0) for axis in (-2, -1)]
+        if self.pixel_edges is not None and np.shape(self.pixel_edges) != (2, *xyz.shape):
+            raise DataError(
+                f"pixel_edges has shape {np.shape(self.pixel_edges)}, needed is {(2, *xyz.shape)}"
+            )
+        if self.absent is not None and np.shape(self.absent) != self.shape:
+            raise DataError(f"absent has shape {np.shape(self.absent)}, the map {self.shape}")
+        steps = [np.linalg.norm(e, axis=0) for e in self._edges(xyz)]
         object.__setattr__(self, "pixel_size", tuple(float(np.median(s)) for s in steps))
 
     @classmethod
@@ -126,6 +141,25 @@ class Geometry:
         array = load_map(xyz, key) if isinstance(xyz, (str, os.PathLike)) else np.asarray(xyz)
         return cls(wavelength=wavelength, photon_energy=photon_energy, pixel_map=array)
 
+    @classmethod
+    def from_geom(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        clen: float | None = None,
+        photon_energy: float | None = None,
+        shape: Sequence[int] | None = None,
+    ) -> Geometry:
+        """Read a CrystFEL ``.geom`` file, see `framefold.udfs.fxs.geometry_crystfel.read_geom`."""
+        from framefold.udfs.fxs.geometry_crystfel import read_geom  # noqa: PLC0415  # it imports this module
+
+        return read_geom(path, clen=clen, photon_energy=photon_energy, shape=shape)
+
+    def _edges(self, xyz: Floats) -> tuple[Floats, Floats]:
+        if self.pixel_edges is not None:
+            return np.asarray(self.pixel_edges[0], np.float64), np.asarray(self.pixel_edges[1], np.float64)
+        return np.gradient(xyz, axis=-2), np.gradient(xyz, axis=-1)
+
     def with_centre(self, row: float, column: float) -> Geometry:
         """Return the same geometry with another point of normal incidence, in pixels."""
         if self.pixel_map is not None:
@@ -152,9 +186,8 @@ class Geometry:
         Rows are t1 (along axis 1), t2 (along axis 2) and t3 (along the beam), in m.
         """
         if self.pixel_map is not None:
-            t = self.pixel_map[[1, 0, 2]]
-            e1, e2 = np.gradient(t, axis=-2), np.gradient(t, axis=-1)
-            flat = [np.ascontiguousarray(x.reshape(3, -1)) for x in (t, e1, e2)]
+            parts = (self.pixel_map, *self._edges(self.pixel_map))
+            flat = [np.ascontiguousarray(x[[1, 0, 2]].reshape(3, -1)) for x in parts]
             return flat[0], flat[1], flat[2]
         p1, p2 = self.pixel_size
         a = (np.arange(self.shape[0]) + 0.5 - self.centre[0]) * p1
@@ -206,5 +239,6 @@ class Geometry:
         h = hashlib.sha256(repr((self.distance, self.pixel_size, self.wavelength, self.centre,
                                  self.rotation, self.shape)).encode())  # fmt: skip
         if self.pixel_map is not None:
-            h.update(np.ascontiguousarray(self.pixel_map).tobytes())
+            for array in (self.pixel_map, self.pixel_edges, self.absent):
+                h.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
         return h.hexdigest()[:16]

@@ -105,6 +105,8 @@ class PixelModel:
             if mask.shape != geometry.shape:
                 raise DataError(f"the mask has shape {mask.shape}, the geometry {geometry.shape}")
             good = mask == 0
+        if geometry.absent is not None:
+            good = good & ~np.asarray(geometry.absent, bool)
         return good.reshape(-1)
 
     @property
@@ -314,7 +316,8 @@ _one_at_a_time = threading.Lock()  # fold lanes share transforms
 def _build(
     geometry: Geometry, grid: PolarGrid, model: PixelModel, splitting: str, min_coverage: float, weight: str
 ) -> PolarOperator:
-    q_detector = float(geometry.q().max())
+    q = geometry.q()
+    q_detector = float(q.max() if geometry.absent is None else q.max(where=~geometry.absent, initial=0.0))
     if grid.q_max > q_detector:
         raise DataError(
             f"q_max={grid.q_max:g} lies beyond the detector, whose corners reach {q_detector:.4g} 1/Angstrom"
@@ -323,6 +326,9 @@ def _build(
         pixel, target, share = bilinear_entries(geometry, grid)
     else:
         pixel, target, share = _entries(geometry, grid, 1 if splitting == "none" else 3)
+    if geometry.absent is not None:  # what is not there is no hole in its bin
+        there = ~np.asarray(geometry.absent, bool).reshape(-1)[pixel]
+        pixel, target, share = pixel[there], target[there], share[there]
     response, dark, good = model.response(geometry), model.dark_counts(geometry), model.good(geometry)
     good = good & np.isfinite(response) & (response > 0) & np.isfinite(dark)
     if not good.any():
