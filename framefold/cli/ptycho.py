@@ -123,6 +123,13 @@ def _model_arguments(group: Any) -> None:
         help="of the beam on the detector (default: auto)",
     )
     add("--subpixel", default="auto", metavar="N|none", help="steps per pixel (default: 4, or none needed)")
+    add(
+        "--free-pixels",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="keep so many pixels from the fit, 0.02 for instance, and stop when it fits noise (default: 0)",
+    )
     add("--seed", type=int, default=0, help="of the random batches (default: 0)")
     add("--double", action="store_true", help="double precision, slow: for checks")
 
@@ -242,6 +249,7 @@ def make_ptychography(args: argparse.Namespace) -> Ptychography:
         subpixel=_subpixel(args.subpixel),
         refine_positions={None: False, "yes": True}.get(args.refine_positions, args.refine_positions),
         seed=args.seed,
+        free_pixels=args.free_pixels,
         precision="double" if args.double else "single",
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.udfs.ptycho.denominators import Histogram
+from framefold.udfs.ptycho.free_pixels import deviance
 from framefold.udfs.ptycho.kernels.protocol import FrameSet, KernelSet, Window
 
 Rows = npt.NDArray[np.int64]
@@ -140,6 +141,15 @@ def background(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target
         lane.results.ratio[...] += np.maximum(data.frames[row], 0) / np.maximum(model, 1e-6)
 
 
+def free(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
+    """Add the deviance of held-out pixels, and their number."""
+    loop, sets = lane.loop, lane.setup.free
+    for row in rows.tolist():
+        hidden = sets[(lane.lane_rows[0] + row) % len(sets)]
+        model = kernels.intensity(data, row, loop.bank, loop.object)
+        lane.results.free[...] += deviance(data.frames[row][hidden], model[hidden]), hidden.sum()
+
+
 PHASES: dict[str, Phase] = {
     "residual": residual,
     "fill": fill,
@@ -152,4 +162,5 @@ PHASES: dict[str, Phase] = {
     "sweep": sweep,
     "positions": positions,
     "background": background,
+    "free": free,
 }

@@ -14,8 +14,8 @@ from framefold.errors import ConvergenceError, DataError, UDFError
 from framefold.udfcore.iterative import DataInfo, History, IterativeUDF, Pass, PassBuffer
 from framefold.udfcore.metadata import Axis
 from framefold.udfcore.plotspec import PlotSpec
+from framefold.udfs.ptycho import free_pixels, refine
 from framefold.udfs.ptycho import modes as mixed
-from framefold.udfs.ptycho import refine
 from framefold.udfs.ptycho.ambiguity import displayed, remove_ambiguities
 from framefold.udfs.ptycho.autofocus import find_defocus
 from framefold.udfs.ptycho.denominators import Histogram, effective_overlap
@@ -85,6 +85,11 @@ class Ptychography(IterativeUDF):
         common scale, rotation and shear.
     seed
         Of batches.
+    free_pixels
+        Share of the measured pixels that the fit does not see (0.02 is usual). The history then has
+        ``llk_free`` every fifth iteration, the Poisson deviance per such pixel (about 1/2 for a true model at
+        more than a few counts); once it has been 1 % above its minimum for 15 iterations, the run ends
+        with the state of the minimum, which predicts counts best.
     half
         0 or 1: only one of two independent halves of the counts, dealt by a coin; see `frc`.
     precision
@@ -120,6 +125,7 @@ class Ptychography(IterativeUDF):
         refine_positions: bool | Literal["affine"] = False,
         seed: int = 0,
         precision: Literal["single", "double"] = "single",
+        free_pixels: float = 0.0,
         half: Literal[0, 1] | None = None,
     ) -> None:
         super().__init__(
@@ -127,10 +133,19 @@ class Ptychography(IterativeUDF):
             object_modes=object_modes, recipe=recipe, probe_update_start=probe_update_start, mask=mask,
             background=background, crop=crop, centre=centre, subpixel=subpixel, phase_positive=phase_positive,
             find_defocus=find_defocus, refine_positions=refine_positions, seed=seed, precision=precision,
-            half=half,
+            free_pixels=free_pixels, half=half,
         )  # fmt: skip
         if precision not in ("single", "double"):
             raise UDFError(f"precision={precision!r} is not 'single' or 'double'")
+        if not 0 <= free_pixels < 0.5:
+            raise UDFError(f"free_pixels={free_pixels} must be in [0, 0.5), a share of the pixels")
+        if free_pixels and isinstance(background, str):
+            raise UDFError(
+                "free_pixels: a background that is estimated is not known where the fit sees nothing; "
+                "give one, or leave free_pixels at 0"
+            )
+        if free_pixels and any(isinstance(stage, EPIE) for stage in as_recipe(recipe, modes).stages):
+            raise UDFError("free_pixels: EPIE takes frame after frame; use RPIE, which does what it does")
         if half not in (None, 0, 1):
             raise UDFError(f"half={half!r} is not 0, 1 or None")
         if modes < 1 or object_modes < 1:
@@ -153,6 +168,9 @@ class Ptychography(IterativeUDF):
         setup = prepare(info, self.params)
         if self.params.half is not None and self.params.background != "estimate":
             setup = replace(setup, background=setup.background / 2)
+        if self.params.free_pixels:
+            free = free_pixels.hold_out(setup.good, self.params.free_pixels, self.rng(3))
+            setup = replace(setup, free=free)
         self.notes = [*setup.notes, *(f"warning: {w}" for w in setup.warnings)]
         return setup
 
@@ -184,7 +202,8 @@ class Ptychography(IterativeUDF):
             "best_error": np.inf, "best_object": np.array(obj), "best_probe": np.array(probe),
             "bad_iterations": 0, "rollbacks": 0, "refill": False,
             "update_probe": False, "update_object": True, "damping": 1.0, "last_error": np.inf,
-            "momentum_age": 0, "overlap": 1.0, "stage": 0, "stage_iteration": 0,
+            "free_best": np.inf, "free_age": 0, "free_object": np.zeros(0), "free_probe": np.zeros(0),
+            "free_moves": np.zeros(0), "momentum_age": 0, "overlap": 1.0, "stage": 0, "stage_iteration": 0,
         }  # fmt: skip
 
     def get_pass_buffers(self) -> Mapping[str, PassBuffer]:
@@ -201,6 +220,7 @@ class Ptychography(IterativeUDF):
             "misfit": self.summed((3,), "float64"),
             "moves": self.summed((self.n_frames, 2), "float64", phase="positions"),
             "ratio": self.summed(self.setup.window.shape, "float64", phase="background"),
+            "free": self.summed((2,), "float64", phase="free"),
             "line": self.summed((3,), "float64", phase="line"),
             "weight": self.summed(loop.object.shape[-2:], self._dtypes()[1], phase="sweep"),
         }
@@ -238,7 +258,9 @@ class Ptychography(IterativeUDF):
         else:
             from framefold.udfs.ptycho.kernels.fftw import FFTWKernels as Kernels  # type: ignore[assignment]  # noqa: PLC0415  # numba only where it runs
         kernels = Kernels(shape, waves, factor)
-        return {"kernels": kernels, "good": self.setup.good.astype(kernels.real)}
+        free = self.setup.free
+        seen = self.setup.good[None] if free is None else self.setup.good & ~free
+        return {"kernels": kernels, "good": seen.astype(kernels.real)}
 
     def _dtypes(self) -> tuple[np.dtype[Any], np.dtype[Any]]:
         double = self.params.precision == "double"
@@ -258,13 +280,14 @@ class Ptychography(IterativeUDF):
         """Add what the phase asks for, over the frames `rows` of the lane."""
         task, loop = self.task_data, self.loop
         start, stop = self.lane_rows
-        data = FrameSet(
-            frames, loop.corner[start:stop], loop.bank_index[start:stop], task.good, loop.background
-        )
         target = getattr(self.results, "object", None)
         low, _ = self._box()
         window = Window(self.loop.object if target is None else target, *low)
-        PHASES[self.phase](self, task.kernels, data, rows, window)
+        places = loop.corner[start:stop], loop.bank_index[start:stop]
+        for k, good in enumerate(task.good):
+            mine = rows if len(task.good) == 1 else rows[(start + rows) % len(task.good) == k]
+            data = FrameSet(frames, *places, good, loop.background)
+            PHASES[self.phase](self, task.kernels, data, mine, window)
 
     def plan(self, iteration: int) -> Iterator[Pass]:
         """Yield the passes of the stage that is due."""
@@ -285,6 +308,8 @@ class Ptychography(IterativeUDF):
             yield from refine.refine_positions(self)
         if iteration >= refine.START and iteration % 2 == 0 and self.params.background == "estimate":
             yield from refine.estimate_background(self)
+        if self.setup.free is not None and (iteration + 1) % free_pixels.EVERY == 0:
+            yield from free_pixels.measure(self)
         if len(loop.probe) > 1 and (iteration + 1) % ORTHOGONALISE_EVERY == 0:
             self.orthogonalise()
 
@@ -388,6 +413,10 @@ class Ptychography(IterativeUDF):
             over, reason = True, f"{MOST} iterations of {type(stage).__name__}"
         elif loop.stage_iteration > 10 and len(error) > 10 and abs(error[-11] - error[-1]) < FLAT * error[-1]:
             over, reason = True, "converged: E changed by less than 0.1 % in 10 iterations"
+        if self.setup.free is not None and free_pixels.back_to_minimum(self):
+            return (
+                "over-fitting: pixels that the fit does not see are met worse and worse; fewer modes may help"
+            )
         if not over:
             return False
         return False if self._next_stage() else reason
@@ -429,6 +458,7 @@ class Ptychography(IterativeUDF):
     def _next_stage(self) -> bool:
         loop = self.loop
         loop.best_error, loop.bad_iterations = np.inf, 0
+        loop.free_best, loop.free_age = np.inf, 0
         loop.stage += 1
         loop.stage_iteration = 0
         stages = self.recipe.stages

@@ -57,6 +57,9 @@ class Setup:
         Sentences about what was found and chosen.
     warnings
         Sentences about what may be wrong.
+    free
+        Bool ``(sets, ny, nx)``, as frames lie in memory: pixels that work, but are kept from the fit; the set
+        goes by the frame's place in `order`. None: none.
     """
 
     geometry: Geometry
@@ -74,6 +77,7 @@ class Setup:
     pixel_size: tuple[float, float]
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    free: npt.NDArray[np.bool_] | None = None
 
 
 def prepare(info: DataInfo, params: Any) -> Setup:

@@ -1,0 +1,66 @@
+"""Pixels that the fit does not see, and what the model says about them: the test for over-fitting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framefold.udfcore.iterative import Pass
+from framefold.udfs.ptycho.positions import place
+
+Array = npt.NDArray[Any]
+SETS = 16  # neighbouring frames hide different pixels: what no frame shows, the fit could not know
+EVERY = 5  # iterations between two looks: each costs a transform per frame
+PATIENCE = 15  # iterations above the minimum
+RISE = 0.01  # of the minimum: less is noise
+SOFT = 0.25  # counts, as in the likelihood of ML: a dark model costs a finite amount
+
+
+def hold_out(good: npt.NDArray[np.bool_], share: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Return `SETS` random shares of the good pixels, each at least one: ``(SETS, ny, nx)``."""
+    places = np.flatnonzero(good)
+    out = np.zeros((SETS, *good.shape), bool)
+    for one in out:
+        one.reshape(-1)[rng.choice(places, max(1, round(share * len(places))), replace=False)] = True
+    return out
+
+
+def deviance(counts: Array, model: Array) -> float:
+    """Return ``sum J_m - J + J log(J / J_m)``, ``J = I + 0.25``: about half the number of pixels if true.
+
+    It is the Poisson log-likelihood but for the sign and a constant of the data.
+    """
+    j = np.maximum(counts, 0).astype(np.float64) + SOFT
+    j_model = np.asarray(model, np.float64) + SOFT
+    return float((j_model - j + j * np.log(j / j_model)).sum())
+
+
+def measure(job: Any) -> Iterator[Pass]:
+    """Record ``llk_free``, per held-out pixel, of the model as it is, and keep the state of its minimum."""
+    yield Pass("free")
+    loop = job.loop
+    value = float(job.sums.free[0] / job.sums.free[1])
+    job.record(llk_free=value)
+    if value < loop.free_best:
+        loop.free_best, loop.free_age = value, 0
+        loop.free_object, loop.free_probe = np.array(loop.object), np.array(loop.probe)
+        loop.free_moves = np.array(loop.moves)
+    else:
+        loop.free_age = loop.free_age + EVERY if value > (1 + RISE) * loop.free_best else 0
+
+
+def back_to_minimum(job: Any) -> bool:
+    """Return whether the model has been fitting noise for long; if so, go back to where that began."""
+    loop = job.loop
+    if loop.free_age < PATIENCE:
+        return False
+    loop.object, loop.probe = np.array(loop.free_object), np.array(loop.free_probe)
+    if job.params.refine_positions:
+        loop.moves = np.array(loop.free_moves)
+        loop.corner, loop.bank_index = place(job.start_pixels + loop.moves, job.setup.canvas.steps)
+        job.positions_changed()
+    job.probe_changed()
+    return True
