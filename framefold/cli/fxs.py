@@ -93,6 +93,14 @@ def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--n-particles", type=float, default=1.0, metavar="N", help="per shot (default 1)")
     parser.add_argument("--poisson-particles", action="store_true", help="draw their number; N is the mean")
+    parser.add_argument("--coherent", action="store_true", help="particles of a shot interfere")
+    parser.add_argument(
+        "--focus",
+        type=float,
+        default=2000.0,
+        metavar="A",
+        help="spread of their places (default 2000 Angstrom)",
+    )
     parser.add_argument(
         "--hit-rate", type=float, default=1.0, metavar="F", help="shots with particles (default 1)"
     )
@@ -140,7 +148,8 @@ def _simulate(args: argparse.Namespace) -> int:
     particle = arguments.particle_of(args.particle)
     shots = simulate(
         particle, geometry, args.shots, photons=args.photons, n_particles=args.n_particles,
-        poisson_particles=args.poisson_particles, hit_rate=args.hit_rate, pulse_jitter=args.pulse_jitter,
+        poisson_particles=args.poisson_particles, coherent=args.coherent, focus=args.focus,
+        hit_rate=args.hit_rate, pulse_jitter=args.pulse_jitter,
         background=args.background, panels=arguments.pair(args.panels, "--panels"), gap=args.gap,
         bad_pixels=args.bad_pixels, seed=args.seed,
     )  # fmt: skip

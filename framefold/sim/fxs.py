@@ -14,6 +14,7 @@ from framefold.errors import DataError
 from framefold.io.counter import ReadCounter
 from framefold.io.output import check_tile, output_for
 from framefold.sim import kernels_fxs as kernels
+from framefold.sim.fxs_coherent import add_coherent, check_coherent, places
 from framefold.sim.fxs_particle import Diffraction, Particle
 from framefold.sim.noise import Detector, poisson
 from framefold.udfcore.metadata import Metadata
@@ -105,8 +106,11 @@ class Shots:
 
         def one(i: int) -> None:
             energy, rotations = self.shot(start + i)
-            for r in rotations:
-                self._add(r, energy * self.scale, out[i])
+            if self.options["coherent"]:
+                self._add_coherent(start + i, rotations, energy * self.scale, out[i])
+            else:
+                for r in rotations:
+                    self._add(r, energy * self.scale, out[i])
             out[i] *= self.response
             out[i] += energy * self.options["background"] * (self.response > 0)
 
@@ -116,6 +120,14 @@ class Shots:
 
     def _add(self, rotation: Floats, scale: float, out: Floats) -> None:
         _add_intensity(self.model, self.factors, self.points, rotation, scale, out)
+
+    def places(self, j: int) -> Floats:
+        """Return where the particles of a coherent shot are, ``(n, 3)`` in Angstrom."""
+        return places(int(self.options["seed"]), j, len(self.shot(j)[1]), float(self.options["focus"]))
+
+    def _add_coherent(self, j: int, rotations: list[Floats], scale: float, out: Floats) -> None:
+        particle: Particle = self.options["particle"]
+        add_coherent(particle, self.factors, self.points, rotations, self.places(j), scale, out)
 
     def frames(self, start: int, stop: int, out: Array | None = None) -> Array:
         """Return shots ``start .. stop`` as the detector stores them, ``(n, *sig)``."""
@@ -207,6 +219,8 @@ def simulate(
     photons: float | None = None,
     n_particles: float = 1,
     poisson_particles: bool = False,
+    coherent: bool = False,
+    focus: float = 2000.0,
     hit_rate: float = 1.0,
     pulse_jitter: float = 0.0,
     background: float = 0.0,
@@ -223,8 +237,8 @@ def simulate(
 ) -> Shots:
     """Return shots of particles in random orientation on a detector.
 
-    Intensities of several particles add. Points lie on the curved Ewald sphere; solid angle and polarisation
-    are those of the geometry.
+    Intensities of several particles add, or amplitudes where they are `coherent`. Points lie on the curved
+    Ewald sphere; solid angle and polarisation are those of the geometry.
 
     Parameters
     ----------
@@ -242,6 +256,11 @@ def simulate(
         Per shot; the mean, with `poisson_particles`.
     poisson_particles
         Draw the number from a Poisson distribution.
+    coherent
+        Add amplitudes ``F_n exp(i q r_n)`` of the particles of a shot. They are sums over atoms, slow for
+        large molecules, and sampled at pixel centres.
+    focus
+        Standard deviation of the places r_n along each axis in Angstrom; particles may overlap.
     hit_rate
         Part of the shots that have particles at all.
     pulse_jitter
@@ -285,6 +304,8 @@ def simulate(
         raise DataError(
             f"n_particles={n_particles} is no whole number: pass poisson_particles=True for a mean"
         )
+    if coherent:
+        check_coherent(particle, focus)
     options["noise"] = photons is not None if noise is None else noise
     if options["noise"] and photons is None:
         raise DataError("noise needs photons=: how many one particle scatters onto the detector")
@@ -316,7 +337,8 @@ def _again(options: dict[str, Any]) -> Shots:
     response = np.where(mask.reshape(-1), 0.0, response)
     points = np.ascontiguousarray(points)
     q_max = float(np.linalg.norm(points, axis=1).max())
-    few = len(particle.positions) <= DIRECT_ATOMS and bool((particle.weights == 1).all())
+    small = len(particle.positions) <= DIRECT_ATOMS and bool((particle.weights == 1).all())
+    few = small or bool(o["coherent"])
     model = particle if few else particle.diffraction(q_max, o["oversampling"])
     factors = particle.form_factors(np.linalg.norm(points, axis=1)) if few else np.zeros((0, 0))
     scale = 1.0
