@@ -14,7 +14,7 @@ from framefold.errors import ConvergenceError, DataError, UDFError
 from framefold.udfcore.iterative import DataInfo, History, IterativeUDF, Pass, PassBuffer
 from framefold.udfcore.metadata import Axis
 from framefold.udfcore.plotspec import PlotSpec
-from framefold.udfs.ptycho import free_pixels, refine
+from framefold.udfs.ptycho import diagnose, free_pixels, refine
 from framefold.udfs.ptycho import modes as mixed
 from framefold.udfs.ptycho.ambiguity import displayed, remove_ambiguities
 from framefold.udfs.ptycho.autofocus import find_defocus
@@ -480,9 +480,12 @@ class Ptychography(IterativeUDF):
         self._histogram = None
 
     def finish(self) -> None:
-        """Order the modes by power."""
+        """Order the modes by power, and look at the probe."""
         if len(self.loop.probe) > 1:
             self.orthogonalise()
+        said = diagnose.probe_at_border(self.loop.probe) if self.setup.geometry.kind == "far" else None
+        if said is not None:
+            self.say(said)
 
     def publish(self) -> Mapping[str, Any]:
         """Return the results, ambiguities removed."""

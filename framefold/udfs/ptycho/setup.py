@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from framefold.errors import DataError
 from framefold.udfcore.iterative import DataInfo
-from framefold.udfs.ptycho import initial
+from framefold.udfs.ptycho import diagnose, initial
 from framefold.udfs.ptycho.frame_window import FrameWindow, choose_window
 from framefold.udfs.ptycho.model import Geometry
 from framefold.udfs.ptycho.positions import Canvas, ScanPositions, hilbert_order, make_canvas, typical_step
@@ -146,11 +146,10 @@ def prepare(info: DataInfo, params: Any) -> Setup:
         warnings.append(
             f"only {100 * measured:.0f} % of the pixels are measured: the result will be ambiguous"
         )
-    dead = info.sample_ids[sample.reshape(len(sample), -1).max(axis=1) <= 0]
-    if len(dead):
-        warnings.append(
-            f"{len(dead)} of {len(sample)} sampled frames are empty, the first is frame {dead[0]}"
-        )
+    warnings += diagnose.unusable_frames(sample, info.sample_ids)
+    grid = diagnose.regular_grid(pixels)
+    if grid is not None:
+        notes.append(grid)
     factor = geometry.factor(shape)
     counts = float(window.cut((sample * good).astype(np.float64)).sum(axis=(1, 2)).mean())
     probe = _probe(params, kept_mean, kept_good, factor, counts, geometry, size, notes)
