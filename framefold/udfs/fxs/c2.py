@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from framefold.errors import DataError, UDFError
+from framefold.errors import UDFError
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.udf import UDF
-from framefold.udfs.fxs import convergence
-from framefold.udfs.fxs.correlator import Correlator, Layout, Live, Sums, diagonal_shape, row_shape
+from framefold.udfs.fxs import c2_setup as setup
+from framefold.udfs.fxs.c2_buffers import PLOTS, declared, live_results
+from framefold.udfs.fxs.c2_items import BLOCK, items_of
+from framefold.udfs.fxs.correlator import Correlator, Layout, Live, Sums
 from framefold.udfs.fxs.geometry import Geometry
 from framefold.udfs.fxs.grid import PolarGrid
 from framefold.udfs.fxs.lanes import LANES
-from framefold.udfs.fxs.orders import choose_orders
 from framefold.udfs.fxs.regrid import PixelModel, PolarOperator, build_operator, raw_rows
 from framefold.udfs.fxs.shot_kernels import add_scaled, saturated_share
-from framefold.udfs.fxs.shots import ShotScale, Veto, VetoCode, check_window, half_of, sampled, window_mean
+from framefold.udfs.fxs.shots import ShotScale, Veto, VetoCode, sampled, window_mean
 
 if TYPE_CHECKING:
     from framefold.udfs.fxs.c2_result import Correlation
     from framefold.udfs.fxs.scores import Accepts
 
 Array = npt.NDArray[Any]
-BLOCK = 64  # frames: pairs lie inside such blocks, and tiles hold whole ones
 
 
 class C2UDF(UDF):
@@ -165,20 +163,7 @@ class C2UDF(UDF):
 
     def pixel_model(self) -> PixelModel:
         """Return what counts mean: the parameters, and the corrections of the run."""
-        p = self.params
-        model = p.pixels or PixelModel()
-        mask = p.mask if p.mask is not None else model.mask
-        given = self.meta.corrections if self.meta is not None else None
-        if given is not None:
-            if given.excluded_pixels is not None:
-                bad = _frame_of(given.excluded_mask(tuple(self.meta.dataset_shape.sig)), p.geometry.shape)
-                mask = bad if mask is None else (np.asarray(mask) != 0) | bad
-            model = replace(
-                model,
-                dark=model.dark if given.dark is None else _frame_of(given.dark, p.geometry.shape),
-                gain=model.gain if given.gain is None else _frame_of(given.gain, p.geometry.shape),
-            )
-        return replace(model, mask=None if mask is None else _frame_of(mask, p.geometry.shape))
+        return setup.pixel_model(self.params, self.meta)
 
     def operator(self) -> PolarOperator | None:
         """Return the polar operator; None where frames are polar."""
@@ -192,25 +177,7 @@ class C2UDF(UDF):
 
     def layout(self) -> Layout:
         """Return what is summed."""
-        p = self.params
-        operator = self.operator()
-        if operator is not None:
-            weight = operator.weight
-        elif p.mask is not None:
-            bad = np.asarray(p.mask) != 0
-            if bad.shape != p.grid.shape:
-                raise DataError(f"the mask has shape {bad.shape}, polar frames {p.grid.shape}")
-            weight = (~bad).astype(np.float32)
-        else:
-            weight = np.ones(p.grid.shape, np.float32)
-        rings = weight[(weight > 0).any(axis=1)]
-        holes = bool((rings != rings[:, :1]).any())
-        orders = choose_orders(p.orders, p.grid, p.diameter, holes=holes)
-        rows = tuple(sorted({p.grid.n_q // 4, p.grid.n_q // 2, 3 * p.grid.n_q // 4}))
-        return Layout(
-            weight, orders, self.n_classes * (2 if p.halves else 1), p.center == "ring", p.part, p.precision,
-            p.accumulate, p.batch, rows,
-        )  # fmt: skip
+        return setup.layout_of(self.params, self.operator(), self.n_classes)
 
     @property
     def n_classes(self) -> int:
@@ -282,44 +249,8 @@ class C2UDF(UDF):
         layout = self.layout()
         self.check()
         (p.veto or Veto()).check(self.meta.dataset_shape.nav.size)
-        self._check_memory(layout)
-        grid, n_rows = p.grid, len(layout.live_rows)
-        shells = len(convergence.shells(grid.n_q))
-        single, only = self.buffer, "result_only"
-        buffers = {
-            "products": single("single", layout.sum_shape, layout.sum_dtype, reduce="sum", large=True),
-            "amplitudes": single(
-                "single", (*layout.sum_shape[:2], grid.n_q), "complex128", reduce="sum", large=True
-            ),
-            "product_frames": single("single", (layout.groups,), "int64", reduce="sum", large=True),
-            "ring_sum": single("single", (grid.n_q,), "float64", use="private", reduce="sum"),
-            "ring_sum2": single("single", (grid.n_q,), "float64", use="private", reduce="sum"),
-            "used": single("single", (layout.groups,), "int64", use="private", reduce="sum"),
-            "codes": single("single", (len(VetoCode),), "int64", use="private", reduce="sum"),
-            "scale_sums": single("single", (2,), "float64", use="private", reduce="sum"),
-            "live_diagonals": single(
-                "single", diagonal_shape(layout), "float64", use="private", reduce="sum"
-            ),
-            "live_rows": single("single", row_shape(layout), "float64", use="private", reduce="sum"),
-            "score": single("nav", dtype="float32"),
-            "scale": single("nav", dtype="float32"),
-            "veto_code": single("nav", dtype="uint8"),
-            "saxs": single("single", (grid.n_q,), "float64", use=only),
-            "saxs2": single("single", (grid.n_q,), "float64", use=only),
-            "diagonal": single("single", (grid.n_phi, grid.n_q), "float64", use=only),
-            "rows": single("single", (n_rows, grid.n_phi, grid.n_q), "float64", use=only),
-            "cc_half": single("single", (shells,), "float64", use=only),
-            "cc_map": single("single", (diagonal_shape(layout)[1], shells), "float64", use=only),
-            "shots_needed": single("single", (2, shells), "float64", use=only),
-            "odd_even": single("single", (grid.n_q,), "float64", use=only),
-            "hit_rate": single("single", (1,), "float64", use=only),
-        }
-        if self._has_variance:
-            buffers |= {
-                "variance_sum": single("sig", dtype="float64", reduce="sum", large=True),
-                "variance_scale": single("single", (2,), "float64", reduce="sum", large=True),
-            }
-        return buffers
+        setup.check_memory(layout, p.memory_limit)
+        return declared(self.buffer, p.grid, layout, variance=self._has_variance)
 
     @property
     def _has_variance(self) -> bool:
@@ -327,35 +258,7 @@ class C2UDF(UDF):
 
     def check(self) -> None:
         """Raise `DataError` where frames and parameters do not fit together."""
-        p = self.params
-        n_frames = self.meta.dataset_shape.nav.size
-        sig = tuple(self.meta.dataset_shape.sig)
-        expected = p.grid.shape if p.geometry is None else p.geometry.shape
-        if _bare(sig) != _bare(expected):
-            what = "the polar grid" if p.geometry is None else "the geometry"
-            raise DataError(f"frames have shape {sig}, {what} has {expected}")
-        if p.geometry is None and self.meta.corrections is not None:
-            raise DataError("corrections= are for detector frames; polar frames are corrected already")
-        if p.geometry is None and p.saturation is not None:
-            raise DataError("saturation= is for detector frames, not for polar ones")
-        if self.meta.input_dtype.kind == "c":
-            raise DataError("frames are complex: correlations are made of intensities")
-        (p.scale or ShotScale()).check(n_frames, p.grid.q)
-        if p.hit_window is not None:
-            check_window(p.hit_window, p.grid.q, "hit_window")
-        if p.classes is not None and np.size(p.classes) != n_frames:
-            raise DataError(f"classes has {np.size(p.classes)} values, the dataset {n_frames} frames")
-
-    def _check_memory(self, layout: Layout) -> None:
-        p = self.params
-        need = sum(layout.nbytes)
-        limit = 0.5 * _memory() if p.memory_limit is None else p.memory_limit
-        if need > limit:
-            raise UDFError(
-                f"C2UDF needs {need / 1e6:.0f} MB in each process ({layout.nbytes[0] / 1e6:.0f} sums, "
-                f"{layout.nbytes[1] / 1e6:.0f} stacks), allowed are {limit / 1e6:.0f}: use fewer rings, "
-                "fewer orders (orders=, diameter=), halves=False, or raise memory_limit="
-            )
+        setup.check_frames(self.params, self.meta)
 
     def get_worker_data(self) -> Mapping[str, Any]:
         """Prepare operator, stacks and threads, once per worker."""
@@ -381,7 +284,7 @@ class C2UDF(UDF):
         code = self._decide(tile, ids, score, factors, means)
         r.score[...] = score
         r.scale[...] = np.where(np.isfinite(factors), factors, 0)
-        items, groups = self._items(ids, code, layout)
+        items, groups = items_of(p, self.meta.slice.origin[0], ids, code)
         r.veto_code[...] = code
         r.codes += np.bincount(code, minlength=len(VetoCode))
         kept = np.flatnonzero(code == VetoCode.USED)
@@ -412,27 +315,6 @@ class C2UDF(UDF):
         code[~np.isfinite(means).all(axis=1)] = VetoCode.INCOMPLETE
         return code
 
-    def _items(self, ids: Array, code: Array, layout: Layout) -> tuple[list[tuple[int, int]], Array]:
-        """Return what is correlated, frames or pairs, and the group of each; leftover frames are marked."""
-        p = self.params
-        kept = np.flatnonzero(code == VetoCode.USED)
-        label = np.zeros(len(ids), np.int64)
-        if p.classes is not None:
-            label = np.asarray(p.classes).reshape(-1)[ids].astype(np.int64)
-        if p.pairing is None:
-            items, first = [(int(i), -1) for i in kept], kept
-        else:
-            row = self.meta.slice.origin[0]
-            items = _pairs(kept, row, label, len(ids))
-            first = np.array([i for i, _ in items], np.int64)
-            partners = np.array([j for _, j in items], np.int64)
-            alone = np.setdiff1d(kept, np.concatenate([first, partners]))
-            code[alone] = VetoCode.UNPAIRED
-        groups = label[first]
-        if p.halves:
-            groups = 2 * groups + half_of(ids[first])
-        return items, groups
-
     def _add_variance(self, flat: Array, ids: Array, kept: Array, factors: Array) -> None:
         r = self.results
         total = r.variance_sum.reshape(-1)
@@ -457,61 +339,8 @@ class C2UDF(UDF):
         if seen and not n and valid is not None and valid.all():
             counts = ", ".join(f"{VetoCode(c).name.lower()} {k}" for c, k in enumerate(r.codes) if k)
             raise UDFError(f"no frame of {seen} was used ({counts}): check veto, scale, mask and geometry")
-        with np.errstate(divide="ignore", invalid="ignore"):
-            saxs, saxs2 = np.nan_to_num(r.ring_sum / n), np.nan_to_num(r.ring_sum2 / n)
-        halves = convergence.halves_of(r.live_diagonals, r.used, self.params.halves)
-        cc_map, curve, needed = convergence.live_curves(*halves, grid.n_q)
-        spectrum = r.live_diagonals.sum(axis=0) / max(n, 1)
-        return given | {
-            "saxs": saxs,
-            "saxs2": saxs2,
-            "diagonal": convergence.to_angles(spectrum[:, 0], grid.n_phi),
-            "rows": convergence.to_angles(np.moveaxis(r.live_rows, 1, 0) / max(n, 1), grid.n_phi).swapaxes(
-                0, 1
-            ),
-            "cc_half": curve,
-            "cc_map": cc_map,
-            "shots_needed": needed,
-            "odd_even": convergence.odd_even(spectrum[:, min(1, spectrum.shape[1] - 1)]),
-            "hit_rate": np.array([n / seen if seen else 0.0]),
-        }
+        return given | live_results(r, grid, n, seen, halves=self.params.halves)
 
     def get_plots(self) -> Sequence[PlotSpec]:
         """Draw what says whether the run is worth going on with."""
-        return (
-            PlotSpec("line", ("saxs",), title="SAXS", scale="log"),
-            PlotSpec("image", ("diagonal",), title="C2(q, q, D), D downwards", symmetric=True),
-            PlotSpec("line", ("cc_half",), title="CC1/2 per shell"),
-            PlotSpec("image", ("cc_map",), title="CC1/2, order by shell"),
-            PlotSpec("line", ("odd_even",), title="odd / even orders"),
-            PlotSpec("line", ("score",), title="score of frames"),
-        )
-
-
-def _frame_of(value: Any, shape: tuple[int, ...]) -> Array:
-    """Return a frame in the shape of the geometry; streams of one module have an axis of length 1 more."""
-    array = np.asarray(value)
-    return array.reshape(shape) if array.ndim and array.squeeze().shape == _bare(shape) else array
-
-
-def _bare(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a shape without axes of length 1."""
-    return tuple(n for n in shape if n != 1)
-
-
-def _pairs(kept: Array, row: int, label: Array, n: int) -> list[tuple[int, int]]:
-    """Return pairs of consecutive frames of the same class inside blocks of `BLOCK` rows."""
-    pairs: list[tuple[int, int]] = []
-    waiting: dict[tuple[int, int], int] = {}
-    for i in kept:
-        key = ((row + int(i)) // BLOCK, int(label[i]))
-        if key in waiting:
-            pairs.append((waiting.pop(key), int(i)))
-        else:
-            waiting[key] = int(i)
-    return pairs
-
-
-def _memory() -> float:
-    """Return the memory of the machine in bytes."""
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        return PLOTS

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.udf import UDF
-from framefold.udfs.fxs.c2 import BLOCK, C2UDF
+from framefold.udfs.fxs.c2 import C2UDF
+from framefold.udfs.fxs.c2_items import BLOCK
 from framefold.udfs.fxs.correlator import Correlator
 from framefold.udfs.fxs.lanes import LANES
 from framefold.udfs.fxs.shots import ShotScale, Veto, window_mean

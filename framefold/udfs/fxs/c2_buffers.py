@@ -1,0 +1,85 @@
+"""The sums of `C2UDF`, and what is watched and drawn while they grow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.plotspec import PlotSpec
+from framefold.udfs.fxs import convergence
+from framefold.udfs.fxs.correlator import Layout, diagonal_shape, row_shape
+from framefold.udfs.fxs.grid import PolarGrid
+from framefold.udfs.fxs.shots import VetoCode
+
+PLOTS = (
+    PlotSpec("line", ("saxs",), title="SAXS", scale="log"),
+    PlotSpec("image", ("diagonal",), title="C2(q, q, D), D downwards", symmetric=True),
+    PlotSpec("line", ("cc_half",), title="CC1/2 per shell"),
+    PlotSpec("image", ("cc_map",), title="CC1/2, order by shell"),
+    PlotSpec("line", ("odd_even",), title="odd / even orders"),
+    PlotSpec("line", ("score",), title="score of frames"),
+)
+
+
+def declared(
+    single: Callable[..., BufferDecl], grid: PolarGrid, layout: Layout, *, variance: bool
+) -> dict[str, BufferDecl]:
+    """Return the declarations; `single` makes one, `variance` asks for the mean frame of the self-term."""
+    n_rows = len(layout.live_rows)
+    shells = len(convergence.shells(grid.n_q))
+    only = "result_only"
+    buffers = {
+        "products": single("single", layout.sum_shape, layout.sum_dtype, reduce="sum", large=True),
+        "amplitudes": single(
+            "single", (*layout.sum_shape[:2], grid.n_q), "complex128", reduce="sum", large=True
+        ),
+        "product_frames": single("single", (layout.groups,), "int64", reduce="sum", large=True),
+        "ring_sum": single("single", (grid.n_q,), "float64", use="private", reduce="sum"),
+        "ring_sum2": single("single", (grid.n_q,), "float64", use="private", reduce="sum"),
+        "used": single("single", (layout.groups,), "int64", use="private", reduce="sum"),
+        "codes": single("single", (len(VetoCode),), "int64", use="private", reduce="sum"),
+        "scale_sums": single("single", (2,), "float64", use="private", reduce="sum"),
+        "live_diagonals": single("single", diagonal_shape(layout), "float64", use="private", reduce="sum"),
+        "live_rows": single("single", row_shape(layout), "float64", use="private", reduce="sum"),
+        "score": single("nav", dtype="float32"),
+        "scale": single("nav", dtype="float32"),
+        "veto_code": single("nav", dtype="uint8"),
+        "saxs": single("single", (grid.n_q,), "float64", use=only),
+        "saxs2": single("single", (grid.n_q,), "float64", use=only),
+        "diagonal": single("single", (grid.n_phi, grid.n_q), "float64", use=only),
+        "rows": single("single", (n_rows, grid.n_phi, grid.n_q), "float64", use=only),
+        "cc_half": single("single", (shells,), "float64", use=only),
+        "cc_map": single("single", (diagonal_shape(layout)[1], shells), "float64", use=only),
+        "shots_needed": single("single", (2, shells), "float64", use=only),
+        "odd_even": single("single", (grid.n_q,), "float64", use=only),
+        "hit_rate": single("single", (1,), "float64", use=only),
+    }
+    if variance:
+        buffers |= {
+            "variance_sum": single("sig", dtype="float64", reduce="sum", large=True),
+            "variance_scale": single("single", (2,), "float64", reduce="sum", large=True),
+        }
+    return buffers
+
+
+def live_results(r: Any, grid: PolarGrid, n: int, seen: int, *, halves: bool) -> dict[str, Any]:
+    """Return what is worth watching, from the small sums `r` of `n` used frames of `seen`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        saxs, saxs2 = np.nan_to_num(r.ring_sum / n), np.nan_to_num(r.ring_sum2 / n)
+    pair = convergence.halves_of(r.live_diagonals, r.used, halves)
+    cc_map, curve, needed = convergence.live_curves(*pair, grid.n_q)
+    spectrum = r.live_diagonals.sum(axis=0) / max(n, 1)
+    return {
+        "saxs": saxs,
+        "saxs2": saxs2,
+        "diagonal": convergence.to_angles(spectrum[:, 0], grid.n_phi),
+        "rows": convergence.to_angles(np.moveaxis(r.live_rows, 1, 0) / max(n, 1), grid.n_phi).swapaxes(0, 1),
+        "cc_half": curve,
+        "cc_map": cc_map,
+        "shots_needed": needed,
+        "odd_even": convergence.odd_even(spectrum[:, min(1, spectrum.shape[1] - 1)]),
+        "hit_rate": np.array([n / seen if seen else 0.0]),
+    }
