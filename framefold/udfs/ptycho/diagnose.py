@@ -30,7 +30,7 @@ def regular_grid(pixels: npt.NDArray[np.float64]) -> str | None:
         return None
     tree = cKDTree(pixels)
     middle = pixels[int(np.argmin(np.linalg.norm(pixels - pixels.mean(axis=0), axis=1)))]
-    vectors = pixels[tree.query(middle, k=7)[1][1:]] - middle
+    vectors = pixels[np.asarray(tree.query(middle, k=7)[1])[1:]] - middle
     held = []
     for vector in vectors:
         distance = np.asarray(tree.query(pixels + vector)[0])
@@ -78,6 +78,6 @@ def probe_at_border(probe: Array) -> str | None:
         return None
     return (
         f"warning: {100 * share:.2g} % of the probe's power lies at the border of its field (wavelength * "
-        "distance / detector pixel): the probe is too wide for the pixels of the detector, or distance, wavelength or "
-        "binning are wrong"
+        "distance / detector pixel): the probe is too wide for the pixels of the detector, or distance, "
+        "wavelength or binning are wrong"
     )
