@@ -252,6 +252,8 @@ class StrainMap:
         grain = int(la["grain"][at])
         hk = self.indices if self.indices.ndim == 2 else self.indices[grain]
         fitted = la["zero"][at] + hk @ np.stack([la["a"][at], la["b"][at]]).astype(np.float64)
+        # disks that counted belong to the nearest lattice point, wherever they were looked for
+        fitted = _paired(self.peaks["centers"][at], self.peaks["selector"][at], fitted)
         figure = fit_figure(
             image, self.lattice[grain].positions(hk), self.peaks["centers"][at], fitted,
             self.peaks["selector"][at], self.radius,
@@ -445,6 +447,15 @@ def region(roi: Any, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     except (IndexError, TypeError) as exc:
         raise DataError(f"the region {roi!r} does not fit the scan {shape}: {exc}") from exc
     return mask
+
+
+def _paired(found: Array, used: Array, fitted: Float) -> Float:
+    """Return `fitted` with the points that are nearest to used disks at their indices."""
+    out = fitted.copy()
+    if np.isfinite(fitted).all() and used.any():
+        far = np.hypot(*(found[used][:, None] - fitted[None]).transpose(2, 0, 1))
+        out[used] = fitted[np.argmin(far, axis=1)]
+    return out
 
 
 def scan_names(dims: int) -> tuple[str, ...]:

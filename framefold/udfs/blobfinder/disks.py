@@ -29,6 +29,8 @@ class DiskPlan:
 
     Attributes
     ----------
+    lattice
+        That they lie on.
     hk
         ``(m, 2)`` float64: their indices.
     expected
@@ -43,6 +45,7 @@ class DiskPlan:
         Counts from which a pixel is not trusted; infinite: none.
     """
 
+    lattice: Lattice
     hk: npt.NDArray[np.float64]
     expected: npt.NDArray[np.float64]
     meter: Meter
@@ -96,6 +99,7 @@ def plan_disks(
         good = ~bad
     expected = lattice.positions(hk)
     return DiskPlan(
+        lattice,
         np.ascontiguousarray(hk, dtype=np.float64),
         expected,
         meter,

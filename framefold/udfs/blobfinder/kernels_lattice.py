@@ -19,7 +19,7 @@ _RAYLEIGH = math.sqrt(2 * math.log(2))
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _normal(hk: Array, w: Array, at: Array, N: Array, x: Array) -> bool:  # pragma: no cover - compiled
+def normal(hk: Array, w: Array, at: Array, N: Array, x: Array) -> bool:  # pragma: no cover - compiled
     """Solve weighted ``at = z + h a + k b``: `N` becomes the inverse normal matrix, `x` z, a, b."""
     s0, sh, sk, shh, shk, skk = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     y0, yh, yk, x0, xh, xk = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -86,7 +86,7 @@ def fit_lattices(
     usable
         ``(n, m)`` bool.
     hk
-        ``(m, 2)`` float64 indices.
+        ``(1, m, 2)`` float64 indices, or ``(n, m, 2)`` where each frame has its own.
     rounds
         0: plain least squares.
     floor
@@ -103,11 +103,12 @@ def fit_lattices(
     used, selector
         Outputs ``(n,)`` and ``(n, m)``: how many and which disks count.
     """
-    m = hk.shape[0]
+    m = hk.shape[1]
     w, base, scratch, length = np.empty(m), np.empty(m), np.empty(m), np.empty(m)
     at, x, N = np.empty((m, 2)), np.empty((3, 2)), np.empty((3, 3))
     for f in range(centers.shape[0]):
         count = 0
+        index = hk[0 if hk.shape[0] == 1 else f]
         for i in range(m):
             ok = usable[f, i] and np.isfinite(centers[f, i, 0]) and np.isfinite(centers[f, i, 1])
             s2 = 0.5 * (float(sigma[f, i, 0]) ** 2 + float(sigma[f, i, 1]) ** 2)
@@ -115,11 +116,11 @@ def fit_lattices(
             w[i] = base[i]
             count += base[i] > 0.0
             at[i, 0], at[i, 1] = centers[f, i, 0], centers[f, i, 1]
-        fine = count >= max(least, 3) and _normal(hk, w, at, N, x)
+        fine = count >= max(least, 3) and normal(index, w, at, N, x)
         for r in range(rounds):
             if not fine:
                 break
-            scale = _residuals(hk, base, at, x, length, scratch)
+            scale = _residuals(index, base, at, x, length, scratch)
             count = 0
             for i in range(m):
                 t = length[i] / scale / math.sqrt(2.0)
@@ -127,7 +128,7 @@ def fit_lattices(
                 if r > 0 and t > _REJECT:
                     w[i] = 0.0
                 count += w[i] > 0.0
-            fine = count >= max(least, 3) and _normal(hk, w, at, N, x)
+            fine = count >= max(least, 3) and normal(index, w, at, N, x)
         if not fine:
             zero[f], a[f], b[f], cov[f] = np.nan, np.nan, np.nan, np.nan
             residual[f] = np.nan
@@ -138,8 +139,8 @@ def fit_lattices(
         for i in range(m):
             selector[f, i] = w[i] > 0.0
             if w[i] > 0.0:
-                ry = at[i, 0] - x[0, 0] - hk[i, 0] * x[1, 0] - hk[i, 1] * x[2, 0]
-                rx = at[i, 1] - x[0, 1] - hk[i, 0] * x[1, 1] - hk[i, 1] * x[2, 1]
+                ry = at[i, 0] - x[0, 0] - index[i, 0] * x[1, 0] - index[i, 1] * x[2, 0]
+                rx = at[i, 1] - x[0, 1] - index[i, 0] * x[1, 1] - index[i, 1] * x[2, 1]
                 chi += w[i] * (ry * ry + rx * rx)
                 total += w[i]
         excess = max(1.0, chi / max(2.0 * count - 6.0, 1.0))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
 from framefold.udfs.blobfinder.kernels_lattice import fit_lattices
+from framefold.udfs.blobfinder.kernels_match import match_nearest
 
 Float = npt.NDArray[np.float64]
 Array = npt.NDArray[Any]
@@ -33,6 +34,12 @@ class LatticeFit:
         Least standard deviation of a disk, px: bounds the weight of bright ones.
     max_residual
         px: fits with more are masked. None: a fifth of the disks' radius.
+    match
+        ``"expected"``: a disk has the indices of the place where it was looked for. ``"nearest"``: those of
+        the nearest point of a lattice that is followed from the middle outwards in each frame, for crystals
+        that are bent or turned so far that outer disks leave their places.
+    tolerance
+        How far from its point a disk may be for ``"nearest"``, in units of the shorter lattice vector.
     """
 
     rounds: int = 5
@@ -40,10 +47,16 @@ class LatticeFit:
     min_prominence: float = 0.0
     sigma_floor: float = 0.01
     max_residual: float | None = None
+    match: Literal["expected", "nearest"] = "expected"
+    tolerance: float = 0.3
 
     def __post_init__(self) -> None:
         if self.min_peaks < 3:
             raise DataError(f"a lattice needs at least 3 disks, min_peaks={self.min_peaks}")
+        if self.match not in ("expected", "nearest"):
+            raise DataError(f"match {self.match!r} is neither 'expected' nor 'nearest'")
+        if not 0 < self.tolerance < 0.5:
+            raise DataError(f"tolerance is between 0 and half a lattice vector, got {self.tolerance!r}")
         if self.rounds < 0 or self.sigma_floor <= 0:
             raise DataError(
                 f"rounds={self.rounds} and sigma_floor={self.sigma_floor}: not negative, and positive"
@@ -149,9 +162,17 @@ def empty_lattices(n: int, m: int) -> Lattices:
     )  # fmt: skip
 
 
-def fit_block(centers: Array, sigma: Array, usable: Array, hk: Float, fit: LatticeFit, out: Lattices) -> None:
-    """Fit the lattices of a block of frames into `out`."""
+def fit_block(
+    centers: Array, sigma: Array, usable: Array, hk: Float, fit: LatticeFit, out: Lattices,
+    expected: Lattice | None = None,
+) -> None:  # fmt: skip
+    """Fit the lattices of a block of frames into `out`; ``match="nearest"`` starts from `expected`."""
+    index = hk[None]
+    if fit.match == "nearest" and expected is not None:
+        index, matched = np.empty((*usable.shape, 2)), np.empty(usable.shape, bool)
+        match_nearest(centers, sigma, usable, expected.rows(), hk, fit.tolerance, index, matched)
+        usable = matched
     fit_lattices(
-        centers, sigma, usable, hk, fit.rounds, fit.sigma_floor, fit.min_peaks,
+        centers, sigma, usable, index, fit.rounds, fit.sigma_floor, fit.min_peaks,
         out.zero, out.a, out.b, out.cov, out.residual, out.used, out.selector,
     )  # fmt: skip

@@ -209,7 +209,7 @@ class StrainUDF(UDF):
 
     def _fit(self, bench: Bench, peaks: Peaks, out: Lattices) -> None:
         usable = usable_disks(peaks.flags, peaks.prominence, self.params.subpixel, self.params.fit)
-        fit_block(peaks.centers, peaks.sigma, usable, bench.plan.hk, self.params.fit, out)
+        fit_block(peaks.centers, peaks.sigma, usable, bench.plan.hk, self.params.fit, out, bench.plan.lattice)
 
     def _choose(self, rooms: Sequence[Peaks], rows: slice) -> None:
         """Fit each lattice to its disks, and keep the one that explains more of them better."""
