@@ -34,6 +34,7 @@ from framefold.udfs.blobfinder.strain import (
     lattice_matrix,
     reference_mean,
     reference_median,
+    reference_of_spacings,
     strain_by_grain,
 )
 from framefold.udfs.blobfinder.strain_udf import MAPS, SIGMAS, Reference, StrainUDF
@@ -165,8 +166,9 @@ class StrainMap:
         return math.degrees(axes_angle(self.frame, G0))
 
     def rereference(
-        self, *, roi: npt.ArrayLike | None = None, known: Sequence[Sequence[float]] | None = None
-    ) -> StrainMap:
+        self, *, roi: npt.ArrayLike | None = None, known: Sequence[Sequence[float]] | None = None,
+        spacings: tuple[float, float, float] | None = None, step: float | None = None,
+    ) -> StrainMap:  # fmt: skip
         """Return the map relative to another reference; needs no data.
 
         Parameters
@@ -175,15 +177,26 @@ class StrainMap:
             Bool mask of the scan, or an index of it such as ``np.s_[:, :20]``: the mean of its valid frames.
             A grain outside keeps its own median.
         known
-            ``(a, b)``, each (y, x) px. With neither: the median of all valid frames.
+            ``(a, b)``, each (y, x) px. With none of these: the median of all valid frames.
+        spacings, step
+            ``(d_a, d_b, degrees)``: spacings of the planes of a and b in the unstrained material and the
+            angle between a and b; and reciprocal length per px (``1 / d``, no 2 pi), such as the scale of the
+            calibrated detector axis, ``dataset.metadata.axes[-1].scale``. Units are those of both. Errors of the
+            calibration are errors of the strain. Their orientation is that of the median: its theta is 0.
 
         Raises
         ------
         DataError
-            If the region holds no valid frame, or both are given.
+            If the region holds no valid frame, or more than one is given.
         """
-        if roi is not None and known is not None:
-            raise DataError("rereference takes roi= or known=, not both")
+        if sum(v is not None for v in (roi, known, spacings)) > 1:
+            raise DataError("rereference takes roi=, known= or spacings=, not both")
+        if (spacings is None) != (step is None):
+            raise DataError("spacings= and step=, the reciprocal length per px, belong together")
+        if spacings is not None and step is not None:
+            middle = self.rereference()._references
+            made = [reference_of_spacings(spacings, step, G, self.frame) for G in middle]
+            return dataclasses.replace(self, reference=np.reshape(made, self.reference.shape))
         if known is not None:
             G = np.asarray(known, dtype=np.float64)
             if G.shape != self.reference.shape:

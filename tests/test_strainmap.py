@@ -1,5 +1,7 @@
 """One call from a dataset to a map, and what the map can do without its data."""
 
+import dataclasses
+
 import h5py
 import numpy as np
 import pytest
@@ -51,6 +53,37 @@ def test_references(found, scan):
     np.testing.assert_array_equal(by_slice.reference, by_mask.reference)
     back = by_slice.rereference()
     np.testing.assert_allclose(back.eps_yy, found.eps_yy, atol=1e-9)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_reference_of_spacings(found, flip):
+    """Strain from lengths and angle of the diffraction vectors alone, by the law of cosines."""
+    d, step = (0.205, 0.198, 88.0), 0.21
+    frame = dataclasses.replace(found.frame, flip_y=flip, scan_rotation=20.0, ellipse=(0.02, 35.0))
+    m = dataclasses.replace(found, frame=frame).rereference(spacings=d, step=step)
+    assert abs(np.median(m.theta)) < 1e-3
+    # the metric of F^T F: real-space lengths along the planes' normals are 1 / |g|
+    a, b = ((frame.detector_to_scan() @ la[..., ::-1, None].astype(float))[..., 0] * step
+            for la in (m.lattices["a"], m.lattices["b"]))  # fmt: skip
+    G = np.stack([a, b], -1)
+    gram = np.swapaxes(G, -1, -2) @ G
+    p, q, c = 1 / d[0], 1 / d[1], np.cos(np.radians(d[2]))
+    known = np.array([[p * p, p * q * c], [p * q * c, q * q]])
+    # eigenvalues of gram against known are the squares of the stretches, inverted
+    stretch = np.sort(np.linalg.eigvals(known @ np.linalg.inv(gram)).real ** 0.5, axis=-1)
+    eps = np.stack([np.stack([m.eps_xx, m.eps_xy], -1), np.stack([m.eps_xy, m.eps_yy], -1)], -2)
+    np.testing.assert_allclose(np.linalg.eigvalsh(eps) + 1, stretch, atol=1e-9)
+
+
+def test_spacings_refused(found):
+    with pytest.raises(DataError, match="belong together"):
+        found.rereference(spacings=(0.2, 0.2, 90.0))
+    with pytest.raises(DataError, match="positive lengths"):
+        found.rereference(spacings=(0.2, -0.2, 90.0), step=0.1)
+    with pytest.raises(DataError, match="between 3 and 177"):
+        found.rereference(spacings=(0.2, 0.2, 180.0), step=0.1)
+    with pytest.raises(DataError, match="not both"):
+        found.rereference(spacings=(0.2, 0.2, 90.0), step=0.1, roi=np.s_[:, :2])
 
 
 def test_rotation(found):

@@ -218,6 +218,44 @@ def _reference(a: Float, b: Float, valid: npt.NDArray[np.bool_], average: Any) -
     return np.stack([average(v[valid], axis=0) for v in (a, b)]).astype(np.float64)
 
 
+def reference_of_spacings(
+    spacings: tuple[float, float, float], step: float, like: npt.ArrayLike, frame: Frame
+) -> Float:
+    """Return the vectors a and b ``(2, 2)``, (y, x) px, of a crystal with known plane spacings.
+
+    Parameters
+    ----------
+    spacings
+        ``(d_a, d_b, degrees)``: spacing of the planes that a and b belong to, and the angle between a and b.
+    step
+        Reciprocal length per px of the detector, in the inverse unit of the spacings (``1 / d``, no 2 pi).
+    like
+        Measured a and b, which tell the orientation: relative to the result their theta is 0.
+    frame
+        Of the strain: its ellipse is the detector's.
+
+    Raises
+    ------
+    DataError
+        If a number is not positive, or a and b would be parallel.
+    """
+    d_a, d_b, degrees = (float(v) for v in spacings)
+    if not (d_a > 0 and d_b > 0 and step > 0 and math.isfinite(d_a + d_b + step)):
+        raise DataError(
+            f"spacings {(d_a, d_b)} and step {step}: positive lengths, and reciprocal length per px"
+        )
+    if not 3 < degrees < 177:
+        raise DataError(f"the angle between a and b is between 3 and 177 degrees, got {degrees:g}")
+    M = frame.detector_to_scan()
+    measured = M @ lattice_matrix(*np.asarray(like, dtype=np.float64))
+    turn = math.radians(degrees) * (1 if np.linalg.det(measured) > 0 else -1)
+    K = np.array([[1.0, math.cos(turn)], [0.0, math.sin(turn)]]) / (np.array([d_a, d_b]) * step)
+    # F = inverse(measured)^T (R K)^T is symmetric for the rotation R of inverse(measured)^T K^T
+    A = np.linalg.inv(measured).T @ K.T
+    R = rotation(math.atan2(A[1, 0] - A[0, 1], A[0, 0] + A[1, 1]))
+    return np.ascontiguousarray((np.linalg.inv(M) @ R @ K)[::-1].T)
+
+
 def good_fits(
     residual: npt.NDArray[Any], used: npt.NDArray[Any], least: int, limit: float | None
 ) -> npt.NDArray[np.bool_]:
