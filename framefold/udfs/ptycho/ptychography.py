@@ -32,6 +32,7 @@ from framefold.udfs.ptycho.phases import PHASES
 from framefold.udfs.ptycho.positions import ScanPositions, bank_shifts
 from framefold.udfs.ptycho.quality import half_of
 from framefold.udfs.ptycho.recipe import Engine, Modes, Recipe, parse_recipe
+from framefold.udfs.ptycho.schedule import Entry, check_schedule, moves
 from framefold.udfs.ptycho.setup import Setup, prepare
 from framefold.udfs.ptycho.shift import gather_bank, make_bank, phase_ramps
 
@@ -85,6 +86,10 @@ class Ptychography(IterativeUDF):
         common scale, rotation and shear.
     seed
         Of batches.
+    schedule
+        Entries ``(start, stop, what, moves)``: in iterations `start` to ``stop - 1``, counted from 0
+        (`stop` None: to the end), ``"probe"``, ``"object"`` or ``"positions"`` are refined or not. Later
+        entries win. Objects stand still in `AP` and `RPIE` only.
     free_pixels
         Share of the measured pixels that the fit does not see (0.02 is usual). The history then has
         ``llk_free`` every fifth iteration, the Poisson deviance per such pixel (about 1/2 for a true model at
@@ -125,6 +130,7 @@ class Ptychography(IterativeUDF):
         refine_positions: bool | Literal["affine"] = False,
         seed: int = 0,
         precision: Literal["single", "double"] = "single",
+        schedule: Sequence[Entry] = (),
         free_pixels: float = 0.0,
         half: Literal[0, 1] | None = None,
     ) -> None:
@@ -133,10 +139,11 @@ class Ptychography(IterativeUDF):
             object_modes=object_modes, recipe=recipe, probe_update_start=probe_update_start, mask=mask,
             background=background, crop=crop, centre=centre, subpixel=subpixel, phase_positive=phase_positive,
             find_defocus=find_defocus, refine_positions=refine_positions, seed=seed, precision=precision,
-            free_pixels=free_pixels, half=half,
+            schedule=schedule, free_pixels=free_pixels, half=half,
         )  # fmt: skip
         if precision not in ("single", "double"):
             raise UDFError(f"precision={precision!r} is not 'single' or 'double'")
+        self.recipe = as_recipe(recipe, modes)
         if not 0 <= free_pixels < 0.5:
             raise UDFError(f"free_pixels={free_pixels} must be in [0, 0.5), a share of the pixels")
         if free_pixels and isinstance(background, str):
@@ -144,13 +151,13 @@ class Ptychography(IterativeUDF):
                 "free_pixels: a background that is estimated is not known where the fit sees nothing; "
                 "give one, or leave free_pixels at 0"
             )
-        if free_pixels and any(isinstance(stage, EPIE) for stage in as_recipe(recipe, modes).stages):
+        if free_pixels and any(isinstance(stage, EPIE) for stage in self.recipe.stages):
             raise UDFError("free_pixels: EPIE takes frame after frame; use RPIE, which does what it does")
+        check_schedule(schedule, self.recipe, bool(refine_positions))
         if half not in (None, 0, 1):
             raise UDFError(f"half={half!r} is not 0, 1 or None")
         if modes < 1 or object_modes < 1:
             raise UDFError(f"modes={modes} and object_modes={object_modes} must be at least 1")
-        self.recipe = as_recipe(recipe, modes)
         self.setup: Setup
         self.sums: Any = None
         self.iteration = 0
@@ -301,10 +308,13 @@ class Ptychography(IterativeUDF):
                 loop.best_probe = np.array(loop.probe)
                 self._before = np.array(loop.object), np.array(loop.probe)
             self._look_at_overlap()
-        loop.update_probe = iteration >= self.params.probe_update_start
+        planned = self.params.schedule
+        loop.update_probe = moves(planned, "probe", iteration, iteration >= self.params.probe_update_start)
+        loop.update_object = moves(planned, "object", iteration)
         stage = self.recipe.stages[loop.stage]
         yield from stage.iterate(self, loop.stage_iteration)
-        if iteration >= refine.START and iteration % refine.EVERY == 0 and self.params.refine_positions:
+        due = iteration >= refine.START and iteration % refine.EVERY == 0
+        if due and self.params.refine_positions and moves(planned, "positions", iteration):
             yield from refine.refine_positions(self)
         if iteration >= refine.START and iteration % 2 == 0 and self.params.background == "estimate":
             yield from refine.estimate_background(self)
