@@ -11,6 +11,7 @@ import numpy.typing as npt
 from framefold.errors import DataError
 from framefold.udfs.blobfinder.correlate import CropCorrelation
 from framefold.udfs.blobfinder.disks import DiskPlan, measure_frames, plan_disks, scratch_of
+from framefold.udfs.blobfinder.evidence import with_picture
 from framefold.udfs.blobfinder.indexing import lattice_vectors, peaks_of, radius_of
 from framefold.udfs.blobfinder.lattice import Lattice, LatticeFit, empty_lattices, fit_block
 from framefold.udfs.blobfinder.meter import Peaks, empty_peaks
@@ -86,7 +87,8 @@ def find_lattice(
     Raises
     ------
     DataError
-        If no lattice explains the frames; the message says what to give instead.
+        If no lattice explains the frames; the message says what to give instead, and names a picture of mean
+        frame and autocorrelation in the folder for temporary files (needs matplotlib).
     """
     nav, sig = tuple(dataset.shape.nav), tuple(dataset.shape.sig)
     if len(sig) != 2 or min(sig) < 16:
@@ -102,38 +104,41 @@ def find_lattice(
     if not np.ptp(mean) > 0:
         raise DataError("the frames are constant: there are no disks in them")
     acf = autocorrelation(survey["power"].data, (sig[0], sig[1]))
-    coarse = radius_of(acf) if radius is None else float(radius)
-    if 6 * coarse > min(sig):
-        raise DataError(
-            f"the disks seem to have a radius of {coarse:.1f} px in frames of {sig} px: {_ADVICE}"
+    try:
+        coarse = radius_of(acf) if radius is None else float(radius)
+        if 6 * coarse > min(sig):
+            raise DataError(
+                f"the disks seem to have a radius of {coarse:.1f} px in frames of {sig} px: {_ADVICE}"
+            )
+        vectors, explained = lattice_vectors(peaks_of(acf, coarse), coarse)
+        if explained < 0.6:
+            raise DataError(
+                f"the best lattice explains only {100 * explained:.0f} % of the distances between disks: "
+                f"{_ADVICE}"
+            )
+        # disks cannot be larger than half of their distance
+        coarse = min(coarse, 0.49 * Lattice((0.0, 0.0), _pair(vectors[0]), _pair(vectors[1])).spacing)
+        lattice = Lattice(
+            _pair(_brightest(np.where(bad, np.median(mean), mean), Disk(coarse))),
+            _pair(vectors[0]),
+            _pair(vectors[1]),
         )
-    vectors, explained = lattice_vectors(peaks_of(acf, coarse), coarse)
-    if explained < 0.6:
-        raise DataError(
-            f"the best lattice explains only {100 * explained:.0f} % of the distances between disks: "
-            f"{_ADVICE}"
-        )
-    # disks cannot be larger than half of their distance
-    coarse = min(coarse, 0.49 * Lattice((0.0, 0.0), _pair(vectors[0]), _pair(vectors[1])).spacing)
-    lattice = Lattice(
-        _pair(_brightest(np.where(bad, np.median(mean), mean), Disk(coarse))),
-        _pair(vectors[0]),
-        _pair(vectors[1]),
-    )
-    chosen = spread_of(nav, _EXAMPLES, mask)
-    picked = ctx.run_udf(dataset, PickUDF(), roi=chosen, corrections=corrections)
-    examples = np.asarray(next(iter(picked.values())).data).reshape(-1, *sig)
-    for _ in range(2):
-        if radius is None:
-            coarse = _refined_radius(examples, lattice, coarse, bad)
-        # the sum has more counts; single frames are sharp where descan is wider than a disk
-        placed = [_placed(total[None], lattice, coarse, bad)]
-        if placed[0] is None or placed[0][1] > _BLURRED:
-            placed.append(_placed(examples, lattice, coarse, bad))
-        known = [p for p in placed if p is not None]
-        if not known:
-            raise DataError(f"too few disks stand out for a lattice, which needs 5: {_ADVICE}")
-        lattice, residual = min(known, key=lambda p: p[1])
+        chosen = spread_of(nav, _EXAMPLES, mask)
+        picked = ctx.run_udf(dataset, PickUDF(), roi=chosen, corrections=corrections)
+        examples = np.asarray(next(iter(picked.values())).data).reshape(-1, *sig)
+        for _ in range(2):
+            if radius is None:
+                coarse = _refined_radius(examples, lattice, coarse, bad)
+            # the sum has more counts; single frames are sharp where descan is wider than a disk
+            placed = [_placed(total[None], lattice, coarse, bad)]
+            if placed[0] is None or placed[0][1] > _BLURRED:
+                placed.append(_placed(examples, lattice, coarse, bad))
+            known = [p for p in placed if p is not None]
+            if not known:
+                raise DataError(f"too few disks stand out for a lattice, which needs 5: {_ADVICE}")
+            lattice, residual = min(known, key=lambda p: p[1])
+    except DataError as error:
+        raise with_picture(error, mean, acf) from error
     return FoundLattice(lattice, coarse, explained, residual, mean, bad)
 
 

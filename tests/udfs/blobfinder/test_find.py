@@ -1,7 +1,10 @@
 """Radius and lattice from nothing, on random lattices; and no lattice where there is none."""
 
+import re
+
 import numpy as np
 import pytest
+from matplotlib.image import imread as read_png
 
 from framefold.errors import DataError
 from framefold.sim.stem import cbed
@@ -14,6 +17,13 @@ from framefold.udfs.blobfinder.indexing import (
     same_lattice,
 )
 from framefold.udfs.blobfinder.survey import spread_of
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path, monkeypatch):
+    """Pictures of failures go where tests leave their files."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
 
 
 def random_scan(seed):
@@ -93,8 +103,26 @@ def test_amorphous_rings_are_no_lattice(inline):
     r = np.hypot(y, x)
     mean = 200.0 * (r < 6) + 8 * np.exp(-(((r - 32) / 5) ** 2)) + 4 * np.exp(-(((r - 50) / 6) ** 2))
     frames = np.random.default_rng(1).poisson(mean, (5, 5, 128, 128)).astype(np.uint16)
-    with pytest.raises(DataError):
+    with pytest.raises(DataError) as caught:
         find_lattice(inline, inline.load(frames))
+    # the picture that the error names shows the mean frame, whose bright middle is in its left half
+    image = read_png(re.search(r"picture of what was seen: (.*\.png)$", str(caught.value))[1])
+    assert str(caught.value).count("..") == 0
+    left = image[:, : image.shape[1] // 2, :3].mean(axis=-1)
+    panel = left[60:-20, 20:-20]
+    y, x = np.indices(panel.shape)
+    dark = (panel < 0.5).mean()
+    assert 0.3 < dark < 0.99
+    centre = panel[np.hypot(y - panel.shape[0] / 2, x - panel.shape[1] / 2) < 10]
+    assert centre.mean() > 0.8
+
+
+def test_without_a_place_for_the_picture_the_error_stays(inline, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere/at/all")
+    frames = np.random.default_rng(0).poisson(3, (6, 6, 96, 96)).astype(np.uint16)
+    with pytest.raises(DataError) as caught:
+        find_lattice(inline, inline.load(frames))
+    assert "picture" not in str(caught.value)
 
 
 def test_refused(inline):
