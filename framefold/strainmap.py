@@ -181,8 +181,8 @@ class StrainMap:
         spacings, step
             ``(d_a, d_b, degrees)``: spacings of the planes of a and b in the unstrained material and the
             angle between a and b; and reciprocal length per px (``1 / d``, no 2 pi), such as the scale of the
-            calibrated detector axis, ``dataset.metadata.axes[-1].scale``. Units are those of both. Errors of the
-            calibration are errors of the strain. Their orientation is that of the median: its theta is 0.
+            calibrated detector axis, ``dataset.metadata.axes[-1].scale``. Units are those of both. Errors of
+            the calibration are errors of the strain. Their orientation is that of the median: its theta is 0.
 
         Raises
         ------
