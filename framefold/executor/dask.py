@@ -103,6 +103,23 @@ class DaskExecutor:
 
         return open_session_at(self._connected(), factory, where, timeout, rank)
 
+    def open_session_on(self, factory: Callable[[int], Any], address: str) -> Session:
+        """Make ``factory(0)`` on the worker of an address."""
+        from framefold.executor.dask_session import open_session_on  # noqa: PLC0415
+
+        return open_session_on(self._connected(), factory, address)
+
+    def workers_in_order(self) -> list[str]:
+        """Return the addresses of all workers, in the order of their names; waits for the first."""
+        from framefold.executor.dask_session import wait_for  # noqa: PLC0415
+
+        return wait_for(self._connected(), None)
+
+    @property
+    def local(self) -> bool:
+        """Whether the workers are processes of this machine that were started here."""
+        return self._where is None
+
     def cancel(self) -> None:
         """Cancel running jobs."""
         for job in list(self._jobs):

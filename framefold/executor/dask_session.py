@@ -94,11 +94,11 @@ def open_sessions(cluster: Connected, factory: Callable[[int], Any], n: int | No
     ExecutorError
         If there are not enough workers after 30 s.
     """
-    workers = _wait_for(cluster, n)
+    workers = wait_for(cluster, n)
     sessions: list[Session] = []
     try:
         for rank, worker in enumerate(workers):
-            sessions.append(_open_on(cluster, factory, worker, rank))  # those must be closed
+            sessions.append(open_session_on(cluster, factory, worker, rank))  # those must be closed
     except BaseException:
         for session in sessions:
             session.close()
@@ -117,21 +117,24 @@ def open_session_at(
         Listing the workers, if there is none such within `timeout` seconds.
     """
     if where is None:
-        return _open_on(cluster, factory, _wait_for(cluster, 1)[0], rank)
+        return open_session_on(cluster, factory, wait_for(cluster, 1)[0], rank)
     deadline = time.monotonic() + (WAIT_SECONDS if timeout is None else timeout)
     while True:
         names = {cluster.name(address): address for address in cluster.workers()}
         hosts = {address.rpartition("://")[2].rpartition(":")[0]: address for address in names.values()}
         found = names.get(where) or hosts.get(where)
         if found is not None:
-            return _open_on(cluster, factory, found, rank)
+            return open_session_on(cluster, factory, found, rank)
         if time.monotonic() > deadline:
             listed = ", ".join(f"{name} ({address})" for name, address in sorted(names.items())) or "none"
             raise ExecutorError(f"no worker is named {where!r} or runs on that host; workers: {listed}")
         time.sleep(0.1)
 
 
-def _open_on(cluster: Connected, factory: Callable[[int], Any], worker: str, rank: int) -> DaskSession:
+def open_session_on(
+    cluster: Connected, factory: Callable[[int], Any], worker: str, rank: int = 0
+) -> DaskSession:
+    """Make ``factory(rank)`` on the worker of an address."""
     name = cluster.name(worker)
     ident = uuid.uuid4().hex
     for _ in range(3):
@@ -149,7 +152,7 @@ def _open_on(cluster: Connected, factory: Callable[[int], Any], worker: str, ran
     return DaskSession(cluster, worker, name, ident)
 
 
-def _wait_for(cluster: Connected, n: int | None) -> list[str]:
+def wait_for(cluster: Connected, n: int | None) -> list[str]:
     """Return the addresses of `n` workers, or of all, in the order of their names."""
     wanted = n or 1
     if cluster.local_workers is not None and wanted > cluster.local_workers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,37 +17,16 @@ from framefold.executor.base import Executor
 from framefold.executor.iterate_checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from framefold.executor.iterate_host import HostLoop
 from framefold.executor.iterate_load import Residency, inspect_data, load_frames
+from framefold.executor.iterate_snapshot import IterationSnapshot, as_result, result_plan
+from framefold.executor.iterate_team import LocalTeam, LoopState, Standing, Team
 from framefold.executor.local import LocalExecutor
-from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.events import Event, Observer, PartitionDone, RunEnded, RunStarted
 from framefold.udfcore.iterative import DataInfo, IterativeUDF
-from framefold.udfcore.metadata import Axis
-from framefold.udfcore.plan import RunOptions, UDFPlan
-from framefold.udfcore.planning import make_plan
-from framefold.udfcore.results import ResultBuffer, Saver, Snapshot, UDFResult
-from framefold.udfcore.udf import UDFMethod
+from framefold.udfcore.plan import RunOptions
+from framefold.udfcore.results import Saver, UDFResult
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class IterationSnapshot(Snapshot):
-    """The state of an iterative reduction, immutable.
-
-    Attributes
-    ----------
-    iteration
-        Iterations done.
-    history
-        Figures by name, one number per iteration.
-    reason
-        Why the iteration ended; empty while it goes on.
-    """
-
-    iteration: int = 0
-    history: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,8 +72,7 @@ class Iteration:
             )
         if options.n is not None and options.n < 1:
             raise UDFError(f"n={options.n}: the number of iterations must be at least 1")
-        # the loop lives in this process: workers of a cluster would have to meet at every pass
-        self._executor: Executor = LocalExecutor(options.lanes) if executor.processes else executor
+        self._executor = executor
         self._dataset = dataset
         self._udf = udf
         self._options = options
@@ -106,7 +84,6 @@ class Iteration:
         self._saver = saver
         self._run = run
         self._stopped = False
-        self._loop: HostLoop | None = None
         self._last: IterationSnapshot | None = None
         self._started = time.perf_counter()
         self._steps = self._iterate()
@@ -163,27 +140,31 @@ class Iteration:
 
     def resolve(self) -> DataInfo:
         """Look at a sample of the data and let the UDF check it, as the first iteration would."""
-        info = inspect_data(self._executor, self._dataset, self._run)
+        # a few frames, which need not travel
+        reader = LocalExecutor() if self._executor.processes else self._executor
+        info = inspect_data(reader, self._dataset, self._run)
         self._udf.setup = self._udf.resolve(info)
         return info
 
-    def _open(self) -> None:
-        udf, run = self._udf, self._run
+    def _open(self) -> Team:
+        """Load the frames, and return who iterates."""
+        udf, run, options = self._udf, self._run, self._options
         info = self.resolve()
         order = udf.get_order()
-        ids = info.frame_ids
+        ids = self._ids = info.frame_ids
         ordered = ids if order is None else ids[order]
-        self._ids = ids
-        frames = load_frames(
-            self._executor, self._dataset, run, udf, ordered, info.sample, self._options.residency,
-            self._observers,
-        )  # fmt: skip
-        lanes = self._options.lanes or self._executor.capacity
-        self._loop = HostLoop(udf, frames, 0, 1 if self._executor.name == "inline" else lanes)
         self._plan = result_plan(self._dataset, udf, run)
-        if self._options.resume is not None:
-            found = load_checkpoint(self._options.resume, type(udf).__name__, self._data_text())
-            self._loop.restore(found.loop, found.history, found.iteration)
+        if self._executor.processes:
+            from framefold.executor.iterate_dask import DaskTeam  # noqa: PLC0415  # loads dask
+
+            return DaskTeam(
+                self._executor, udf, self._dataset, run, info, ordered, options.residency, options.lanes
+            )
+        frames = load_frames(
+            self._executor, self._dataset, run, udf, ordered, info.sample, options.residency, self._observers
+        )
+        lanes = 1 if self._executor.name == "inline" else options.lanes or self._executor.capacity
+        return LocalTeam(lambda: HostLoop(udf, frames, 0, lanes))
 
     def _data_text(self) -> str:
         """Return what identifies the data in checkpoints; arrays in memory by shape and type."""
@@ -191,27 +172,28 @@ class Iteration:
         name = "memory" if ds.source.identity.startswith("memory:") else ds.identity
         return f"{name} {tuple(ds.shape)} {ds.dtype}, {len(self._ids)} frames"
 
-    def _save_checkpoint(self) -> None:
-        loop, path = self._loop, self._options.checkpoint
-        assert loop is not None
+    def _resumed(self) -> LoopState | None:
+        if self._options.resume is None:
+            return None
+        found = load_checkpoint(self._options.resume, type(self._udf).__name__, self._data_text())
+        return LoopState(found.loop, found.history, found.iteration)
+
+    def _save_checkpoint(self, team: Team) -> None:
+        path, state = self._options.checkpoint, team.state()
         assert path is not None
-        state = Checkpoint(
-            vars(self._udf.loop),
-            loop.history.table(),
-            loop.iteration,
-            type(self._udf).__name__,
-            self._data_text(),
-        )
-        save_checkpoint(path, state)
+        name = type(self._udf).__name__
+        save_checkpoint(path, Checkpoint(state.loop, state.history, state.iteration, name, self._data_text()))
 
     def _iterate(self) -> Generator[IterationSnapshot]:
         self._started = time.perf_counter()
         error: BaseException | None = None
         left: GeneratorExit | None = None
+        team: Team | None = None
+        now: Standing | None = None
+        keep = self._options.checkpoint is not None
         try:
-            self._open()
-            loop = self._loop
-            assert loop is not None
+            team = self._open()
+            team.begin(self._resumed())
             if self._on_ready is not None:
                 self._on_ready(self)
             limit = self._options.n or 2**31
@@ -220,40 +202,48 @@ class Iteration:
             )
             published, saved = -np.inf, time.monotonic()
             while True:
-                why = loop.iterate()
-                self._tell(PartitionDone(loop.iteration, 1, loop.history["seconds"][-1], ""))
-                reason = _reason(why, self._stopped, loop.iteration >= limit, limit)
-                now = time.monotonic()
-                keep = self._options.checkpoint is not None
-                if keep and (reason or now - saved >= self._options.checkpoint_every):
-                    saved = now
-                    self._save_checkpoint()
+                due = published + self._options.publish_every - time.monotonic()
+                now = self._advance(team, due, limit, now)
+                reason = _reason(now.why, self._stopped, now.iteration >= limit, limit)
+                clock = time.monotonic()
+                if keep and (reason or clock - saved >= self._options.checkpoint_every):
+                    saved = clock
+                    self._save_checkpoint(team)
                 if reason:
-                    self._udf.finish()
-                if reason or now - published >= self._options.publish_every:
-                    published = now
-                    self._last = self._snapshot(reason)
+                    team.finish()
+                if reason or clock - published >= self._options.publish_every:
+                    published = clock
+                    self._last = self._snapshot(team, now, reason)
                     self._show(self._last)
                     yield self._last
                 if reason:
                     return
         except GeneratorExit as exc:
             left = exc
-            if self._loop is not None and self._loop.iteration:
-                if self._options.checkpoint is not None:
-                    self._save_checkpoint()
-                self._last = self._snapshot("stopped")
+            if team is not None and now is not None:
+                if keep:
+                    self._save_checkpoint(team)
+                self._last = self._snapshot(team, now, "stopped")
             raise
         except BaseException as exc:
             error = exc
             raise
         finally:
-            if self._loop is not None:
-                self._loop.close()
-                self._loop = None
+            if team is not None:
+                team.close()
             if self._viewers is not None and (error or left) is not None:
                 self._viewers.fail(error or left)
             self._tell(RunEnded(time.perf_counter() - self._started, error))
+
+    def _advance(self, team: Team, seconds: float, limit: int, before: Standing | None) -> Standing:
+        """Iterate, and tell observers of each iteration."""
+        now = team.advance(max(0.0, seconds), limit)
+        self._udf.history.columns = {name: column.tolist() for name, column in now.history.items()}
+        self._udf.history.length = now.iteration
+        done = now.iteration - 1 if before is None else before.iteration
+        for i in range(min(done, now.iteration), now.iteration):
+            self._tell(PartitionDone(i + 1, 1, float(now.history["seconds"][i]), ""))
+        return now
 
     def _show(self, snapshot: IterationSnapshot) -> None:
         if self._make_viewers is None:
@@ -269,21 +259,20 @@ class Iteration:
         for observer in self._observers:
             observer(event)
 
-    def _snapshot(self, reason: str) -> IterationSnapshot:
-        loop = self._loop
-        assert loop is not None
-        history = loop.history.table()
-        arrays = loop.publish()
+    def _snapshot(self, team: Team, now: Standing, reason: str) -> IterationSnapshot:
+        history = now.history
+        arrays = team.publish()
         axes = self._udf.get_axes()
         damage = np.zeros(tuple(self._dataset.shape.nav), bool)
         damage.reshape(-1)[self._ids] = True
         report = {
             "executor": self._executor.name,
-            "iterations": loop.iteration,
+            "iterations": now.iteration,
             "reason": reason,
             "seconds": time.perf_counter() - self._started,
-            "overhead_seconds": loop.overhead,
+            "overhead_seconds": now.overhead,
             "history": {k: v.tolist() for k, v in history.items()},
+            **team.report(),
         }
 
         def make() -> tuple[UDFResult, ...]:
@@ -298,8 +287,8 @@ class Iteration:
             )  # fmt: skip
 
         return IterationSnapshot(
-            damage, loop.iteration, time.time(), len(self._ids), (0, 0), bool(reason), make,
-            iteration=loop.iteration, history=history, reason=reason,
+            damage, now.iteration, time.time(), len(self._ids), (0, 0), bool(reason), make,
+            iteration=now.iteration, history=history, reason=reason,
         )  # fmt: skip
 
 
@@ -309,34 +298,3 @@ def _reason(why: bool | str, stopped: bool, at_limit: bool, limit: int) -> str:
     if stopped:
         return "stopped"
     return f"{limit} iterations" if at_limit else ""
-
-
-def result_plan(dataset: Dataset, udf: IterativeUDF, run: RunOptions) -> UDFPlan:
-    """Return the description of the run that its results carry."""
-    from framefold.executor.iterate_load import LoadUDF  # noqa: PLC0415  # a stand-in with the same data
-
-    info = make_plan(dataset, [LoadUDF(None)], run).udfs[0].info
-    sig = tuple(info.dataset_shape.sig)
-    return UDFPlan(
-        type(udf), udf._kwargs, type(udf).__name__, {}, UDFMethod.TILE, info, sig, frozenset(), frozenset()
-    )
-
-
-class IterativeResult(ResultBuffer):
-    """A result of kind ``single`` with axes of its own."""
-
-    own_axes: tuple[Axis, ...] = ()
-
-    @property
-    def axes(self) -> tuple[Axis, ...]:
-        """Calibrated axes of the first axes of `data`."""
-        return self.own_axes
-
-
-def as_result(name: str, array: Array, plan: UDFPlan, axes: tuple[Axis, ...] = ()) -> IterativeResult:
-    """Return an array as a result of kind ``single``."""
-    result = IterativeResult(
-        name, BufferDecl("single", (), array.dtype), plan, array, np.ones(array.shape, bool)
-    )
-    result.own_axes = axes
-    return result

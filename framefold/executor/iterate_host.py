@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from framefold.errors import UDFError, annotate
 from framefold.executor.iterate_lanes import Lanes
-from framefold.executor.iterate_reduce import Alone, Comm, Part, allocate, join, of_phase
+from framefold.executor.iterate_reduce import Alone, Comm, Part, allocate, join, neutral, of_phase
 from framefold.executor.local import blas_threads
-from framefold.udfcore.iterative import History, IterativeUDF, Pass
+from framefold.udfcore.iterative import History, IterativeUDF, Pass, Rows
 
 Array = npt.NDArray[Any]
+UNEVEN = 1.25  # lanes are dealt anew when one has so many times its share of live frames
 REPLICA_CHECK = 10  # iterations between two comparisons of the loop state over hosts
 
 
@@ -35,10 +36,21 @@ class HostLoop:
         Threads.
     comm
         Joins sums with other hosts.
+    total
+        Rows on all hosts; None: those of this one.
+    present
+        Rows whose frames are there, where others may follow; None: all.
     """
 
     def __init__(
-        self, udf: IterativeUDF, frames: Array, first: int, lanes: int, comm: Comm | None = None
+        self,
+        udf: IterativeUDF,
+        frames: Array,
+        first: int,
+        lanes: int,
+        comm: Comm | None = None,
+        total: int | None = None,
+        present: Rows | None = None,
     ) -> None:
         self.comm = comm or Alone()
         self.udf = udf
@@ -46,27 +58,45 @@ class HostLoop:
         self.iteration = 0
         self.overhead = 0.0
         self._first = first
+        self._all = frames
         self._lanes = Lanes(max(1, min(lanes, len(frames))))
-        n = self._lanes.n
-        cuts = [len(frames) * i // n for i in range(n + 1)]
-        self._spans = [(first + a, first + b) for a, b in zip(cuts, cuts[1:], strict=False)]
-        self._frames = [frames[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+        self._there = np.ones(first + len(frames), bool)
+        udf.present = np.arange(len(self._there) if total is None else total)
+        if present is not None:
+            self._there[:] = False
+            self._there[present] = True
+            udf.present, udf.growing = present, True
+        self._complete = present is None
+        self._cut()
         udf.loop = SimpleNamespace(**udf.get_loop_state())
         self._decls = dict(udf.get_pass_buffers())
-        self._udfs = [self._lane_udf(i) for i in range(n)]
-        self._buffers: list[dict[str, Array]] = [{} for _ in range(n)]
+        self._udfs = [self._lane_udf() for _ in range(self._lanes.n)]
+        self._buffers: list[dict[str, Array]] = [{} for _ in range(self._lanes.n)]
         self._lanes.run(self._prepare)
 
-    def _lane_udf(self, lane: int) -> IterativeUDF:
+    def _cut(self) -> None:
+        """Give each lane a stripe with the same number of frames that are there."""
+        n, first = self._lanes.n, self._first
+        if self._complete:
+            cuts = [len(self._all) * i // n for i in range(n + 1)]
+        else:
+            count = np.cumsum(self._there[first:])
+            inner = np.searchsorted(count, [count[-1] * i / n for i in range(1, n)], side="right")
+            cuts = [0, *inner.tolist(), len(self._all)]
+        self._spans = [(first + a, first + b) for a, b in zip(cuts, cuts[1:], strict=False)]
+        self._frames = [self._all[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+
+    def _lane_udf(self) -> IterativeUDF:
         twin = self.udf.copy()
         assert isinstance(twin, IterativeUDF)
         twin.setup, twin.loop, twin.meta = self.udf.setup, self.udf.loop, self.udf.meta
-        twin.lane_rows = self._spans[lane]
         return twin
 
     def _prepare(self, lane: int) -> None:
         """Make what belongs to a lane in its own thread, so that its memory lies near its core."""
         udf = self._udfs[lane]
+        udf.lane_rows = self._spans[lane]
+        udf.present = self.udf.present
         n = len(self._frames[lane])
         udf.state = SimpleNamespace(
             **{
@@ -103,6 +133,23 @@ class HostLoop:
             self._decls = decls
             self._lanes.run(self._prepare)
 
+    def grow(self, fresh: Rows, *, growing: bool) -> None:
+        """Let frames that have come take part from now on; `growing`: others may follow."""
+        udf = self.udf
+        self._there[fresh] = True
+        udf.present, udf.growing = np.flatnonzero(self._there), growing
+        counts = [int(np.count_nonzero(self._there[a:b])) for a, b in self._spans]
+        if max(counts) > UNEVEN * len(udf.present) / len(counts) + 1:
+            kept = {name: self.gather_state(name) for name in vars(self._udfs[0].state)}
+            self._cut()
+            self._lanes.run(self._prepare)
+            for lane, (start, stop) in zip(self._udfs, self._spans, strict=True):
+                for name, values in kept.items():
+                    getattr(lane.state, name)[...] = values[start - self._first : stop - self._first]
+        for lane in self._udfs:
+            lane.present = udf.present
+        udf.grew(fresh)
+
     def _pass(self, item: Pass) -> None:
         names = of_phase(self._decls, item.phase)
         busy = [0.0] * self._lanes.n
@@ -112,14 +159,18 @@ class HostLoop:
             udf, (start, stop) = self._udfs[lane], self._spans[lane]
             buffers = self._buffers[lane]
             for name in names:
-                buffers[name][...] = 0 if self._decls[name].reduce == "sum" else -np.inf
+                buffers[name][...] = neutral(self._decls[name])
             udf.phase = item.phase
             udf.results = SimpleNamespace(**{name: buffers[name] for name in names})
-            if item.rows is None:
-                rows = np.arange(stop - start)
-            else:
+            if item.rows is not None:
                 a, b = np.searchsorted(item.rows, (start, stop))
                 rows = item.rows[a:b] - start
+                if not self._complete:
+                    rows = rows[self._there[start + rows]]
+            elif self._complete:
+                rows = np.arange(stop - start)
+            else:
+                rows = np.flatnonzero(self._there[start:stop])
             try:
                 udf.process_rows(self._frames[lane], rows)
             except Exception as exc:
@@ -177,6 +228,7 @@ class HostLoop:
         """End the threads and let the frames go."""
         self._lanes.close()
         self._frames, self._buffers = [], []
+        self._all = np.zeros(0)
         self.comm.close()
 
 

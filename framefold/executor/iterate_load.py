@@ -60,10 +60,7 @@ class _Sink:
     keep: Any
 
     def put(self, ids: Array, tile: Array) -> None:
-        kept = self.keep(tile)
-        if self.target is None:
-            raise AssertionError("frames come before the store is made")
-        self.target[self.place[ids]] = kept
+        self.target[self.place[ids]] = self.keep(tile)
 
 
 class _Sample:
@@ -123,12 +120,25 @@ def load_frames(
     60 % of the memory).
     """
     kept = udf.keep(sample[:1])
-    shape, dtype = (len(ordered), *kept.shape[1:]), kept.dtype
-    store = _allocate(shape, dtype, residency)
+    out = allocate_frames((len(ordered), *kept.shape[1:]), kept.dtype, residency)
+    read_frames(executor, dataset, options, udf, ordered, np.arange(len(ordered)), out, observers)
+    return out
+
+
+def read_frames(
+    executor: Executor,
+    dataset: Dataset,
+    options: RunOptions,
+    udf: IterativeUDF,
+    ids: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int64],
+    out: Array,
+    observers: tuple[Observer, ...] = (),
+) -> None:
+    """Read the frames `ids` into the rows `rows` of `out`."""
     place = np.full(dataset.shape.nav.size, -1, np.int64)
-    place[ordered] = np.arange(len(ordered))
-    _read(executor, dataset, options, np.sort(ordered), _Sink(store, place, udf.keep), observers)
-    return store
+    place[ids] = rows
+    _read(executor, dataset, options, np.sort(ids), _Sink(out, place, udf.keep), observers)
 
 
 def _read(
@@ -142,9 +152,12 @@ def _read(
     to_end(run)
 
 
-def _allocate(shape: tuple[int, ...], dtype: np.dtype[Any], residency: Residency) -> Array:
+def allocate_frames(
+    shape: tuple[int, ...], dtype: np.dtype[Any], residency: Residency, sharers: int = 1
+) -> Array:
+    """Return room for frames, in memory or in a file; `sharers` processes use the memory of this machine."""
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if residency == "memory" or (residency == "auto" and size <= RAM_SHARE * memory_available()):
+    if residency == "memory" or (residency == "auto" and size <= RAM_SHARE / sharers * memory_available()):
         return np.empty(shape, dtype)
     folder = Path(os.environ.get("TMPDIR") or tempfile.gettempdir())
     with tempfile.TemporaryFile(dir=folder, prefix="framefold-frames-") as file:

@@ -56,7 +56,7 @@ def join(decl: PassBuffer, parts: Sequence[Part]) -> Array:
     if len(parts) == 1 and parts[0][1] is None:
         return parts[0][0]
     if any(window is not None for _, window in parts):
-        out = np.zeros(decl.shape, decl.dtype)
+        out = np.full(decl.shape, neutral(decl), decl.dtype)
         if len(parts) == 1 and decl.reduce == "sum":
             array, window = parts[0]
             out[window] = array
@@ -72,6 +72,13 @@ def join(decl: PassBuffer, parts: Sequence[Part]) -> Array:
             combine(arrays[i], arrays[i + step], out=arrays[i])
         step *= 2
     return arrays[0]
+
+
+def neutral(decl: PassBuffer) -> Any:
+    """Return what changes nothing when it is joined: 0, or the smallest number for maxima."""
+    if decl.reduce == "sum":
+        return 0
+    return np.iinfo(decl.dtype).min if decl.dtype.kind in "iu" else -np.inf
 
 
 def allocate(decl: PassBuffer, window: tuple[slice, ...] | None) -> Array:

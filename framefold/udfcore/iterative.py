@@ -29,7 +29,7 @@ class Pass:
     phase
         Chooses the buffers, and is ``self.phase`` meanwhile.
     rows
-        Which frames, increasing, in the order of `IterativeUDF.get_order`; None: all.
+        Which frames, increasing, in the order of `IterativeUDF.get_order`; None: all that are there.
     """
 
     phase: str = "main"
@@ -148,6 +148,12 @@ class IterativeUDF(UDF):
         ``(start, stop)``: which frames the lane has, in the order of `get_order`.
     task_data
         What `get_task_data` returned for the lane: scratch memory, plans.
+    notes
+        Sentences for the report, see `say`.
+    present
+        Rows whose frames are there, increasing: all of them, but for live data, see `grew`.
+    growing
+        Whether more frames may come.
 
     Examples
     --------
@@ -180,6 +186,9 @@ class IterativeUDF(UDF):
         self.lane_rows = (0, 0)
         self.windows: Mapping[str, tuple[slice, ...]] = {}
         self.history = History()
+        self.notes: list[str] = []
+        self.present: Rows = np.arange(0)
+        self.growing = False
         self._figures: dict[str, float] = {}
 
     # --- what users define -------------------------------------------------------------------
@@ -251,6 +260,13 @@ class IterativeUDF(UDF):
     def resumed(self) -> None:
         """Make up for what a checkpoint does not hold, after ``self.loop`` was read from one."""
 
+    def grew(self, fresh: Rows) -> None:
+        """Take note of live frames that came since the last iteration, or of the end of the acquisition.
+
+        Called between iterations, when `present` and `growing` have changed already. Passes over all rows are
+        passes over those present.
+        """
+
     def finish(self) -> None:
         """Put the last touches to ``self.loop``, once, after the last iteration."""
 
@@ -274,6 +290,10 @@ class IterativeUDF(UDF):
     def record(self, **figures: float) -> None:
         """Note figures of this iteration for the history."""
         self._figures.update(figures)
+
+    def say(self, sentence: str) -> None:
+        """Note a sentence for the report."""
+        self.notes.append(sentence)
 
     def rng(self, *counters: int) -> np.random.Generator:
         """Return random numbers that depend on the parameter ``seed`` and the counters only."""

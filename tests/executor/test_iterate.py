@@ -8,14 +8,10 @@ import numpy as np
 import pytest
 
 from framefold.errors import DataError
-from framefold.executor.iterate import IterateOptions, Iteration
 from framefold.executor.iterate_checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from framefold.executor.iterate_lanes import Lanes
-from framefold.executor.iterate_reduce import allocate, join
-from framefold.io.memory import ArraySource
-from framefold.udfcore.dataset import Dataset
-from framefold.udfcore.iterative import IterativeUDF, PassBuffer
-from framefold.udfcore.plan import RunOptions
+from framefold.executor.iterate_reduce import allocate, join, neutral
+from framefold.udfcore.iterative import PassBuffer
 
 
 def test_all_lanes_run_at_once_and_errors_wait_for_the_others():
@@ -36,6 +32,16 @@ def test_all_lanes_run_at_once_and_errors_wait_for_the_others():
     assert sorted(done) == [0, 2]
     lanes.run(done.append)  # still usable
     lanes.close()
+
+
+@pytest.mark.parametrize("dtype", ["i8", "f4"])
+def test_maxima_may_be_negative(dtype):
+    decl = PassBuffer((3,), np.dtype(dtype), "max", windowed=True)
+    parts = [(allocate(decl, (s,)), (s,)) for s in (slice(0, 2), slice(1, 3))]
+    for i, (array, _) in enumerate(parts):
+        array[...] = -5 + i
+    np.testing.assert_array_equal(join(decl, parts), [-5, -4, -4])
+    assert neutral(decl) < -(2**60)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
@@ -85,28 +91,3 @@ def test_checkpoints_round_trip(tmp_path):
         save_checkpoint(path, Checkpoint({"bad": object()}, {}, 1, "U", "data"))
     with pytest.raises(DataError, match="could not be written"):
         save_checkpoint(tmp_path / "absent" / "c.h5", Checkpoint({}, {}, 1, "U", "data"))
-
-
-class Total(IterativeUDF):
-    def get_pass_buffers(self):
-        return {"sum": self.summed((), "float64")}
-
-    def process_tile(self, tile):
-        self.results.sum[...] += tile.sum()
-
-    def step(self, phase, results):
-        self.loop.total = float(results.sum)
-
-
-class Elsewhere:
-    """An executor whose folds run in other processes; only the loop must not be sent there."""
-
-    name = "elsewhere"
-    processes = True
-    capacity = 2
-
-
-def test_the_loop_stays_in_this_process():
-    data = np.arange(60).reshape(10, 3, 2)
-    run = Iteration(Elsewhere(), Dataset(ArraySource(data)), Total(), RunOptions(), IterateOptions(n=1))
-    assert float(run.to_end()["total"].data) == data.sum()

@@ -163,7 +163,6 @@ class Ptychography(IterativeUDF):
         self.iteration = 0
         self._histogram: Histogram | None = None
         self._ramps: Array | None = None
-        self.notes: list[str] = []
         self._before: tuple[Array, Array] = (np.zeros(0), np.zeros(0))
 
     # --- the data ----------------------------------------------------------------------------
@@ -334,10 +333,6 @@ class Ptychography(IterativeUDF):
                 "are needed): "
                 "check the positions and their unit, the wavelength and the distances"
             )
-
-    def say(self, sentence: str) -> None:
-        """Note a sentence for the report."""
-        self.notes.append(sentence)
 
     def step(self, phase: str, results: SimpleNamespace) -> None:
         """Hand the sums to the engine, which waits for them in `plan`."""
