@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from framefold.web.text import LiveText
+
 # the picture is on the screen when the next frame of animation begins; hidden tabs have none
 _SEEN_JS = "const n = tick.data.n; requestAnimationFrame(() => { ack.data = {n: n}; });"
 _WIDE_CSS = ".bk-clearfix { width: 100%; }"
@@ -39,8 +41,8 @@ class Frame:
     """
 
     header: Any
-    progress: Any
-    sectors: Any
+    progress: LiveText
+    sectors: LiveText
     stop: Any
     tabs: Any
     side: Any
@@ -72,11 +74,11 @@ def page_frame(doc: Any, downloads: Mapping[str, str], stop: Callable[[], None])
     from bokeh.models import Button, ColumnDataSource, CustomJS, Div, Tabs  # noqa: PLC0415
 
     header = Div(text="")
-    wide = {"width": "100%"}
+    wide = {"width": "calc(100% - 10px)"}  # margins of 5 px
     # two lines: what lies below must not move under the mouse when the text grows
     two = {**wide, "min-height": "3.6em"}
-    progress = Div(text="", sizing_mode="stretch_width", styles=two, stylesheets=[_WIDE_CSS])
-    sectors = Div(text="", sizing_mode="stretch_width", styles=wide)
+    progress = LiveText(sizing_mode="stretch_width", styles=two, stylesheets=[_WIDE_CSS])
+    sectors = LiveText(sizing_mode="stretch_width", styles=wide)
     button = Button(label="Stop", button_type="danger", width=80)
     button.on_click(lambda _event: stop())
     saves = []
@@ -89,8 +91,9 @@ def page_frame(doc: Any, downloads: Mapping[str, str], stop: Callable[[], None])
     tabs = Tabs(tabs=[])
     side = column()
     body = column(
-        row(header), progress, row(button, *saves), row(tabs, side), sectors, sizing_mode="stretch_width"
-    )
+        row(header), progress.root, row(button, *saves), row(tabs, side), sectors.root,
+        sizing_mode="stretch_width",
+    )  # fmt: skip
     doc.add_root(body)
     for model in (tick, ack):
         doc.add_root(model)

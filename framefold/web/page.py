@@ -89,6 +89,7 @@ class Page:
     def _begin(self) -> None:
         self._ready = True
         self._shown_at = self._loop.time()
+        self._tell(self._report_now)
         self.wake()
         self._beat()
 
@@ -200,7 +201,7 @@ class Page:
             pane.show(picture)
         now = self._loop.time()
         self._report_now = report
-        if now >= self._next_status or snapshot.final or self._hub.over:
+        if now >= self._next_status or (self._hub.over and self._mailbox.empty):
             self._annotate(pane)
         elif self._late is None:
             self._late = self._loop.call_later(self._next_status - now, self._on_late)
@@ -223,9 +224,7 @@ class Page:
         self._report_now = report
         hub, frame = self._hub, self.frame
         frame.progress.text = progress_html(hub.progress(), report)
-        table = sectors_html(report.get("sectors") or ())
-        if table != frame.sectors.text:
-            frame.sectors.text = table
+        frame.sectors.text = sectors_html(report.get("sectors") or ())
         frame.stop.disabled = hub.over or hub.control is None
         self._refresh()
 
@@ -309,7 +308,8 @@ class Page:
                 self._detectors = DetectorPane(hub.udfs, pattern, self._change, self._again)
                 self._panes[DETECTORS] = self._detectors
         self.frame.fill({name: pane.root for name, pane in self._panes.items()}, side)
-        self._tell(self._report_now)
+        if self._ready:  # texts are replaced where they stand
+            self._tell(self._report_now)
         self._revision = -1
         self._loop.call_soon(self.wake)
 

@@ -15,8 +15,10 @@ from framefold.plot.drawing import kind_of
 from framefold.plot.panels import Field
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.web import palettes
+from framefold.web.canvas import PixelCanvas
 from framefold.web.look import Look
 from framefold.web.render import Grid, Picture, grid_of, read_out, render
+from framefold.web.text import LiveText
 
 SIDE = 512  # CSS pixels of a picture
 _CURSOR_JS = """
@@ -70,7 +72,7 @@ class ImagePane:
         self, spec: PlotSpec, fields: Sequence[Field], changed: Callable[[], None], kind: str
     ) -> None:
         from bokeh.layouts import column, row  # noqa: PLC0415  # optional library
-        from bokeh.models import ColumnDataSource, CustomJS, Div  # noqa: PLC0415
+        from bokeh.models import ColumnDataSource, CustomJS  # noqa: PLC0415
 
         self._changed = changed
         self._spec = spec
@@ -79,34 +81,32 @@ class ImagePane:
         self.look = Look(scale=spec.scale, symmetric=spec.symmetric)
         grid = grid_of(fields[0])
         self.figure = picture_figure(grid)
-        self._flip = (-1 if grid.y.scale < 0 else 1, -1 if grid.x.scale < 0 else 1)
-        left, right, bottom, top = grid.rectangle()
-        box = {"x": min(left, right), "y": min(bottom, top), "dw": abs(right - left), "dh": abs(bottom - top)}
-        self._source = ColumnDataSource({"image": []})
         self._palette = spec.cmap or ("RdBu_r" if spec.symmetric else "viridis")
+        chosen = palettes.colours(self._palette)
+        edges = grid.rectangle()
+        self.canvas = PixelCanvas(self.figure, edges, palettes.with_grey(chosen))
+        left, right, bottom, top = edges  # the border shows where the picture ends when it is moved
+        self.figure.quad(
+            left=left, right=right, bottom=bottom, top=top, fill_color=None, line_color="#cccccc"
+        )
         self._hue = kind == "hue-phase"
-        if self._hue:
-            self.figure.image_rgba("image", source=self._source, **box)
-        else:
-            self._add_image(box)
+        if not self._hue:
+            self._add_bar(chosen)
         self._arrows = ColumnDataSource({k: [] for k in ("x0", "y0", "x1", "y1")})
         if kind == "vectors":
             self.figure.segment(
                 "x0", "y0", "x1", "y1", source=self._arrows, line_color="white", line_width=1.4
             )
-        self._read = Div(text="&nbsp;", styles={"font-family": "monospace", "min-height": "1.4em"})
+        self._read = LiveText("&nbsp;", styles={"font-family": "monospace", "min-height": "1.4em"})
         self._cursor = ColumnDataSource({"x": [], "y": []})
         self._cursor.on_change("data", lambda _a, _o, _n: self._tell())
         self.figure.js_on_event("mousemove", CustomJS(args={"cursor": self._cursor}, code=_CURSOR_JS))
         beside = [self.figure, _wheel_figure()] if self._hue else [self.figure]
-        self.root = column(self._controls(), row(*beside), self._read)
+        self.root = column(self._controls(), row(*beside), self._read.root)
 
-    def _add_image(self, box: dict[str, float]) -> None:
+    def _add_bar(self, chosen: Sequence[str]) -> None:
         from bokeh.models import ColorBar, FixedTicker, LinearColorMapper  # noqa: PLC0415
 
-        chosen = palettes.colours(self._palette)
-        self._mapper = LinearColorMapper(palette=palettes.with_grey(chosen), low=0, high=256)
-        self.figure.image("image", source=self._source, color_mapper=self._mapper, **box)
         self._scale = LinearColorMapper(palette=chosen, low=0, high=1)
         self._ticker = FixedTicker(ticks=[])
         self._bar = ColorBar(
@@ -149,7 +149,7 @@ class ImagePane:
 
     def _choose_palette(self, name: str) -> None:
         chosen = palettes.colours(name)
-        self._mapper.palette = palettes.with_grey(chosen)
+        self.canvas.recolour(palettes.with_grey(chosen))
         self._scale.palette = chosen
 
     def _choose_mode(self) -> None:
@@ -157,10 +157,14 @@ class ImagePane:
         self._low.disabled = self._high.disabled = mode == "auto"
         if mode == "percentile":
             self._low.value, self._high.value = self.look.percent
-        elif mode == "manual" and self._picture is not None:
-            self._low.value, self._high.value = self._picture.low, self._picture.high
+        elif mode == "manual":
+            self._start_from_picture()
         self._set(mode=mode)
         self._choose_limits()
+
+    def _start_from_picture(self) -> None:
+        if self._picture is not None:
+            self._low.value, self._high.value = self._picture.low, self._picture.high
 
     def _choose_limits(self) -> None:
         low, high = self._low.value, self._high.value
@@ -173,10 +177,12 @@ class ImagePane:
 
     def show(self, picture: Picture) -> None:
         """Replace pixels and arrows; marks and texts are left to `annotate`: they cost the browser more."""
-        self._picture = picture
+        first, self._picture = self._picture is None, picture
+        if first and self._mode.value == "manual":  # chosen before there was anything to see
+            self._start_from_picture()
         pixels = picture.rgba if picture.rgba is not None else picture.pixels
         assert pixels is not None
-        self._source.data = {"image": [np.ascontiguousarray(pixels[:: self._flip[0], :: self._flip[1]])]}
+        self.canvas.put(pixels)
         if picture.segments is not None:
             self._arrows.data = dict(zip(("x0", "y0", "x1", "y1"), picture.segments, strict=True))
 
@@ -252,15 +258,14 @@ class TablePane:
     """A few numbers."""
 
     def __init__(self) -> None:
-        from bokeh.models import Div  # noqa: PLC0415
-
         self.look = Look()
-        self.root = Div(styles={"font-size": "130%"})
+        self._text = LiveText(styles={"font-size": "130%"})
+        self.root = self._text.root
 
     def show(self, picture: Picture) -> None:
         """Replace the numbers."""
         rows = (f"<tr><td>{html.escape(k)}&emsp;</td><td>{html.escape(v)}</td></tr>" for k, v in picture.rows)
-        self.root.text = f"<table>{''.join(rows)}</table>"
+        self._text.text = f"<table>{''.join(rows)}</table>"
 
     def annotate(self) -> None:
         """Nothing more."""
@@ -283,9 +288,10 @@ def picture_figure(grid: Grid) -> Any:
     left, right, bottom, top = grid.rectangle()
     width, height = _size(grid)
     fig = figure(
-        frame_width=width, frame_height=height, tools="pan,wheel_zoom,box_zoom,reset,save",
+        frame_width=width, frame_height=height, tools="pan,wheel_zoom,box_zoom,reset",
         active_drag=None, active_scroll="wheel_zoom", x_axis_label=grid.x.label,
         y_axis_label=grid.y.label, x_range=Range1d(left, right), y_range=Range1d(bottom, top),
+        background_fill_color=None,
     )  # fmt: skip
     fig.grid.visible = False
     return fig

@@ -187,6 +187,7 @@ class BrowserView:
             def make_page(doc: Any) -> None:
                 page = Page(self.hub, doc, pool, paths, self._report)
                 self._pages.add(page)
+                doc.on_event("document_ready", lambda _event: self._hasten())
                 doc.on_session_destroyed(lambda _context: self._left(page))
 
             address, port, token = self._where
@@ -204,6 +205,10 @@ class BrowserView:
             atexit.register(self._atexit)
         if not self._quiet:
             print(f"framefold: live view at {self.url}", file=sys.stderr)  # noqa: T201  # the user opens it
+
+    def _hasten(self) -> None:
+        if self._server is not None:
+            self._server.hasten()
 
     def _left(self, page: Page) -> None:
         page.close()

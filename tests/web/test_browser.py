@@ -203,6 +203,42 @@ def test_limits_scale_and_palette_follow_the_controls(view, open_page, pixels):
     until(page, lambda: close_to(picture(page, total.shape), colours_of(part, 0, 1, "gray")))
 
 
+def test_a_picture_is_zoomed_and_saved(view, open_page, pixels):
+    from PIL import Image
+
+    with ff.Context(executor="inline") as ctx:
+        ctx.run_udf(np.broadcast_to(pixels, (4, 8, 6)), ff.udfs.SumUDF(), plots=view)
+    page = open_page(view.url)
+    total = 4.0 * pixels
+    wanted = colours_of(total, *np.quantile(total, (0.001, 0.999)))
+    until(page, lambda: close_to(picture(page, total.shape), wanted))
+    # the wheel over the corner of pixels (4, 3), (4, 4), (5, 3), (5, 4) leaves it there, and widens all pixels
+    box = frame_of(page)
+    corner = (box["x"] + 4 * box["width"] / 6, box["y"] + 5 * box["height"] / 8)
+    page.mouse.move(*corner)
+
+    def around(step):
+        shot = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
+        x, y = (round(v) for v in corner)
+        return shot[[[y - step] * 2, [y + step] * 2], [[x - step, x + step]] * 2]
+
+    wide = round(1.05 * box["width"] / 6)  # in the next pixel but for the zoom
+
+    def zoomed():
+        page.mouse.wheel(0, -100)
+        return close_to(around(wide), wanted[4:6, 3:5])
+
+    until(page, zoomed)
+    assert close_to(around(10), wanted[4:6, 3:5])
+    with page.expect_download() as waiting:
+        page.get_by_title("Save as picture.png").click()
+    saved = np.asarray(Image.open(waiting.value.path()).convert("RGB")).astype(int)
+    colours = {tuple(c) for c in saved[::3, ::3].reshape(-1, 3)}
+    for colour in wanted[4:6, 3:5].reshape(-1, 3):
+        assert any(close_to(np.array(c), colour) for c in colours)
+    assert (255, 255, 255) in colours  # round about the axes
+
+
 def test_a_run_is_watched_and_stopped(view, open_page, pixels):
     with halfway(view, np.broadcast_to(pixels, (4, 4, 8, 6)), ff.udfs.SumSigUDF()) as found:
         page = open_page(view.url)
