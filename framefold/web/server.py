@@ -160,7 +160,7 @@ class PageServer:
         return [c._socket for c in getattr(self._app, "_clients", ())]  # bokeh has no public way to them
 
     def hasten(self) -> None:
-        """Send at once, in the event loop: what is left of a picture must not wait 40 ms for a receipt (Nagle)."""
+        """Send at once, in the event loop: the end of a picture would wait 40 ms for a receipt (Nagle)."""
         for websocket in self._websockets():
             if websocket.ws_connection is not None:  # not one that has just gone
                 websocket.set_nodelay(True)

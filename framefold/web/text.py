@@ -1,4 +1,4 @@
-"""Text that changes while one looks: replaced in place, for a new text of a Bokeh widget lays out the page again."""
+"""Text that changes while one looks: replaced in place, where a Bokeh widget would lay out the page again."""
 
 from __future__ import annotations
 
