@@ -48,8 +48,6 @@ class LiveFeed:
     ----------
     end
         Why the acquisition ended; None before.
-    stats
-        The accounts, final after the end.
     """
 
     live = True
@@ -63,6 +61,7 @@ class LiveFeed:
         self._blocks: dict[int, _Hold] = {}
         self._tasks = 0
         self._seen: list[int] = []
+        self._damaged: list[int] = []  # pieces that could not be decoded where they were folded
         self._version = 0
         self._patches: tuple[dict[str, object], ...] = ()
         self._thread: threading.Thread | None = None
@@ -74,7 +73,7 @@ class LiveFeed:
         self.error: BaseException | None = None
         self.start: AcquisitionStart | None = None
         self.end: AcquisitionEnd | None = None
-        self.stats: tuple[SectorStats, ...] = ()
+        self._stats: tuple[SectorStats, ...] = ()
         self.blocks = 0
         self.frames = 0
         self.first_time: float | None = None
@@ -130,11 +129,14 @@ class LiveFeed:
             if thread.is_alive():
                 log.warning("the stream did not answer for %g s when it was closed", JOIN_SECONDS)
         with contextlib.suppress(StreamError):  # a stream that could not be opened has none
-            self.stats = self.accounts()
+            self._stats = self._stats or self._stream.stats()
 
     def accounts(self) -> tuple[SectorStats, ...]:
         """Return the accounts now, or as they were at the end."""
-        return self.stats or self._stream.stats()
+        stats = self._stats or self._stream.stats()
+        with self._lock:
+            damaged = list(self._damaged)
+        return tuple(_damaged(s, n) for s, n in zip(stats, damaged or [0] * len(stats), strict=True))
 
     @property
     def span(self) -> tuple[int, int, float]:
@@ -169,6 +171,9 @@ class LiveFeed:
             hold = self._blocks.pop(partial.tasks[0][0])
             hold.tasks -= 1
             free = hold.tasks == 0
+            if partial.live is not None and partial.live.damaged:
+                before = self._damaged or [0] * len(partial.live.damaged)
+                self._damaged = [a + b for a, b in zip(before, partial.live.damaged, strict=True)]
         if free:
             self._stream.release(hold.block)
 
@@ -195,11 +200,11 @@ class LiveFeed:
                     self.end = item
                 elif item is not None:
                     self._take(item)
-            self.stats = self._stream.stats()
+            self._stats = self._stream.stats()
             if self.end is not None and self.end.reason == "error" and self.error is None:
                 raise StreamError(self.end.text or "the stream ended with an error")
             if self.end is not None and self._checks:
-                check_accounts(self.stats, self._seen)
+                check_accounts(self._stats, self._seen)
         except BaseException as exc:  # noqa: BLE001  # raised in the lane that asks for the next task
             if self._stopping is not None and self.start is None and isinstance(exc, StreamError):
                 self.end = AcquisitionEnd(self._stopping, -1)
@@ -246,6 +251,13 @@ class LiveFeed:
             and block.first_frame + block.frames >= last
         ):
             self.stop("n_frames")
+
+
+def _damaged(stats: SectorStats, n: int) -> SectorStats:
+    """Return the accounts with `n` pieces moved from valid to corrupt."""
+    if not n:
+        return stats
+    return replace(stats, valid=stats.valid - n, corrupt=stats.corrupt + n, lost=stats.lost + n)
 
 
 def check_accounts(stats: Sequence[SectorStats], seen: Sequence[int]) -> None:

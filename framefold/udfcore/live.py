@@ -164,6 +164,26 @@ class AcquisitionStart:
         return math.prod(self.sig_shape) * self.dtype.itemsize
 
 
+class EncodedFrames(Protocol):
+    """The frames of a sector in a block as they came over the wire: decoded by whoever folds them."""
+
+    def decode(self, frames: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+        """Write some frames to `out`; called by any thread, for frames that are valid.
+
+        Parameters
+        ----------
+        frames
+            Numbers in the block, ascending.
+        out
+            ``(n, *part)``, C-contiguous.
+
+        Returns
+        -------
+        Bool ``(n,)``: frames that could not be decoded, their values are undefined; None: there are none.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
     """Frames ``[first_frame, first_frame + frames)`` of all sectors of a stream, closed.
@@ -179,7 +199,8 @@ class Block:
     data
         Per sector ``(pieces, frames, *piece)`` (layout ``"pieces"``; a piece is contiguous over frames), or
         one array ``(frames, *sig)`` alone (layout ``"frames"``). Where `valid` is False the values are
-        undefined; the engine may write there. Gone when the block is released.
+        undefined; the engine may write there. Sectors of one piece may stay `EncodedFrames`, all of them, in
+        either layout. Gone when the block is released.
     valid
         Per sector, bool ``(frames, pieces)``: which pieces arrived.
     t_first, t_last
@@ -189,7 +210,7 @@ class Block:
     index: int
     first_frame: int
     frames: int
-    data: tuple[npt.NDArray[Any], ...]
+    data: tuple[Any, ...]
     valid: tuple[npt.NDArray[np.bool_], ...]
     t_first: float = 0.0
     t_last: float = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from framefold.errors import StreamError, UDFRunCancelled
 from framefold.udfcore.assemble import assemble, missing_pixels
 from framefold.udfcore.instance import Instance
 from framefold.udfcore.live import Block, FrameStatus
+from framefold.udfcore.live_encoded import Decoder, encoded, joined
 from framefold.udfcore.plan import LanePlan, Plan
 from framefold.udfcore.task import LivePart, LiveTask
 from framefold.udfcore.tiles import Tiles
@@ -44,6 +46,9 @@ class LiveWalk:
         self._framed = [lane for lane, mode in zip(lanes, plan.live.modes, strict=True) if mode == "frames"]
         self._explain = explain
         self._scratch: dict[tuple[int, ...], Array] = {}
+        whole = any(lane.method is UDFMethod.PARTITION for lane, _, _ in self._framed)
+        depth = None if whole else max(lane.scheme.depth for lane, _, _ in lanes)
+        self._decoder = Decoder(self._sectors, plan.live.geometry.start.dtype, depth)
 
     def fold(self, task: LiveTask, cancelled: threading.Event | None) -> tuple[int, LivePart]:
         """Fold the rows of `task` and return how many frames are inside, and what arrived.
@@ -56,6 +61,22 @@ class LiveWalk:
         block: Block = task.block
         rows = self._plan.rows
         where = rows.frame_ids(task.start, task.stop) + (task.shift + rows.offset - block.first_frame)
+        if not encoded(block) or not len(where):
+            return self._fold(task, where, cancelled)
+        found: list[LivePart] = []
+        total, damaged = 0, np.zeros(len(self._sectors), dtype=np.int64)
+        for a, b, chunk, bad in self._decoder.chunks(block, where):
+            part = replace(task, start=task.start + a, stop=task.start + b, block=chunk)
+            whole, told = self._fold(part, np.arange(b - a), cancelled)
+            total += whole
+            damaged += bad
+            found.append(told)
+        return total, joined(found, damaged.tolist() if damaged.any() else ())
+
+    def _fold(
+        self, task: LiveTask, where: npt.NDArray[np.int64], cancelled: threading.Event | None
+    ) -> tuple[int, LivePart]:
+        block: Block = task.block
         here = _indexer(where) if len(where) else where
         valid = [flags[here] for flags in block.valid]
         status = _status(valid, len(where))

@@ -65,6 +65,8 @@ class LivePart:
         ``time.monotonic()`` of the last packet of each block inside.
     shift
         As in `LiveTask`.
+    damaged
+        By sector, pieces that arrived and turned out not to be decodable; empty: none.
     """
 
     status: npt.NDArray[np.uint8]
@@ -72,6 +74,7 @@ class LivePart:
     whole: int
     closed: list[float]
     shift: int = 0
+    damaged: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)

@@ -6,13 +6,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from framefold.io.live.slots import Slots, carve
-from framefold.udfcore.live import AcquisitionStart, Block, Layout, SectorStats
+from framefold.udfcore.live import AcquisitionStart, Block, EncodedFrames, Layout, SectorStats
 
 _FIRST = 8
 _WINDOW = 2
@@ -22,6 +22,23 @@ MAX_JUMP = 2**20
 
 class Cancelled(Exception):  # no error: the wait for a slot was called off
     """The acquisition was stopped while its reader waited for memory."""
+
+
+class Keeping(Protocol):
+    """How the frames of a detector with one sector of one piece wait in a block as they came."""
+
+    @property
+    def frame_bytes(self) -> int:
+        """Memory for a frame."""
+        ...
+
+    def place(self, slot: npt.NDArray[np.uint8], frames: int) -> npt.NDArray[Any]:
+        """Return where the frames go, ``(frames, ...)``, usually a view of `slot`."""
+        ...
+
+    def frames(self, place: npt.NDArray[Any]) -> EncodedFrames:
+        """Return the frames in what `place` returned, or in the first of them."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +82,8 @@ class Assembly:
         Takes each closed block and its slot.
     cancelled
         Whether a wait for memory shall end.
+    keeping
+        How frames wait undecoded; None: as arrays.
     """
 
     def __init__(
@@ -78,13 +97,14 @@ class Assembly:
         slots: Slots,
         emit: Callable[[Block, npt.NDArray[np.uint8]], None],
         cancelled: Callable[[], bool],
+        keeping: Keeping | None = None,
     ) -> None:
         self.start, self.n_frames, self.slots = start, n_frames, slots
         self.stats = tuple(SectorStats(s.index, s.endpoint) for s in start.sectors)
         self.last_frame = -1
         self.t_last = 0.0
         self._layout, self._emit, self._cancelled = layout, emit, cancelled
-        self._block_time, self._deadline = block_time, deadline
+        self._block_time, self._deadline, self._keeping = block_time, deadline, keeping
         self._parts = [tuple(s.stop - s.start for s in sector.part) for sector in start.sectors]
         self._passed = [0] * len(start.sectors)
         self._open: deque[_Open] = deque()
@@ -107,7 +127,8 @@ class Assembly:
     def rows(self, sector: int, frame: int) -> npt.NDArray[Any] | None:
         """Return the place of `frame` and of those behind it in its block, ``(k, *part)``, k >= 1.
 
-        None if it is not wanted; it is counted then, and `filled` must not be called.
+        Of frames that are kept undecoded it is what `Keeping.place` returned, from `frame` on. None if it is
+        not wanted; it is counted then, and `filled` must not be called.
 
         Raises
         ------
@@ -124,9 +145,22 @@ class Assembly:
         stop = block.frames
         if frame < self._passed[sector]:  # out of order: no further than to a frame that is there
             stop = i + int(np.argmax(np.append(block.valid[sector][i:, 0], True)))
+        if self._keeping is not None:
+            return block.data[0][i:stop]
         if self._layout == "frames":
             return block.data[0][(slice(i, stop), *self.start.sectors[sector].part)]
         return block.data[sector][0, i:stop]
+
+    def ahead(self, sector: int, frame: int) -> npt.NDArray[Any] | None:
+        """Return what `rows` does for a frame that should come next; None if it is not wanted: not counted.
+
+        Raises
+        ------
+        Cancelled
+            As `rows` does.
+        """
+        wanted = self._passed[sector] <= frame and (self.n_frames is None or frame < self.n_frames)
+        return self.rows(sector, frame) if wanted else None
 
     def filled(self, sector: int, frame: int, n: int = 1) -> None:
         """Say that `n` frames from `frame` on lie where `rows` told."""
@@ -210,7 +244,10 @@ class Assembly:
 
     def _new_block(self, slot: npt.NDArray[np.uint8], frames: int) -> _Open:
         dtype = self.start.dtype
-        if self._layout == "frames":
+        data: tuple[npt.NDArray[Any], ...]
+        if self._keeping is not None:
+            data = (self._keeping.place(slot, frames),)
+        elif self._layout == "frames":
             data = carve(slot, [(frames, *self.start.sig_shape)], dtype)
         else:
             data = carve(slot, [(1, frames, *part) for part in self._parts], dtype)
@@ -235,10 +272,14 @@ class Assembly:
             self.slots.give_back(block.slot)
             return
         self._follow_rate(block)
-        data, valid = block.data, block.valid
+        data: tuple[Any, ...] = block.data
+        valid = block.valid
         if frames < block.frames:
-            data = tuple(d[:frames] if self._layout == "frames" else d[:, :frames] for d in data)
+            along = self._layout == "frames" or self._keeping is not None
+            data = tuple(d[:frames] if along else d[:, :frames] for d in data)
             valid = tuple(v[:frames] for v in valid)
+        if self._keeping is not None:
+            data = (self._keeping.frames(data[0]),)
         closed = Block(block.index, block.first, frames, data, valid, block.t_first, block.t_last)
         self._emit(closed, block.slot)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from framefold.io.live.assembly import Assembly
+from framefold.io.live.assembly import Assembly, Keeping
 from framefold.udfcore.live import AcquisitionStart, EndReason, PieceGrid, SectorSpec
 
 
@@ -23,6 +23,11 @@ def whole_frames(sig_shape: tuple[int, ...], endpoint: str) -> tuple[SectorSpec,
     return (SectorSpec(0, part, PieceGrid(sig_shape, ((0,) * len(sig_shape),)), endpoint),)
 
 
+def keeping(feed: Feed) -> Keeping | None:
+    """Return how the frames of the acquisition that `feed` began last are kept; None: as arrays."""
+    return getattr(feed, "keeping", None)
+
+
 class Feed(Protocol):
     """One connection to a detector that waits for us; used by one thread.
 
@@ -30,6 +35,9 @@ class Feed(Protocol):
     ----------
     endpoint
         Address, for messages.
+    keeping
+        May be left out. For the acquisition that `begin` returned last, of whole frames in one piece: how
+        frames wait in blocks undecoded, so that the threads that fold them do that work; None: as arrays.
     """
 
     endpoint: str

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from framefold.errors import FramefoldError, StreamError
 from framefold.io.live.assembly import Assembly, Cancelled
-from framefold.io.live.feed import Feed, Over
+from framefold.io.live.feed import Feed, Over, keeping
 from framefold.io.live.slots import Slots
 from framefold.udfcore.live import (
     AcquisitionEnd,
@@ -175,15 +175,18 @@ class SequentialStream:
     def _acquire(self, start: AcquisitionStart) -> None:
         acquisition = _Acquisition(start)
         total = self._options.ring_bytes or min(_RING_LIMIT, _memory() // 4)
+        kept = keeping(self._feed)
+        frame_bytes = start.frame_bytes if kept is None else kept.frame_bytes
         assembly = Assembly(
             start,
             _frames(start, self._options, self._wanted),
             layout=self._layout,
             block_time=self._options.block_time,
             deadline=self._options.deadline,
-            slots=Slots(start.frame_bytes, total, len(start.sectors)),
+            slots=Slots(frame_bytes, total, len(start.sectors)),
             emit=lambda block, slot: self._emit(block, slot, assembly.slots),
             cancelled=lambda: self._closing or acquisition.stop is not None,
+            keeping=kept,
         )
         acquisition.stats = assembly.stats
         self._put(acquisition)

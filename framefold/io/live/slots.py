@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 MIN_SLOTS = 4
-SLOT_LIMIT = 64 * 2**20
+SLOT_LIMIT = 8 * 2**20  # some blocks stay in the last-level cache, and little memory is touched anew
 _ALIGN = 64
 
 

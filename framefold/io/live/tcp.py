@@ -26,6 +26,8 @@ class TcpConnection:
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
         self._socket: socket.socket | None = None
+        self._poll = select.poll()  # instead of select: it takes file numbers above 1023
+        self._wake = 1  # bytes that end a wait
 
     @property
     def connected(self) -> bool:
@@ -48,9 +50,21 @@ class TcpConnection:
                 f"cannot connect to {self.host}:{self.port}: {exc.strerror or exc}. "
                 "Is the detector's server running, and is this the right port?"
             ) from exc
+        self._poll, self._wake = select.poll(), 1
+        self._poll.register(self._socket, select.POLLIN)
 
-    def read_into(self, space: memoryview, timeout: float) -> int:
+    def read_into(self, space: memoryview, timeout: float, at_least: int = 1) -> int:
         """Receive at most ``len(space)`` bytes; return how many, 0 if none came in `timeout` seconds.
+
+        Parameters
+        ----------
+        space
+            Where to.
+        timeout
+            s.
+        at_least
+            Wait until so many bytes are there, or the time is over: each call costs more than the copy of
+            some ten kilobytes.
 
         Raises
         ------
@@ -60,12 +74,16 @@ class TcpConnection:
         if self._socket is None:
             raise Closed
         try:
+            if at_least > 1:
+                self._wake_at(at_least)
+                self._poll.poll(timeout * 1000)
+                timeout = 0.0
             with contextlib.suppress(BlockingIOError):
                 return self._got(self._socket.recv_into(space, 0, socket.MSG_DONTWAIT))
-            # poll instead of select: it takes file numbers above 1023
-            poll = select.poll()
-            poll.register(self._socket, select.POLLIN)
-            if not poll.poll(timeout * 1000):
+            if timeout <= 0:
+                return 0
+            self._wake_at(1)
+            if not self._poll.poll(timeout * 1000):
                 return 0
             return self._got(self._socket.recv_into(space))
         except OSError as exc:
@@ -77,6 +95,14 @@ class TcpConnection:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def _wake_at(self, n: int) -> None:
+        if n == self._wake:
+            return
+        assert self._socket is not None
+        self._wake = n
+        with contextlib.suppress(OSError):  # where the system cannot, the wait ends with the first byte
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, n)
 
     def _got(self, n: int) -> int:
         if n == 0:

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,6 +90,7 @@ def drain(stream, start):
         assert got.index == len(spans)
         assert got.first_frame == (spans[-1][1] if spans else 0)
         spans.append((got.first_frame, got.first_frame + got.frames))
+        held, got = got, decoded(got, start)
         for i in range(got.frames):
             frame = np.zeros(start.sig_shape, start.dtype)
             flags = []
@@ -100,10 +102,25 @@ def drain(stream, start):
                 elif ok:
                     frame[sector.part] = got.data[k][0, i]
             frames[got.first_frame + i], valid[got.first_frame + i] = frame, flags
-        stream.release(got)
+        stream.release(held)
     n = len(frames)
     stack = np.array([frames[i] for i in range(n)]).reshape(n, *start.sig_shape)
     return stack, np.array([valid[i] for i in range(n)]).reshape(n, -1), spans, got
+
+
+def decoded(block, start):
+    """Return the block with arrays as data; frames that cannot be decoded are not valid there."""
+    if isinstance(block.data[0], np.ndarray):
+        return block
+    out = np.empty((block.frames, *start.sig_shape), start.dtype)
+    here = np.flatnonzero(block.valid[0][:, 0])
+    bad = block.data[0].decode(here, out[: len(here)]) if len(here) else None
+    whole = np.zeros_like(out)
+    good = block.valid[0].copy()
+    whole[good[:, 0]] = out[: np.count_nonzero(good)]
+    if bad is not None:
+        good[np.flatnonzero(good[:, 0])[bad]] = False
+    return replace(block, data=(whole[np.newaxis],), valid=(good,))
 
 
 def accounts_hold(stats, valid=None):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ import numpy.typing as npt
 from framefold.errors import StreamError
 from framefold.io.live.assembly import Assembly
 from framefold.io.live.feed import Over, whole_frames
-from framefold.io.live.protocols.merlin_kernels import copy_big_endian, count_run
+from framefold.io.live.protocols.merlin_frames import KeptMessages
+from framefold.io.live.protocols.merlin_kernels import count_run
 from framefold.io.live.protocols.merlin_messages import (
+    NUMBERS,
     PREFIX,
     MerlinFrame,
     find_message,
@@ -35,7 +37,8 @@ from framefold.udfcore.live import AcquisitionStart
 
 PORT = 6342
 MAX_GARBAGE = 64 * 2**20
-_BUFFER = 4 * 2**20
+_BUFFER = 2**20
+_READ = 2**20  # bytes worth waiting for, if the next block is larger
 _PITCH = 55e-6
 # MPX,%010d,MQ1,%06d, : what follows the comma behind the number
 _SAME_FROM = PREFIX + 11
@@ -49,8 +52,30 @@ def open_merlin(request: LiveRequest) -> SequentialSource:
     return SequentialSource(request.url, request.options, request.nav_shape, request.sync_offset, make)
 
 
+@dataclass(slots=True, eq=False)
+class _Ahead:
+    """Where the frames that should come next are received in place.
+
+    Attributes
+    ----------
+    rows
+        Their messages.
+    done
+        Messages that were checked and counted.
+    got
+        Bytes received, those of `done` included.
+    """
+
+    rows: npt.NDArray[np.uint8]
+    got: int
+    done: int = 0
+
+
 class MerlinFeed:
     """Frames of one Merlin data socket; see `Feed`.
+
+    Bytes are received where the frames will be folded as long as frame follows frame; whatever else comes is
+    moved to a buffer and looked at there.
 
     Parameters
     ----------
@@ -66,9 +91,11 @@ class MerlinFeed:
         self._garbage = self._strays = 0
         self._fields: dict[str, str] | None = None
         self._first: MerlinFrame | None = None
-        self._same = b""  # of the header of every frame, behind its number
+        self._same = self._prefix = b""  # of every frame: behind its number, and its length
         self._last = 0
         self._skip = 0
+        self._ahead: _Ahead | None = None
+        self.keeping: KeptMessages | None = None
 
     def connect(self) -> None:
         """Connect to the detector."""
@@ -76,6 +103,7 @@ class MerlinFeed:
 
     def begin(self, timeout: float, *, wanted: bool) -> AcquisitionStart | None:
         """Return the next acquisition once its text and the header of its first frame are here."""
+        self._leave_place()
         if not self._connection.connected and self._to == self._from:
             if wanted:
                 self._again(timeout)
@@ -90,13 +118,17 @@ class MerlinFeed:
 
     def receive(self, assembly: Assembly, timeout: float) -> Over | None:
         """Hand all whole frames that are here to `assembly`."""
+        if self._ahead is None:
+            over = self._take(assembly)
+            if over is not None or assembly.complete:
+                return over
+            self._go_ahead(assembly)
+        here = self._read(timeout) if self._ahead is None else self._read_ahead(assembly, timeout)
         over = self._take(assembly)
-        if over is not None or assembly.complete:
-            return over
-        if self._read(timeout) is not None:
-            return self._take(assembly)
-        over = self._take(assembly)
-        return over or self._cut(assembly)
+        if over is None and here is None:
+            self._leave_place()
+            return self._cut(assembly)
+        return over
 
     def heard(self) -> str:
         """Say what came instead of a header."""
@@ -132,6 +164,74 @@ class MerlinFeed:
             return None
         self._to += n
         return n
+
+    def _go_ahead(self, assembly: Assembly) -> None:
+        """Receive in place from now on, if the next frame is wanted."""
+        data = self._data[self._from : self._to]  # less than a message
+        rows = assembly.ahead(0, self._last) if self._as_hoped(data) else None
+        if rows is not None:
+            self._ahead = _Ahead(rows, len(data))
+            rows.reshape(-1)[: len(data)] = data
+            self._from = self._to = 0
+
+    def _read_ahead(self, assembly: Assembly, timeout: float) -> int | None:
+        """Receive in place and count the frames that are whole; None if the connection is closed."""
+        here, like = self._ahead, self._first
+        assert here is not None
+        assert like is not None
+        space = here.rows.reshape(-1)[here.got :]
+        left = like.message - here.got % like.message
+        try:
+            n = self._connection.read_into(
+                space.data, timeout, max(left, min(_READ, here.rows.size // 4, len(space)))
+            )
+        except Closed:
+            return None
+        here.got += n
+        run = self._run_ahead(here, like)
+        if run:
+            here.done += run
+            self._last += run
+            assembly.filled(0, self._last - run, run)
+        if here.done == len(here.rows):
+            self._ahead = None
+        elif not self._as_hoped(data := here.rows.reshape(-1)[here.done * like.message : here.got]) or (
+            len(data) >= like.message
+        ):
+            self._leave_place()
+        return n
+
+    def _as_hoped(self, data: npt.NDArray[np.uint8]) -> bool:
+        """Tell whether these bytes may be the beginning of another frame of the same kind."""
+        hoped = self._prefix + b"MQ1,"
+        return hoped.startswith(bytes(data[: len(hoped)]))
+
+    def _run_ahead(self, here: _Ahead, like: MerlinFrame) -> int:
+        """Return how many of the whole messages that are not counted are the frames that should come."""
+        data, at = here.rows.reshape(-1), here.done * like.message
+        whole = here.got // like.message - here.done
+        if not whole:
+            return 0
+        view = data.data[at : here.got]
+        if (
+            bytes(view[_SAME_FROM : like.same_to]) != self._same
+            or bytes(view[:PREFIX]) != self._prefix
+            or frame_number(view) != (self._last + 1) % NUMBERS
+        ):
+            return 0
+        return count_run(data, at, here.got, like.message, _SAME_FROM, like.same_to, whole)
+
+    def _leave_place(self) -> None:
+        """Move what was received in place and not counted to the buffer."""
+        here, self._ahead = self._ahead, None
+        if here is None:
+            return
+        assert self._first is not None
+        rest = here.rows.reshape(-1)[here.done * self._first.message : here.got]
+        if len(rest) > len(self._data):
+            self._data = np.empty(len(rest) + self._first.message, np.uint8)
+        self._data[: len(rest)] = rest
+        self._from, self._to = 0, len(rest)
 
     def _move(self, target: npt.NDArray[np.uint8]) -> None:
         n = self._to - self._from
@@ -195,6 +295,8 @@ class MerlinFeed:
         fields, head = self._fields or {}, frame.header
         self._first, self._fields, self._strays = frame, None, 0
         self._same = bytes(self._view()[_SAME_FROM : frame.same_to])
+        self._prefix = bytes(self._view()[:PREFIX])
+        self.keeping = KeptMessages(frame)
         self._last = 0
         self._make_room(frame.message)
         sig = head.sig_shape
@@ -250,19 +352,10 @@ class MerlinFeed:
             n = count_run(
                 self._data, self._from, self._to, frame.message, _SAME_FROM, frame.same_to, len(rows)
             )
-            self._decode(frame, rows[:n])
+            rows[:n] = self._data[self._from : self._from + n * frame.message].reshape(n, -1)
             assembly.filled(0, number - 1, n)
         self._last += n - 1
         self._from += n * frame.message
-
-    def _decode(self, frame: MerlinFrame, out: npt.NDArray[np.generic]) -> None:
-        head, first = frame.header, self._from + PREFIX + frame.header.offset
-        if head.raw:
-            from framefold.io.decode import decode_r64  # noqa: PLC0415  # loads numba
-
-            decode_r64(self._data, first, frame.message, head.depth, head.sig_shape[0], head.quad, 0, out)
-        else:
-            copy_big_endian(self._data, first, frame.message, head.dtype.itemsize, out)
 
     def _check(self, frame: MerlinFrame) -> None:
         assert self._first is not None

@@ -14,7 +14,7 @@ MAX_MESSAGE = 2**30
 _PREFIX = re.compile(rb"MPX,(\d{10}),")
 _BEGIN = re.compile(rb"MPX,(\d{10}),(?:HDR,|MQ1,)")
 _FRAME = re.compile(rb"MPX,\d{10},MQ1,(\d{6}),")
-_NUMBERS = 10**6
+NUMBERS = 10**6
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,4 +143,4 @@ def unwrap(number: int, last: int) -> int:
     >>> unwrap(1, 999_999), unwrap(999_999, 1_000_001)
     (1000001, 999999)
     """
-    return last + (number - last + _NUMBERS // 2) % _NUMBERS - _NUMBERS // 2
+    return last + (number - last + NUMBERS // 2) % NUMBERS - NUMBERS // 2
