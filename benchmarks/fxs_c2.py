@@ -174,7 +174,7 @@ def compare(images, threads, repetitions):
         "ours: real, float32, summed in float64": Ours(threads),
         "ours: the same, all in float32": Ours(threads, accumulate="float32"),
         "ours: even orders": Ours(threads, orders=np.arange(0, P // 2 + 1, 2)),
-        "ours: complex, float64 (zherk)": Ours(threads, part="complex", precision="float64"),
+        "ours: complex, float64": Ours(threads, part="complex", precision="float64"),
     }
     goals = {2: (7.0, 6.5), 4: (11.0, None), 5: (3.5, None)}
     with threadpoolctl.threadpool_limits(threads, user_api="blas"):

@@ -1,4 +1,4 @@
-"""Rank-k updates of BLAS inside compiled code: no GIL, no copy, and the compiled code can be cached.
+"""Products of BLAS inside compiled code: no GIL, no copy, and the compiled code can be cached.
 
 The addresses come from scipy. A pointer baked into the code would be stale in the next process, so each
 routine is registered under a name, and compiled code refers to the name.
@@ -15,18 +15,18 @@ from numba.extending import get_cython_function_address
 
 from framefold.errors import FramefoldError
 
-ROUTINES = ("ssyrk", "dsyrk", "cherk", "zherk")
-# uplo, trans, n, k, alpha, a, lda, beta, c, ldc: ten addresses
-_SIGNATURE = types.void(*(types.intp,) * 10)
+# addresses of uplo, trans, n, k, alpha, a, lda, beta, c, ldc; or of transa, transb, m, n, k, alpha, a, lda,
+# b, ldb, beta, c, ldc
+ARGUMENTS = {"syrk": 10, "gemm": 13}
 
 
 def _external(name: str) -> Any:
     symbol = f"framefold_{name}"
     llvmlite.binding.add_symbol(symbol, get_cython_function_address("scipy.linalg.cython_blas", name))
-    return types.ExternalFunction(symbol, _SIGNATURE)
+    return types.ExternalFunction(symbol, types.void(*(types.intp,) * ARGUMENTS[name[1:]]))
 
 
-ssyrk, dsyrk, cherk, zherk = (_external(name) for name in ROUTINES)
+ssyrk, dsyrk, sgemm, dgemm = (_external(name) for name in ("ssyrk", "dsyrk", "sgemm", "dgemm"))
 
 
 def self_check() -> None:

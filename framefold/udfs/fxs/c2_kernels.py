@@ -7,10 +7,11 @@ from typing import Any
 import numba
 import numpy as np
 
-from framefold.udfs.fxs.blas import cherk, dsyrk, ssyrk, zherk
+from framefold.udfs.fxs.blas import dgemm, dsyrk, sgemm, ssyrk
 from framefold.udfs.fxs.lanes import LANES, transpose16
 
-U, N = ord("U"), ord("N")
+U, N, T = ord("U"), ord("N"), ord("T")
+TILE = 32  # columns of doubles: what is transposed stays in L1
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
@@ -86,26 +87,16 @@ def scatter_single(spectrum: Any, rows: Any, means: Any, slot: Any, depth: Any, 
 
 @numba.njit(nogil=True, cache=True)
 def scatter_pairs(spectrum: Any, rows: Any, means: Any, slot: Any, depth: Any, stack: Any) -> None:
-    """Copy a spectrum to a stack of real pairs in any precision, otherwise as `scatter_single`."""
+    """Copy a spectrum to a stack of Re and Im in any precision, otherwise as `scatter_single`."""
     n_q, n_m = spectrum.shape
     for m in range(n_m):
         if rows[m] >= 0:
             at = (rows[m] * depth + slot) * 2 * n_q
+            real, imaginary = stack[at : at + n_q], stack[at + n_q : at + 2 * n_q]
             for i in range(n_q):
                 value = means[i] + 0j if m == 0 else spectrum[i, m]
-                stack[at + i] = value.real
-                stack[at + n_q + i] = value.imag
-
-
-@numba.njit(nogil=True, cache=True)
-def scatter_complex(spectrum: Any, rows: Any, means: Any, slot: Any, depth: Any, stack: Any) -> None:
-    """Copy a spectrum to its row of each order of a flat complex stack ``(orders, depth, n_q)``."""
-    n_q, n_m = spectrum.shape
-    for m in range(n_m):
-        if rows[m] >= 0:
-            at = (rows[m] * depth + slot) * n_q
-            for i in range(n_q):
-                stack[at + i] = means[i] if m == 0 else spectrum[i, m]
+                real[i] = value.real
+                imaginary[i] = value.imag
 
 
 @numba.njit(nogil=True, cache=True)
@@ -116,8 +107,8 @@ def fold_orders(
 
     Parameters
     ----------
-    stack : flat float32 or float64, ``(orders, 2 * depth / 2, 2, n_q)``: `depth` rows per order, Re and Im
-    in turn used : rows that are filled
+    stack : flat float32 or float64, ``(orders, depth, n_q)``: rows Re and Im in turn
+    used : rows that are filled
     packed : float64 or float32 (orders, n_q * (n_q + 1) / 2)
     sums : complex128 (orders, n_q), the sums of A over the frames
     square : (n_q, n_q), of the type of `stack`, scratch that stays in cache
@@ -145,33 +136,84 @@ def fold_orders(
 
 
 @numba.njit(nogil=True, cache=True)
-def fold_complex(
-    stack: Any, depth: Any, used: Any, n_q: Any, first: Any, last: Any, packed: Any, sums: Any, square: Any
-) -> None:
-    """Add ``sum_j A_jm(q) conj(A_jm(q'))`` to packed lower triangles, one complex row a frame."""
-    chars = np.array([U, N], np.uint8)
-    sizes = np.array([n_q, used, n_q, n_q], np.int32)
-    single = stack.itemsize == 8
-    scalars4, scalars8 = np.array([1, 0], np.float32), np.array([1, 0], np.float64)
-    c, s = chars.ctypes.data, sizes.ctypes.data
+def fold_hermitian(
+    stack: Any, depth: Any, used: Any, n_q: Any, first: Any, last: Any, packed: Any, sums: Any, square: Any,
+    product: Any,
+) -> None:  # fmt: skip
+    """Add ``sum_j A_jm(q) conj(A_jm(q'))`` to packed complex lower triangles.
+
+    With ``A = R + iS``, ``P = (R - S)^T (R + S)`` holds ``R^T R - S^T S`` in its symmetric part, and the
+    imaginary part of the answer in the other one; ``2 S^T S`` is added. One product and one symmetric product
+    of real matrices are three quarters of the multiplications of a Hermitian one.
+
+    Parameters
+    ----------
+    stack : flat float32 or float64, ``(orders, depth, n_q)``: rows Re and Im in turn; overwritten
+    used : rows that are filled
+    packed : real (orders, n_q * (n_q + 1)): Re and Im of the triangle in turn
+    sums : complex128 (orders, n_q), the sums of A over the frames
+    square, product : (n_q, n_q), of the type of `stack`, scratch
+    """
+    chars = np.array([U, N, T], np.uint8)
+    sizes = np.array([n_q, used // 2, 2 * n_q], np.int32)  # every other row: twice the stride
+    scalars = np.array([1, 0, 2], stack.dtype)
+    c, s, f = chars.ctypes.data, sizes.ctypes.data, scalars.ctypes.data
+    item = stack.itemsize
+    real, imaginary = np.empty(n_q), np.empty(n_q)
     for m in range(first, last):
-        a = stack.ctypes.data + m * depth * n_q * stack.itemsize
-        if single:
-            f = scalars4.ctypes.data
-            cherk(c, c + 1, s, s + 4, f, a, s + 8, f + 4, square.ctypes.data, s + 12)
+        a = stack.ctypes.data + m * depth * n_q * item
+        b, out = a + n_q * item, product.ctypes.data
+        if item == 4:
+            ssyrk(c, c + 1, s, s + 4, f + 2 * item, b, s + 8, f + item, square.ctypes.data, s)
         else:
-            f = scalars8.ctypes.data
-            zherk(c, c + 1, s, s + 4, f, a, s + 8, f + 8, square.ctypes.data, s + 12)
+            dsyrk(c, c + 1, s, s + 4, f + 2 * item, b, s + 8, f + item, square.ctypes.data, s)
+        real[:] = 0
+        imaginary[:] = 0
+        for r in range(0, used, 2):
+            at = (m * depth + r) * n_q
+            upper, lower = stack[at : at + n_q], stack[at + n_q : at + 2 * n_q]
+            for i in range(n_q):
+                x, y = upper[i], lower[i]
+                real[i] += x
+                imaginary[i] += y
+                upper[i] = x + y
+                lower[i] = x - y
+        for i in range(n_q):
+            sums[m, i] += complex(real[i], imaginary[i])
+        if item == 4:
+            sgemm(c + 1, c + 2, s, s, s + 4, f, a, s + 8, b, s + 8, f + item, out, s)
+        else:
+            dgemm(c + 1, c + 2, s, s, s + 4, f, a, s + 8, b, s + 8, f + item, out, s)
+        _part_symmetry(product, square)
         at = 0
         for i in range(n_q):
+            row = packed[m, at : at + 2 * i + 2]
             for j in range(i + 1):
-                # BLAS is column-major: what it calls (j, i) lies here
-                packed[m, at + j] += square[i, j].conjugate()
-            at += i + 1
-        for r in range(used):
-            at = (m * depth + r) * n_q
-            for i in range(n_q):
-                sums[m, i] += stack[at + i]
+                row[2 * j] += square[i, j]
+                row[2 * j + 1] += product[i, j]
+            at += 2 * i + 2
+
+
+@numba.njit(nogil=True, cache=True)
+def _part_symmetry(product: Any, square: Any) -> None:
+    """Add the symmetric part of `product` to `square`, keep minus the other; all in the lower triangle."""
+    n_q = product.shape[0]
+    half = product.dtype.type(0.5)
+    tile = np.empty((TILE, TILE), product.dtype)
+    for i0 in range(0, n_q, TILE):
+        rows = min(TILE, n_q - i0)
+        for j0 in range(0, i0 + 1, TILE):
+            columns = min(TILE, n_q - j0)
+            for j in range(columns):
+                source = product[j0 + j, i0 : i0 + rows]
+                for i in range(rows):
+                    tile[i, j] = source[i]
+            for i in range(rows):
+                a, b = product[i0 + i, j0 : j0 + columns], square[i0 + i, j0 : j0 + columns]
+                for j in range(columns):
+                    p, t = a[j], tile[i, j]
+                    a[j] = half * (t - p)
+                    b[j] += half * (p + t)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -22,6 +22,7 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 LIVE_ORDERS = 33
 LIVE_LAGS = (0, 2, 4)
+SHARES = 4  # per thread: where another program takes a core away, the others go on
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +87,7 @@ class Layout:
     @property
     def stack_dtype(self) -> np.dtype[Any]:
         """Of the stacks."""
-        single = self.precision == "float32"
-        if self.part == "complex":
-            return np.dtype(np.complex64 if single else np.complex128)
-        return np.dtype(np.float32 if single else np.float64)
+        return np.dtype(self.precision)
 
     @property
     def sum_shape(self) -> tuple[int, int, int]:
@@ -99,8 +97,7 @@ class Layout:
     @property
     def nbytes(self) -> tuple[int, int]:
         """Bytes of the accumulators and of the stacks."""
-        rows = self.batch * (1 if self.part == "complex" else 2)
-        stack = (len(self.orders) * rows + 1) * self.n_q * self.stack_dtype.itemsize
+        stack = (2 * len(self.orders) * self.batch + 1) * self.n_q * self.stack_dtype.itemsize
         return int(np.prod(self.sum_shape)) * self.sum_dtype.itemsize, self.groups * stack
 
 
@@ -130,8 +127,7 @@ class Correlator:
         rows = np.full(n_phi // 2 + 1, -1, np.int64)
         rows[layout.orders] = np.arange(len(layout.orders))
         self._rows = rows
-        per_frame = 1 if layout.part == "complex" else 2
-        size = (len(layout.orders) * layout.batch * per_frame + 1) * n_q
+        size = (2 * len(layout.orders) * layout.batch + 1) * n_q
         self._stacks = [np.zeros(size, layout.stack_dtype) for _ in range(layout.groups)]
         self._fill = [0] * layout.groups
         self._work = [_Work(layout) for _ in range(threads)]
@@ -142,17 +138,18 @@ class Correlator:
         self._polar = np.empty((0, 0), np.float32)
 
     def run(self, function: Callable[[int, int], None], items: int) -> None:
-        """Call ``function(thread, item)`` for all items, thread t taking a contiguous share."""
+        """Call ``function(thread, item)`` for all items; a thread that is done takes the next one."""
         if self._pool is None or items < 2:
             for i in range(items):
                 function(0, i)
             return
+        waiting = iter(range(items))  # taking the next number is one step under the GIL
 
-        def share(t: int) -> None:
-            for i in range(items * t // self.threads, items * (t + 1) // self.threads):
-                function(t, i)
+        def work(thread: int) -> None:
+            for i in waiting:
+                function(thread, i)
 
-        list(self._pool.map(share, range(self.threads)))
+        list(self._pool.map(work, range(self.threads)))
 
     def alone(self) -> Any:
         """Return a context in which BLAS has one thread: this object's own threads share the cores."""
@@ -257,8 +254,6 @@ class Correlator:
 
     @property
     def _scatter(self) -> Any:
-        if self.layout.part == "complex":
-            return kernels.scatter_complex
         return kernels.scatter_single if self.layout.precision == "float32" else kernels.scatter_pairs
 
     def _spectrum(self, work: _Work, polar: Array, item: tuple[int, int], factors: Floats) -> None:
@@ -281,16 +276,17 @@ class Correlator:
 
     def _multiply(self, group: int, sums: Sums) -> None:
         layout = self.layout
-        per_frame = 1 if layout.part == "complex" else 2
-        fold = kernels.fold_complex if layout.part == "complex" else kernels.fold_orders
-        used, n_m = self._fill[group] * per_frame, len(layout.orders)
-        shares = min(n_m, self.threads)
+        fold: Any = kernels.fold_orders
+        packed = sums.products[group]
+        if layout.part == "complex":
+            fold, packed = kernels.fold_hermitian, packed.view(layout.accumulate)
+        used, n_m = 2 * self._fill[group], len(layout.orders)
+        shares = min(n_m, SHARES * self.threads) if self.threads > 1 else 1
 
         def share(thread: int, t: int) -> None:
             fold(
-                self._stacks[group], layout.batch * per_frame, used, layout.n_q, n_m * t // shares,
-                n_m * (t + 1) // shares, sums.products[group], sums.amplitudes[group],
-                self._work[thread].square,
+                self._stacks[group], 2 * layout.batch, used, layout.n_q, n_m * t // shares,
+                n_m * (t + 1) // shares, packed, sums.amplitudes[group], *self._work[thread].scratch,
             )  # fmt: skip
 
         with self.alone():
@@ -352,6 +348,7 @@ class _Work:
         self.spectrum = pyfftw.empty_aligned((n_q, n_phi // 2 + 1), "complex64" if single else "complex128")
         self.plan = pyfftw.FFTW(self.ring, self.spectrum, axes=(1,), flags=("FFTW_MEASURE",))
         self.means = np.zeros(n_q)
-        self.square = np.zeros((n_q, n_q), layout.stack_dtype)
+        squares = 2 if layout.part == "complex" else 1
+        self.scratch = tuple(np.zeros((n_q, n_q), layout.stack_dtype) for _ in range(squares))
         self.diagonals = np.zeros(diagonal_shape(layout))
         self.live_rows = np.zeros(row_shape(layout))
