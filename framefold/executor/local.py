@@ -116,10 +116,11 @@ class _Lanes:
                 if task is None:
                     break
                 if task is not IDLE:
-                    queued = queued_seconds()
+                    queued = 0.0 if self._probe.told else queued_seconds()
                     partial = folder.fold(task, job.feed.cancelled)
                     job.feed.done(partial)
-                    self._probe.add(lane, partial, queued_seconds() - queued)
+                    if not self._probe.told:  # reading a file costs more than folding a small block
+                        self._probe.add(lane, partial, queued_seconds() - queued)
                     self._put(partial)
                 if folder.flush_due:
                     self._put(folder.flush())
@@ -180,7 +181,7 @@ class _GilProbe:
         self._since: float | None = None
         self._warm: set[int] = set()
         # lanes that wait for a detector look like lanes that wait for the GIL
-        self._told = job.feed.live or all(p.cls.engine.gil == "free" for p in job.plan.udfs)
+        self.told = job.feed.live or all(p.cls.engine.gil == "free" for p in job.plan.udfs)
         self._one_lane = False
 
     def add(self, lane: int, partial: Partial, queued: float = 0.0) -> None:
@@ -194,14 +195,14 @@ class _GilProbe:
                 if len(self._warm) == self._lanes:
                     self._since = time.perf_counter()
                 return
-            if self._since is None or self._told:
+            if self._since is None or self.told:
                 return
             self._cpu += partial.cpu_seconds
             self._queued += queued
             wall = time.perf_counter() - self._since
             if wall < GIL_PROBE_SECONDS:
                 return
-            self._told = True
+            self.told = True
             if machine_load() > physical_cores() + 0.5:
                 return  # other programs take the cores: waiting for one looks like waiting for the GIL
             asleep = 1 - (self._cpu + self._queued) / (wall * self._lanes)

@@ -34,6 +34,7 @@ class Instance:
         # live: parts of large buffers stay apart until they travel, one contiguous array per piece of a frame
         self._kept: dict[tuple[str, int], Array] = {}
         self._keep = plan.resident if run.live is not None else frozenset()
+        self._by_frame = plan.method is UDFMethod.FRAME
         self.rebuild({}, 0)
 
     def rebuild(self, patch: Mapping[str, Any], version: int) -> None:
@@ -55,7 +56,8 @@ class Instance:
         self._aux_extra = {k: v.extra_shape for k, v in self._kwargs.items() if isinstance(v, AuxData)}
         udf.worker_data = Namespace("worker datum", udf.get_worker_data())
         self._init_state = dict(vars(udf))
-        self._call: Callable[[Any], Any] = getattr(udf, f"process_{plan.method.value}")
+        self._process = f"process_{plan.method.value}"
+        self._call: Callable[[Any], Any] = getattr(udf, self._process)
         self._bound_part: int | None = None
 
     # --- one partition -----------------------------------------------------------------------
@@ -100,6 +102,7 @@ class Instance:
             lambda: vars(udf).__setitem__("task_data", Namespace("task datum", udf.get_task_data())),
         )
         self._hook("preprocess", udf.preprocess)
+        self.stage = self._process
 
     def _placed(self, decl: BufferDecl, arr: Array) -> Any:
         """Return a buffer where it was declared to live: on the device if the lane runs there."""
@@ -115,23 +118,22 @@ class Instance:
         self.unit = (start, stop)
         if part != self._bound_part:
             self._bind_part(part)
-        a, b = start - self._rows[0], stop - self._rows[0]
-        method = self.plan.method
-        if method is UDFMethod.FRAME:
-            self._frames(tile, start, a, b)
-        else:
-            self.stage = "process_tile" if method is UDFMethod.TILE else "process_partition"
+        if self._nav or self._aux_nav or self._by_frame:
+            a, b = start - self._rows[0], stop - self._rows[0]
+            if self._by_frame:
+                self._frames(tile, start, a, b)
+                self.active = False
+                return
             views = self._views
             for name, buf in self._nav:
                 views[name] = buf[a:b] if self.plan.decls[name].extra_shape else buf[a:b, 0]
             for name, aux in self._aux_nav.items():
                 self._params[name] = aux[a:b] if self._aux_extra[name] else aux[a:b, 0]
-            self._call(tile)
+        self._call(tile)
         self.active = False
 
     def _frames(self, tile: Any, start: int, a: int, b: int) -> None:
         """Call `process_frame` for each row; the loop is the price of every frame, so it is bare."""
-        self.stage = "process_frame"
         meta, call, views = self.meta, self._call, self._views
         meta._count = 1
         names = [k for k, _ in self._nav]
@@ -229,7 +231,8 @@ class Instance:
 
     def _bind_part(self, part: int) -> None:
         """Bind signal buffers and aux data to a part; parts that are not contiguous get a copy."""
-        self._flush_part()
+        if self._part_cache:
+            self._flush_part()
         scheme = self.plan.info.scheme
         self.meta._part = part if scheme is not None else None
         if scheme is None:
@@ -248,9 +251,10 @@ class Instance:
                 view = view.copy()
                 (self._kept if name in self._keep else self._part_cache)[(name, part)] = view
             self._views[name] = view
-        for name, (kind, flat) in self._aux.items():
-            if kind == "sig":
-                self._params[name] = np.ascontiguousarray(flat[where])
+        if self._aux:
+            for name, (kind, flat) in self._aux.items():
+                if kind == "sig":
+                    self._params[name] = np.ascontiguousarray(flat[where])
         self._bound_part = part
 
     def _flush_part(self) -> None:

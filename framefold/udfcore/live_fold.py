@@ -45,6 +45,17 @@ class LiveWalk:
         ]
         self._framed = [lane for lane, mode in zip(lanes, plan.live.modes, strict=True) if mode == "frames"]
         self._explain = explain
+        # for each lane with tiles along pieces: which of its tiles a piece is, as it lies in the ring, or -1
+        dtype = plan.live.geometry.start.dtype
+        cells = [(f + p, part) for f, parts in zip(self._first, self._parts, strict=True)
+                 for p, part in enumerate(parts)]  # fmt: skip
+        self._as_they_are = [
+            {
+                n: lane.parts_of[n][0] if tiles.plain_part(part, lane.parts_of[n], dtype) else -1
+                for n, part in cells
+            }
+            for lane, _, tiles, _ in self._tiled
+        ]
         self._scratch: dict[tuple[int, ...], Array] = {}
         whole = any(lane.method is UDFMethod.PARTITION for lane, _, _ in self._framed)
         depth = None if whole else max(lane.scheme.depth for lane, _, _ in lanes)
@@ -109,9 +120,12 @@ class LiveWalk:
     ) -> None:  # fmt: skip
         block: Block = task.block
         laid_out = self._in_frames(block)
+        complete = bool(usable.all())
+        if complete and gaps is None and not laid_out:
+            self._all_pieces(task, where, cancelled)
+            return
         whole_runs = _runs(usable)
         all_rows = [(0, len(where))]
-        complete = bool(usable.all())
         for s in range(len(self._sectors)):
             full = None if valid is None or complete else valid[s].all(axis=0)
             if cancelled is not None and cancelled.is_set():
@@ -128,6 +142,35 @@ class LiveWalk:
                         raw = self._rows(piece, where[a:b])
                         lost = None if gaps is None else _gap(gaps[s][a:b, p])
                         self._tiles(task, lane, udfs, tiles, raw, part, members, task.start + a, lost)
+
+    def _all_pieces(
+        self, task: LiveTask, where: npt.NDArray[np.int64], cancelled: threading.Event | None
+    ) -> None:
+        """Fold a block that lacks nothing: nearly all are so, and the loop is the price of every tile."""
+        data, n = task.block.data, len(where)
+        which = _indexer(where)
+        view = isinstance(which, slice)
+        first, last = task.start, task.start + n
+        try:
+            for s, number in enumerate(self._first):
+                if cancelled is not None and cancelled.is_set():
+                    raise UDFRunCancelled("UDF run cancelled while a block was folded")
+                for p, part in enumerate(self._parts[s]):
+                    raw = data[s][p, which] if view else self._rows(data[s][p], where)
+                    for (lane, udfs, tiles, _), members in zip(self._tiled, self._as_they_are, strict=True):
+                        member = members[number + p]
+                        if member >= 0 and tiles.plain(raw):
+                            for udf in udfs:
+                                udf.process(raw, first, last, member)
+                        else:
+                            for start, stop, index, tile in tiles.cut(raw, part, lane.parts_of[number + p]):
+                                for udf in udfs:
+                                    udf.process(tile, first + start, first + stop, index)
+        except UDFRunCancelled:
+            raise
+        except Exception as exc:
+            self._explain(exc, task)
+            raise
 
     # --- whole frames ------------------------------------------------------------------------
 
@@ -168,10 +211,6 @@ class LiveWalk:
         part: tuple[slice, ...], members: tuple[int, ...], first: int, lost: Flags | None,
     ) -> None:  # fmt: skip
         try:
-            if lost is None and tiles.plain(raw, part, members):  # a piece as it lies in the ring
-                for udf in udfs:
-                    udf.process(raw, first, first + len(raw), members[0])
-                return
             for start, stop, index, tile in tiles.cut(raw, part, members):
                 for udf in udfs:
                     if lost is not None:

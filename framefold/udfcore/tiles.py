@@ -24,17 +24,21 @@ class Tiles:
         self._as_it_is = lane.pre is None and lane.corrections is None and lane.backend == NUMPY
         self._sparse_source = getattr(plan.dataset.source, "backend", NUMPY) != NUMPY
 
-    def plain(self, raw: Any, read_part: tuple[slice, ...], members: tuple[int, ...]) -> bool:
-        """Tell whether the block is its only tile, as it is."""
+    def plain_part(
+        self, read_part: tuple[slice, ...], members: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> bool:
+        """Tell whether blocks of `dtype` of this part are tiles as they are, see `plain`."""
         scheme = self._lane.scheme
         return (
             self._as_it_is
             and len(members) == 1
-            and raw.shape[0] <= scheme.depth
-            and raw.dtype == self._lane.dtype
+            and dtype == self._lane.dtype
             and scheme.parts[members[0]] == read_part
-            and (not self._contiguous or raw.flags.c_contiguous)
         )
+
+    def plain(self, raw: Any) -> bool:
+        """Tell whether a block for which `plain_part` holds is its only tile."""
+        return raw.shape[0] <= self._lane.scheme.depth and (not self._contiguous or raw.flags.c_contiguous)
 
     def cut(
         self, raw: Any, read_part: tuple[slice, ...], members: tuple[int, ...]
