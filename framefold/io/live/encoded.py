@@ -21,6 +21,7 @@ DTYPES = frozenset(
 )
 MAX_BYTES = 2**30
 _BITSHUFFLE_BLOCK = 8192
+_CODECS = {"lz4-block": "lz4", "bslz4-blocks": "bslz4"}  # framing without a header -> with one
 
 
 class UndecodableError(StreamError):
@@ -66,6 +67,25 @@ class EncodedArray:
             return self.decode()
         return np.frombuffer(self.data, self.dtype).reshape(self.shape)
 
+    def check(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """Check what can be told without decoding, for an array of this shape and (native) dtype.
+
+        Raises
+        ------
+        UndecodableError
+            If there are more or fewer bytes than pixels need.
+        StreamError
+            If another array is expected, or a library is missing.
+        """
+        if shape != self.shape or dtype != self.dtype.newbyteorder("="):
+            raise StreamError(
+                f"an array of {self.shape} {self.dtype} arrived where {shape} {dtype} is expected"
+            )
+        if not self.codec and len(self.data) != self.nbytes:
+            raise UndecodableError(f"{len(self.data)} bytes arrived for an array of {self.nbytes} bytes")
+        if self.codec and self.codec != "lz4-block":  # which may need another library
+            _decoder(_CODECS.get(self.codec, self.codec), self.dtype.itemsize)
+
     def decode_into(self, out: npt.NDArray[Any]) -> None:
         """Write the array to `out`, of its shape and, but for the byte order, of its dtype.
 
@@ -76,13 +96,8 @@ class EncodedArray:
         StreamError
             If another array is expected, or a library is missing.
         """
-        if out.shape != self.shape or out.dtype != self.dtype.newbyteorder("="):
-            raise StreamError(
-                f"an array of {self.shape} {self.dtype} arrived where {out.shape} {out.dtype} is expected"
-            )
+        self.check(out.shape, out.dtype)
         if not self.codec:
-            if len(self.data) != self.nbytes:
-                raise UndecodableError(f"{len(self.data)} bytes arrived for an array of {self.nbytes} bytes")
             out[...] = np.frombuffer(self.data, self.dtype).reshape(self.shape)
             return
         target = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
@@ -102,7 +117,7 @@ class EncodedArray:
         if self.codec == "lz4-block" and bytes(data[:3]) != b"\0\0\0":  # no block begins so, a header does
             _lz4_block(data, target)
             return
-        codec = {"lz4-block": "lz4", "bslz4-blocks": "bslz4"}.get(self.codec, self.codec)
+        codec = _CODECS.get(self.codec, self.codec)
         # sizes are known without a header, and one simulator leaves it empty
         empty = self.codec == "bslz4" and len(data) > 12 and bytes(data[:12]) == bytes(12)
         if empty or self.codec == "bslz4-blocks":

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import framefold as ff
 from framefold.errors import StreamError
 from framefold.io.live import open_url
 from framefold.io.live.cbor import MAX_ITEMS, Tagged, parse_cbor
@@ -200,7 +201,24 @@ def test_the_end_message_is_lost_and_another_series_begins():
         stream.close()
 
 
-def test_images_that_cannot_be_decoded_are_corrupt_and_lost():
+class Sums(ff.UDF):
+    """Sum of each frame, and of each pixel."""
+
+    engine = ff.EngineOptions(partial_frames=True)
+
+    def get_result_buffers(self):
+        return {
+            "frame": self.buffer("nav", dtype="int64", reduce="sum"),
+            "pixel": self.buffer("sig", dtype="int64", reduce="sum"),
+        }
+
+    def process_tile(self, tile):
+        self.results.frame += tile.sum(axis=(1, 2)).astype("int64")
+        self.results.pixel += tile.sum(axis=0).astype("int64")
+
+
+@pytest.mark.parametrize("missing", ["skip", "drop-frame", "fill", "error"])
+def test_images_that_cannot_be_decoded_are_corrupt_and_lost(missing):
     pytest.importorskip("bitshuffle", reason="bitshuffle is not installed")
     data = counted(10)
     messages = series(data)
@@ -208,11 +226,21 @@ def test_images_that_cannot_be_decoded_are_corrupt_and_lost():
     at = broken.index(data[0].nbytes.to_bytes(8, "big"))
     broken[at + 7] ^= 8  # of the size that the compressed data states
     messages[4] = [bytes(broken)]
-    _, stack, valid, _, stats = receive(messages)
-    good = [i for i in range(10) if i != 3]
-    assert np.flatnonzero(valid[:, 0]).tolist() == good
-    np.testing.assert_array_equal(stack[good], data[good])
-    assert (stats.corrupt, stats.lost, stats.received) == (1, 1, 10)
+    good = np.arange(10) != 3
+    with wire.zmq_server(zmq.PUSH, messages) as port, ff.Context(executor="inline") as ctx:
+        live = ctx.load(f"dectris://127.0.0.1:{port}", nav_shape=(10,), missing=missing, fill_value=7)
+        if missing == "error":
+            with pytest.raises(StreamError, match="frame 3: piece 0 .* did not arrive"):
+                ctx.run_udf(live, Sums())
+            return
+        result = ctx.run_udf(live, Sums())
+    truth = data.astype("int64")
+    truth[3] = 7 if missing == "fill" else 0
+    np.testing.assert_array_equal(result["pixel"].data, truth.sum(axis=0))
+    np.testing.assert_array_equal(result["frame"].data, truth.sum(axis=(1, 2)))
+    np.testing.assert_array_equal(result["frame"].valid_mask, good | (missing == "fill"))
+    (stats,) = result.report["sectors"]
+    assert [stats[k] for k in ("received", "valid", "corrupt", "lost")] == [10, 9, 1, 1]
 
 
 def test_the_stream_v1_is_recognised():

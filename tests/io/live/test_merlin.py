@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from framefold.errors import StreamError
 from framefold.io.live import open_url
+from framefold.io.live.protocols.merlin import MerlinFeed
 from framefold.io.live.protocols.merlin_kernels import copy_big_endian, copy_big_endian_reference
 from framefold.io.live.protocols.merlin_messages import (
     PREFIX,
@@ -25,8 +26,10 @@ from framefold.io.live.protocols.merlin_messages import (
     scan_shape,
     unwrap,
 )
+from framefold.io.live.sequential import SequentialStream
+from framefold.io.live.tcp import Closed
 from framefold.io.registry import open_source
-from framefold.udfcore.live import AcquisitionEnd
+from framefold.udfcore.live import AcquisitionEnd, LiveOptions
 from framefold.udfcore.tile import TileSlice, full_sig
 
 HERE = Path(__file__).parent
@@ -206,6 +209,64 @@ def test_a_connection_cut_mid_frame_loses_that_frame(cut):
     assert stats.lost == (1 if known else 0)
     assert valid[:13].all()
     assert not valid[13:].any()
+
+
+class Dribble:
+    """A connection that delivers what it has in pieces of given sizes, over and over."""
+
+    def __init__(self, data, sizes):
+        self.data, self.sizes, self.at, self.calls = data, sizes, 0, 0
+        self.connected = False
+
+    def connect(self, timeout=0.0):
+        if self.at:  # there is only one
+            raise StreamError("nobody there")
+        self.connected = True
+
+    def read_into(self, space, timeout, at_least=1):
+        n = min(len(space), self.sizes[self.calls % len(self.sizes)], len(self.data) - self.at)
+        self.calls += 1
+        if n == 0:
+            self.connected = False
+            raise Closed
+        space[:n] = self.data[self.at : self.at + n]
+        self.at += n
+        return n
+
+    def close(self):
+        self.connected = False
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3), st.booleans()), min_size=1, max_size=6),
+    st.lists(st.sampled_from([1, 15, 40, 900, 1423, 1424, 5000, 20_000]), min_size=1, max_size=4),
+    st.sampled_from([4, 1000]),
+)
+def test_frames_keep_their_place_however_the_bytes_come(runs, sizes, slot_frames):
+    """Runs of frames with gaps or repetitions between them; at the end another acquisition."""
+    data = counted(64)
+    order, at = [], 0
+    for n, jump, back in runs:
+        order += range(at, at + n)
+        at = max(0, at + n + (-jump if back else jump))
+    wire_bytes = message(TEXT % 10**6)
+    wire_bytes += b"".join(frames_of(data[i : i + 1], first=i + 1)[0] for i in order)
+    wire_bytes += message(TEXT % 3) + b"".join(frames_of(data[:3]))
+    feed = MerlinFeed("here", 1)
+    feed._connection = Dribble(wire_bytes, sizes)
+    size = 8 * 64 * 2
+    stream = SequentialStream(feed, LiveOptions(ring_bytes=4 * slot_frames * size, idle_timeout=1e9))
+    stream.prepare()
+    stack, valid, _, end = wire.drain(stream, stream.wait_start(wire.WAIT))
+    assert (end.reason, end.last_frame) == ("restart", max(order))
+    assert np.flatnonzero(valid[:, 0]).tolist() == sorted(set(order))
+    np.testing.assert_array_equal(stack[valid[:, 0]], data[sorted(set(order))])
+    wire.accounts_hold(stream.stats(), valid)
+    assert stream.stats()[0].received == len(order)
+    stack, valid, _, end = wire.drain(stream, stream.wait_start(wire.WAIT))
+    assert (end.reason, valid.all()) == ("n_frames", True)
+    np.testing.assert_array_equal(stack, data[:3])
+    stream.close()
 
 
 def test_six_digits_wrap():

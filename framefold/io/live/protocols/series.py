@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from framefold.errors import StreamError
 from framefold.io.live.assembly import Assembly
 from framefold.io.live.encoded import EncodedArray, UndecodableError
 from framefold.io.live.feed import Over, whole_frames
+from framefold.io.live.packed import KeptImages
 from framefold.io.live.zmq_socket import ZmqSocket
 from framefold.udfcore.live import AcquisitionStart
 
@@ -98,6 +100,8 @@ class SeriesFeed:
         self._names: tuple[str, ...] = ()
         self._series = -1
         self._strays = 0
+        self._image: tuple[tuple[int, ...], np.dtype[Any]] = (), np.dtype(np.uint8)
+        self.keeping: KeptImages | None = None
 
     def connect(self) -> None:
         """Open the socket."""
@@ -182,6 +186,8 @@ class SeriesFeed:
         if len(masks) == len(self._names):
             # offered as `metadata.mask`, applied only where the user passes it on
             meta["pixel_mask"] = np.array(masks) if self._channel == "all" else masks[0]
+        self._image = shape, dtype.newbyteorder("=")
+        self.keeping = KeptImages(math.prod(sig) * dtype.itemsize, self._channel == "all")
         return AcquisitionStart(start.n_images, sig, dtype.newbyteorder("="), None, sectors, 0, meta)
 
     def _chosen(self, names: tuple[str, ...], series: int) -> tuple[str, ...]:
@@ -208,11 +214,12 @@ class SeriesFeed:
         rows = assembly.rows(0, message.number)
         if rows is None:
             return
-        targets = rows[0] if self._channel == "all" else rows[0][np.newaxis]
+        arrays = [self._array(message, name) for name in self._names]
         try:
-            for name, target in zip(self._names, targets, strict=True):
-                self._array(message, name).decode_into(target)
+            for array in arrays:
+                array.check(*self._image)
         except UndecodableError:
             assembly.corrupt(0)
             return
+        rows[0] = arrays
         assembly.filled(0, message.number)
