@@ -210,12 +210,17 @@ def main():
     )
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--only", choices=("pictures", "file", "live"), help="one part")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     load = os.getloadavg()[0]
-    rows = bench_fps(args)
-    rows += bench_cost(args, "file", "Sum and SumSig over frames in memory")
-    rows += bench_cost(args, "live", "Sum over four live sectors, partial frames")
+    rows = []
+    if args.only in (None, "pictures"):
+        rows += bench_fps(args)
+    if args.only in (None, "file"):
+        rows += bench_cost(args, "file", "Sum and SumSig over frames in memory")
+    if args.only in (None, "live"):
+        rows += bench_cost(args, "live", "Sum over four live sectors, partial frames")
     lines = [
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}, Bokeh {bokeh.__version__}, headless Chromium on the same cores.",

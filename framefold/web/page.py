@@ -18,6 +18,7 @@ from framefold.web.forms import DetectorPane, ParameterForm, in_pixels
 from framefold.web.geometry import grip_of
 from framefold.web.hub import Hub, pattern_of
 from framefold.web.layout import Frame, page_frame
+from framefold.web.likeness import likeness
 from framefold.web.mailbox import Mailbox
 from framefold.web.panes import Pane, pane_for
 from framefold.web.render import Picture, render
@@ -65,6 +66,7 @@ class Page:
         self._late: asyncio.TimerHandle | None = None
         self._next = self._next_status = 0.0
         self._epoch = self._revision = -1
+        self._like: Any = None
         self._known = 0  # version of the parameters shown
         self._shown_at = self._loop.time()
         self._panes: dict[str, Pane] = {}
@@ -81,7 +83,7 @@ class Page:
         self.frame.tabs.on_change("active", lambda _a, _o, _n: self._again())
         self._form: ParameterForm | None = None
         self._detectors: DetectorPane | None = None
-        self._build()
+        self._begin_run()
         doc.on_event("document_ready", lambda _event: self._begin())
 
     # --- the run speaks ----------------------------------------------------------------------
@@ -99,7 +101,8 @@ class Page:
             return
         snapshot = self._hub.snapshot
         if self._epoch != self._hub.epoch:
-            self._locked(self._build)
+            if self._hub.panels or not self._panes:  # else a run has begun of which nothing is known yet
+                self._locked(self._begin_run)
             return
         if snapshot is not None and self._revision != self._hub.revision:
             self._revision = self._hub.revision
@@ -282,10 +285,29 @@ class Page:
 
     # --- the page ----------------------------------------------------------------------------
 
-    def _build(self) -> None:
-        """Make panes for what the run draws; again when another run begins."""
+    def _begin_run(self) -> None:
+        """Show another run, on the page as it stands if that suits."""
         hub = self._hub
-        self._epoch = hub.epoch
+        try:
+            like = likeness(hub)
+        except Exception:  # noqa: BLE001  # a result that cannot be drawn: the page tells
+            like = None
+        if like is None or like != self._like:
+            self._build()
+            self._like = like if len(self._panels) == len(hub.panels) else None
+            return
+        self._epoch, self._dead = hub.epoch, set()
+        self._panels = dict(zip(self._panels, hub.panels, strict=True))
+        self.frame.header.text = _header(hub)
+        self._known = -1  # parameters may be others
+        if self._form is not None:
+            self._form.tell("")
+        self._follow()
+
+    def _build(self) -> None:
+        """Make panes for what the run draws."""
+        hub = self._hub
+        self._epoch, self._like = hub.epoch, None
         self._panes, self._panels, self._dead = {}, {}, set()
         self._form = self._detectors = None
         self._known = 0
@@ -308,6 +330,9 @@ class Page:
                 self._detectors = DetectorPane(hub.udfs, pattern, self._change, self._again)
                 self._panes[DETECTORS] = self._detectors
         self.frame.fill({name: pane.root for name, pane in self._panes.items()}, side)
+        self._follow()
+
+    def _follow(self) -> None:
         if self._ready:  # texts are replaced where they stand
             self._tell(self._report_now)
         self._revision = -1

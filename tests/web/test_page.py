@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from bokeh.document import Document
 
+from framefold.executor.drive import by_merge
 from framefold.plot.panels import panels_of
+from framefold.udfs.sum import SumUDF
+from framefold.udfs.virtual_detector import VirtualDetectorUDF
 from framefold.web.control import Control
 from framefold.web.hub import Hub
 from framefold.web.page import DETECTORS, Page
@@ -236,5 +239,31 @@ def test_another_run_builds_the_page_anew(steps, run_of, data):
         await b.until(lambda: b.sent == 2)
         assert "second" in b.page.frame.header.text
         assert list(b.page._panes) == ["Sum: intensity"]
+
+    bench(steps, scenario)
+
+
+def test_a_run_of_the_same_kind_keeps_the_page_and_its_looks(steps, run_of, data):
+    async def scenario(b):
+        await b.show(b.snapshots[-1])
+        panes, before = dict(b.page._panes), b.pixels()
+        panes["Sum: intensity"]._mode.value = "manual"
+        panes["Sum: intensity"]._high.value = 1e6
+        await b.settle()
+        # the same UDFs with another radius, on other data
+        run = run_of(data[::-1], SumUDF(), VirtualDetectorUDF("disk", cy=4, cx=3, r=3))
+        last = [run.snapshot(final=False), *by_merge(run)][-1]
+        b.hub.begin(last, run.udfs, Control(run, run.udfs), title="second")
+        b.page.wake()  # nothing is known yet of what will be drawn
+        b.hub.draw(panels_of(True, last.buffers, run.udfs))
+        b.page.wake()
+        await b.until(lambda: "second" in b.page.frame.header.text)
+        await b.settle()
+        assert b.page._panes == panes
+        assert (b.pixels() == 1).all()  # by the limits of the first run
+        assert (before > 1).any()
+        text = {p.name: w for i, p, w in b.page._form._widgets if i == 1}
+        assert text["r"].value == "3"
+        assert b.page._detectors._shapes[0].source.data["a"][0] == 3
 
     bench(steps, scenario)
