@@ -170,7 +170,7 @@ class Job:
 
     def live(self, ctx, view, seconds):
         block = np.ones((64, SIDE, SIDE), dtype="uint16")
-        frames = round(seconds * 2e9 / block[0].nbytes)
+        frames = round(seconds * 4e9 / block[0].nbytes)
         source = MemoryLiveSource(block, sectors=4, block_frames=16, repeats=None, stated_frames=frames)
         ds = ctx.load(source, nav_shape=(frames,))
         t0 = time.perf_counter()

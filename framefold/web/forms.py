@@ -185,9 +185,9 @@ class DetectorPane:
         """Replace the frame under the outlines."""
         self._pane.show(picture)
 
-    def annotate(self) -> None:
+    def annotate(self, last: bool) -> None:
         """Bring the marks of the colour bar and the read-out up to the frame."""
-        self._pane.annotate()
+        self._pane.annotate(last)
 
     def _add(self, index: int, grip: Grip, udf: Any, n: int) -> _Shape:
         from bokeh.models import ColumnDataSource, CustomJS  # noqa: PLC0415

@@ -216,7 +216,7 @@ class Page:
         """Bring texts and colour bar up to date: they cost a browser more than a picture does."""
         self._next_status = self._loop.time() + STATUS_SECONDS
         if pane is not None:
-            pane.annotate()
+            pane.annotate(last=self._hub.over)
         self._tell(self._report_now)
 
     def _on_late(self) -> None:

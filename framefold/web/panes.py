@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from framefold.web.render import Grid, Picture, grid_of, read_out, render
 from framefold.web.text import LiveText
 
 SIDE = 512  # CSS pixels of a picture
+MARKS_SECONDS = 1.5  # between other marks on the colour bar: 25 ms of a browser's time
 _CURSOR_JS = """
 const send = () => { cursor.late = null; cursor.at = Date.now();
                      cursor.data = {x: [cursor.seen[0]], y: [cursor.seen[1]]}; };
@@ -44,8 +46,8 @@ class Pane(Protocol):
         """Replace what is shown; called with the document locked."""
         ...
 
-    def annotate(self) -> None:
-        """Bring up to date what need not change with every picture."""
+    def annotate(self, last: bool) -> None:
+        """Bring up to date what need not change with every picture; `last`: no other is to be expected."""
         ...
 
 
@@ -78,6 +80,8 @@ class ImagePane:
         self._spec = spec
         self._picture: Picture | None = None
         self._note = ""
+        self._marked_at = 0.0
+        self._marked_look: Look | None = None
         self.look = Look(scale=spec.scale, symmetric=spec.symmetric)
         grid = grid_of(fields[0])
         self.figure = picture_figure(grid)
@@ -186,21 +190,27 @@ class ImagePane:
         if picture.segments is not None:
             self._arrows.data = dict(zip(("x0", "y0", "x1", "y1"), picture.segments, strict=True))
 
-    def annotate(self) -> None:
-        """Bring the marks of the colour bar and the read-out up to the picture."""
+    def annotate(self, last: bool) -> None:
+        """Bring the read-out up to the picture, and now and then the marks of the colour bar."""
         picture = self._picture
         if picture is None:
             return
+        now = time.monotonic()
         if self._hue:
             units = f" {self._spec.units}" if self._spec.units else ""
             self._note = f"brightest: {picture.high:.4g}{units}"
         else:
             self._note = f"colours from {picture.low:.6g} to {picture.high:.6g}"
-            places = [p for p, _ in picture.ticks]
-            if places != self._ticker.ticks or self._bar.major_label_overrides != dict(picture.ticks):
-                self._bar.major_label_overrides = dict(picture.ticks)
-                self._ticker.ticks = places
+            if last or self.look != self._marked_look or now - self._marked_at > MARKS_SECONDS:
+                self._marked_look, self._marked_at = self.look, now
+                self._mark(picture.ticks)
         self._tell()
+
+    def _mark(self, ticks: Sequence[tuple[float, str]]) -> None:
+        places = [p for p, _ in ticks]
+        if places != self._ticker.ticks or self._bar.major_label_overrides != dict(ticks):
+            self._bar.major_label_overrides = dict(ticks)
+            self._ticker.ticks = places
 
     def _tell(self) -> None:
         if self._picture is None:
@@ -250,7 +260,7 @@ class LinePane:
         for source, (_, values) in zip(self._sources, picture.lines, strict=True):
             source.data = {"x": picture.x, "y": np.asarray(values, dtype=np.float64)}
 
-    def annotate(self) -> None:
+    def annotate(self, last: bool) -> None:
         """Nothing more."""
 
 
@@ -267,7 +277,7 @@ class TablePane:
         rows = (f"<tr><td>{html.escape(k)}&emsp;</td><td>{html.escape(v)}</td></tr>" for k, v in picture.rows)
         self._text.text = f"<table>{''.join(rows)}</table>"
 
-    def annotate(self) -> None:
+    def annotate(self, last: bool) -> None:
         """Nothing more."""
 
 
