@@ -17,8 +17,8 @@ DESCRIPTION = """Send a dataset as a detector does, as fast and as badly as you 
   framefold emulate k2is scan.mib --to 127.0.0.1:2001-2008 --rate 400 --loss 0.01 --report report.json
   framefold emulate jungfrau --random 100,512,1024 --to 127.0.0.1:50001
 
-Detectors that are connected to (merlin, dectris, dectris1) listen at --host and --port. Those that send
-datagrams (k2is, jungfrau, eiger-udp) send to --to: start the receiver first."""
+Detectors that are connected to (merlin, dectris, dectris1, karabo, pva) listen at --host and --port. Those
+that send datagrams (k2is, jungfrau, eiger-udp) send to --to: start the receiver first."""
 
 # option of the program -> option of the emulator, type, help
 _NUMBERS = (
@@ -70,7 +70,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     look.add_argument("--modules", metavar="Y,X", help="of a jungfrau or eiger-udp")
     look.add_argument("--interfaces", type=int, choices=(1, 2), help="links of a jungfrau module")
-    look.add_argument("--compression", choices=("bslz4", "lz4", "none"), help="of dectris and dectris1")
+    look.add_argument("--compression", choices=("bslz4", "lz4", "none"), help="of dectris, dectris1 and pva")
     faults = parser.add_argument_group("times and faults")
     for flag, dest, kind, meta, text in _NUMBERS:
         faults.add_argument(flag, dest=dest, type=kind, metavar=meta, help=text)

@@ -53,7 +53,7 @@ def test_datagrams_and_the_report(tmp_path, capsys):
         (["merlin", "--random", "2,8"], "give frames, rows and columns"),
         (["merlin", "--random", "2,8,8", "--rate", "fast"], "give frames per second, or max"),
         (["merlin", "--random", "2,8,8", "--burst-loss", "0.1"], "give it as P,LEN"),
-        (["merlin", "--random", "2,8,8", "--corrupt", "0.1"], "corrupt cannot be emulated"),
+        (["merlin", "--random", "2,8,8", "--pre-roll", "1"], "pre_roll cannot be emulated"),
     ],
 )
 def test_mistakes_are_said_in_one_line(arguments, match, capsys):

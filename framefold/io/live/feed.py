@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from framefold.errors import StreamError
 from framefold.io.live.assembly import Assembly, Keeping
 from framefold.udfcore.live import AcquisitionStart, EndReason, PieceGrid, SectorSpec
 
@@ -18,7 +19,15 @@ class Over:
 
 
 def whole_frames(sig_shape: tuple[int, ...], endpoint: str) -> tuple[SectorSpec, ...]:
-    """Return the one sector of a detector that sends whole frames."""
+    """Return the one sector of a detector that sends whole frames.
+
+    Raises
+    ------
+    StreamError
+        If its frames have no pixels to count: a single number.
+    """
+    if not sig_shape:
+        raise StreamError(f"{endpoint}: an array without dimensions arrived where an image is expected")
     part = tuple(slice(0, n) for n in sig_shape)
     return (SectorSpec(0, part, PieceGrid(sig_shape, ((0,) * len(sig_shape),)), endpoint),)
 

@@ -11,8 +11,10 @@ from framefold.errors import StreamError
 from framefold.io.live.replay.connected import ConnectedEmulator
 from framefold.io.live.replay.dectris import DectrisEncoder
 from framefold.io.live.replay.dectris1 import Dectris1Encoder
+from framefold.io.live.replay.fates import Impairments
 from framefold.io.live.replay.karabo import KaraboEncoder
 from framefold.io.live.replay.merlin import MerlinEncoder
+from framefold.io.live.replay.options import EmulatorOptions
 from framefold.udfs import SumUDF
 
 
@@ -49,17 +51,17 @@ class Frames(ff.UDF):
         self.results.total += frame.astype("int64")
 
 
-def emulator(protocol, data=DATA, **options):
+def emulator(protocol, data=DATA, options=None):
     if protocol in ("dectris", "dectris1"):
         pytest.importorskip("bitshuffle", reason="bitshuffle is not installed")
     if protocol != "merlin":
         pytest.importorskip("zmq", reason="pyzmq is not installed")
     kind = {"merlin": MerlinEncoder, "dectris": DectrisEncoder, "dectris1": Dectris1Encoder}.get(protocol)
     if kind is not None:
-        return ConnectedEmulator(protocol, kind(), data, **options)
+        return ConnectedEmulator(protocol, kind(), data, options)
     # three modules, and trains of four pulses
     return ConnectedEmulator(
-        protocol, KaraboEncoder(4), data.reshape(len(data), 3, 4, 16), query="pattern=pull", **options
+        protocol, KaraboEncoder(4), data.reshape(len(data), 3, 4, 16), options, query="pattern=pull"
     )
 
 
@@ -134,7 +136,7 @@ def test_five_cases_that_a_peer_gets_wrong():
 
 @pytest.mark.parametrize("protocol", ["merlin", "dectris"])
 def test_known_loss(protocol):
-    detector = emulator(protocol, loss=0.2, seed=4)
+    detector = emulator(protocol, options=EmulatorOptions(seed=4, impairments=Impairments(loss=0.2)))
     try:
         with ff.Context(executor="threads", workers=2) as ctx:
             live = ctx.load(detector.url, nav_shape=NAV, idle_timeout=2.0)
@@ -142,7 +144,7 @@ def test_known_loss(protocol):
     finally:
         detector.stop()
     there = np.ones(72, bool)
-    there[detector.left_out[0]] = False
+    there[detector.report()["acquisitions"][0]["missing"]] = False
     assert 0 < there.sum() < 72
     np.testing.assert_array_equal(result[0]["intensity"].data, DATA[there].sum(axis=0, dtype="uint64"))
     np.testing.assert_array_equal(result[1]["total"].data, DATA[there].sum(axis=0, dtype="int64"))
@@ -151,7 +153,7 @@ def test_known_loss(protocol):
 
 
 def test_acquisitions_one_after_the_other():
-    detector = emulator("merlin", repeat=3, garbage=500)
+    detector = emulator("merlin", options=EmulatorOptions(repeat=3, garbage=500))
     try:
         with ff.Context(executor="inline") as ctx:
             live = ctx.load(detector.url, nav_shape=NAV)

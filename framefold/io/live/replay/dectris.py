@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framefold.errors import StreamError
 from framefold.io.live.replay.compress import Compression, compress
-from framefold.io.live.replay.encoder import Message, Transport, unsigned
+from framefold.io.live.replay.encoder import Message, Series, Transport
 from framefold.udfcore.live import AcquisitionStart
 
 _TAGS = {1: 64, 2: 69, 4: 70, 8: 71}
@@ -30,21 +29,16 @@ class DectrisEncoder:
 
     def __init__(self, compression: Compression = "bslz4", series: int = 1) -> None:
         self._compression: Compression = compression
-        self._series = series - 1
-        self._dtype: np.dtype[Any] = np.dtype("u2")
+        self._series = Series(series - 1)
 
     def begin(self, start: AcquisitionStart) -> list[Message]:
         """Return the start message."""
-        if len(start.sig_shape) != 2:
-            raise StreamError(f"the DECTRIS stream carries images, not arrays of {start.sig_shape}")
-        self._dtype = unsigned(start, (1, 2, 4, 8), "the DECTRIS stream")
-        self._series += 1
-        height, width = start.sig_shape
+        height, width = self._series.begin(start, (1, 2, 4, 8), "the DECTRIS stream")
         fields: dict[str, Any] = {
             "number_of_images": start.n_frames or 0,
             "image_size_x": width,
             "image_size_y": height,
-            "image_dtype": self._dtype.name,
+            "image_dtype": self._series.dtype.name,
             "channels": ["threshold_1"],
             "detector_description": "framefold emulator",
         }
@@ -55,7 +49,7 @@ class DectrisEncoder:
 
     def frame(self, index: int, frame: npt.NDArray[Any]) -> Message:
         """Return an image message."""
-        array = _tagged(frame.astype(self._dtype), self._compression)
+        array = _tagged(frame.astype(self._series.dtype), self._compression)
         return self._message("image", {"image_id": index, "data": {"threshold_1": array}})
 
     def end(self) -> list[Message]:
@@ -65,7 +59,8 @@ class DectrisEncoder:
     def _message(self, kind: str, fields: dict[str, Any]) -> Message:
         import cbor2  # noqa: PLC0415  # optional
 
-        head = {"type": kind, "series_id": self._series, "series_unique_id": f"emulated-{self._series}"}
+        number = self._series.number
+        head = {"type": kind, "series_id": number, "series_unique_id": f"emulated-{number}"}
         # the tag says that CBOR follows; detectors send it
         return [bytes(cbor2.dumps(cbor2.CBORTag(55799, {**head, **fields})))]
 

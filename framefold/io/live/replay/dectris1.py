@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framefold.errors import StreamError
 from framefold.io.live.replay.compress import Compression, bitshuffled, lz4_block
-from framefold.io.live.replay.encoder import Message, Transport, unsigned
+from framefold.io.live.replay.encoder import Message, Series, Transport
 from framefold.udfcore.live import AcquisitionStart
 
 
@@ -30,26 +29,21 @@ class Dectris1Encoder:
 
     def __init__(self, compression: Compression = "bslz4", series: int = 1) -> None:
         self._compression: Compression = compression
-        self._series = series - 1
-        self._dtype: np.dtype[Any] = np.dtype("u2")
+        self._series = Series(series - 1)
 
     def begin(self, start: AcquisitionStart) -> list[Message]:
         """Return the header; with a pixel mask in `meta` all of its details."""
-        if len(start.sig_shape) != 2:
-            raise StreamError(f"the DECTRIS stream carries images, not arrays of {start.sig_shape}")
-        self._dtype = unsigned(start, (1, 2, 4), "the DECTRIS stream V1")
-        self._series += 1
-        height, width = start.sig_shape
+        height, width = self._series.begin(start, (1, 2, 4), "the DECTRIS stream V1")
         config = {
             "nimages": start.n_frames or 1,
             "ntrigger": 1,
             "x_pixels_in_detector": width,
             "y_pixels_in_detector": height,
-            "bit_depth_image": 8 * self._dtype.itemsize,
+            "bit_depth_image": 8 * self._series.dtype.itemsize,
             "description": "framefold emulator",
         }
         mask = start.meta.get("pixel_mask")
-        head = {"htype": "dheader-1.0", "series": self._series, "header_detail": "basic"}
+        head = {"htype": "dheader-1.0", "series": self._series.number, "header_detail": "basic"}
         parts = [_json(head), _json(config)]
         if isinstance(mask, np.ndarray):
             about = {"htype": "dpixelmask-1.0", "shape": [width, height], "type": "uint32"}
@@ -59,22 +53,22 @@ class Dectris1Encoder:
 
     def frame(self, index: int, frame: npt.NDArray[Any]) -> Message:
         """Return the four parts of an image."""
-        array = np.ascontiguousarray(frame, self._dtype.newbyteorder("<"))
+        array = np.ascontiguousarray(frame, self._series.dtype.newbyteorder("<"))
         encoding, blob = self._encoded(array)
         about = {
             "htype": "dimage_d-1.0",
             "shape": list(array.shape[::-1]),
-            "type": self._dtype.name,
+            "type": self._series.dtype.name,
             "encoding": encoding,
             "size": len(blob),
         }
-        head = {"htype": "dimage-1.0", "series": self._series, "frame": index, "hash": ""}
+        head = {"htype": "dimage-1.0", "series": self._series.number, "frame": index, "hash": ""}
         times = {"htype": "dconfig-1.0", "start_time": 0, "stop_time": 0, "real_time": 0}
         return [_json(head), _json(about), blob, _json(times)]
 
     def end(self) -> list[Message]:
         """Return the end of the series."""
-        return [[_json({"htype": "dseries_end-1.0", "series": self._series})]]
+        return [[_json({"htype": "dseries_end-1.0", "series": self._series.number})]]
 
     def _encoded(self, array: npt.NDArray[Any]) -> tuple[str, bytes]:
         if self._compression == "bslz4":

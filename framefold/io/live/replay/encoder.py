@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from framefold.errors import StreamError
 from framefold.udfcore.live import AcquisitionStart
 
 Message = list[bytes]
-Transport = Literal["tcp", "push", "pub", "rep"]
+Transport = Literal["tcp", "push", "pub", "rep", "pva"]
 
 
 class Encoder(Protocol):
@@ -21,7 +22,7 @@ class Encoder(Protocol):
     ----------
     transport
         ``"tcp"``: the parts of a message are bytes one behind the other; ``"push"``, ``"pub"``, ``"rep"``:
-        ZeroMQ, a message has parts.
+        ZeroMQ, a message has parts; ``"pva"``: a structure, and its pixels.
     """
 
     transport: Transport
@@ -43,6 +44,37 @@ class Encoder(Protocol):
     def end(self) -> list[Message]:
         """Return what is sent when an acquisition ends."""
         ...
+
+
+@dataclass(slots=True)
+class Series:
+    """Which series of images an encoder is in, and the pixels it states.
+
+    Attributes
+    ----------
+    number
+        Of the series.
+    dtype
+        Of the images on the wire.
+    """
+
+    number: int
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype("u2"))
+
+    def begin(self, start: AcquisitionStart, sizes: tuple[int, ...], protocol: str) -> tuple[int, int]:
+        """Go on to the next series; return height and width of its images.
+
+        Raises
+        ------
+        StreamError
+            If `protocol`, which has pixels of `sizes` bytes, carries no such frames.
+        """
+        if len(start.sig_shape) != 2:
+            raise StreamError(f"{protocol} carries images, not arrays of {start.sig_shape}")
+        self.dtype = unsigned(start, sizes, protocol)
+        self.number += 1
+        height, width = start.sig_shape
+        return height, width
 
 
 def unsigned(start: AcquisitionStart, sizes: tuple[int, ...], protocol: str) -> np.dtype[Any]:

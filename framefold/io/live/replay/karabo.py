@@ -23,15 +23,22 @@ class KaraboEncoder:
         Id of the first train.
     detector
         Name of the sources before their numbers.
+    absent
+        Modules that send nothing.
     """
 
     transport: Transport = "push"
 
     def __init__(
-        self, pulses: int = 1, first_train: int = 10_000, detector: str = "EMULATED/DET/{}CH0:xtdf"
+        self,
+        pulses: int = 1,
+        first_train: int = 10_000,
+        detector: str = "EMULATED/DET/{}CH0:xtdf",
+        absent: tuple[int, ...] = (),
     ) -> None:
         self._pulses, self._train, self._detector = pulses, first_train, detector
         self._gathered: list[npt.NDArray[Any]] = []
+        self._absent = frozenset(absent)
         self._begin = 0
 
     def begin(self, start: AcquisitionStart) -> list[Message]:
@@ -60,7 +67,7 @@ class KaraboEncoder:
         stack, self._gathered = np.stack(self._gathered), []
         cells = np.arange(len(stack), dtype=np.uint64)
         parts: Message = []
-        for module in range(stack.shape[1]):
+        for module in sorted(set(range(stack.shape[1])) - self._absent):
             source = self._detector.format(module)
             about = {"source": source, "timestamp": 0.0, "timestamp.tid": number, "timestamp.sec": "0"}
             parts += [

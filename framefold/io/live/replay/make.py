@@ -96,10 +96,10 @@ def _eiger(frames: npt.NDArray[Any], options: EmulatorOptions, own: Mapping[str,
 
 
 def _connected(protocol: str) -> Maker:
-    """Return the maker of a detector that listens: what it sends arrives, or the frame was left out."""
+    """Return the maker of a detector that listens: what it sends arrives in order, but for faults."""
 
     def make(frames: npt.NDArray[Any], options: EmulatorOptions, own: Mapping[str, Any]) -> Emulator:
-        from framefold.io.live.replay.connected import make_connected  # noqa: PLC0415  # only what is asked for
+        from framefold.io.live.replay.make_connected import make_connected  # noqa: PLC0415  # only what is asked for
 
         return make_connected(protocol, frames, options, own)
 
@@ -117,6 +117,7 @@ _MAKERS: dict[str, tuple[Maker, dict[str, Any]]] = {
     "dectris": (_connected("dectris"), {**_LISTENING, "compression": str}),
     "dectris1": (_connected("dectris1"), {**_LISTENING, "compression": str}),
     "karabo": (_connected("karabo"), {**_LISTENING, "pulses": int}),
+    "pva": (_connected("pva"), {**_LISTENING, "compression": str}),
 }
 
 

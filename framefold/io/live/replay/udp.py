@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import socket
@@ -19,6 +20,7 @@ from framefold.errors import StreamError
 from framefold.io.live.replay import kernels_send as k
 from framefold.io.live.replay.options import EmulatorOptions
 from framefold.io.live.replay.schedule import COLUMNS, Log, emissions, new_log
+from framefold.io.live.replay.sending import Sending
 from framefold.io.live.replay.wire import Wire
 from framefold.io.live.sockets import Endpoint, interface_address, is_multicast
 
@@ -53,15 +55,18 @@ class UdpEmulator:
     logs: list[Log] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
-        self.seconds = 0.0
+        self._sending = Sending()
+        self._stop = self._sending.stopped
 
     @property
     def url(self) -> str:
         """What a receiver opens: with port 0, so that `start` must be told the ports that were bound."""
         return self.wire.url
+
+    @property
+    def seconds(self) -> float:
+        """How long sending took."""
+        return self._sending.seconds
 
     @property
     def frames(self) -> int:
@@ -77,15 +82,10 @@ class UdpEmulator:
             Endpoints, one per sector, as ``udp://host:port`` or `Endpoint`; or what has them as
             ``endpoints``: ``on_ready=emulator.start``.
         """
-        if self._thread is not None:
-            raise StreamError("the emulator has begun already")
         ends = [_parsed(e) for e in getattr(to, "endpoints", to)]
         if len(ends) != self.wire.n_sectors:
             raise StreamError(f"{len(ends)} endpoints are given, {self.wire.n_sectors} sectors are emulated")
-        self._thread = threading.Thread(
-            target=self._run, args=(ends,), name="framefold-emulator", daemon=True
-        )
-        self._thread.start()
+        self._sending.begin(functools.partial(self._run, ends))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until everything is sent; return whether it is.
@@ -95,19 +95,11 @@ class UdpEmulator:
         StreamError
             If sending failed.
         """
-        if self._thread is not None:
-            self._thread.join(timeout)
-            if self._thread.is_alive():
-                return False
-        if self._error is not None:
-            raise StreamError(f"the emulator failed: {self._error}") from self._error
-        return True
+        return self._sending.wait(timeout)
 
     def stop(self) -> None:
         """Stop sending."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._sending.end()
 
     def report(self) -> dict[str, Any]:
         """Return what was done, as plain values: counts per sector, and the pieces that never left whole."""
@@ -143,20 +135,15 @@ class UdpEmulator:
     # --- the thread --------------------------------------------------------------------------
 
     def _run(self, ends: Sequence[Endpoint]) -> None:
-        began = time.perf_counter()
-        try:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-                _to_groups(sock, ends)
-                send = self._sender(sock, ends)
-                send(np.empty((0, COLUMNS), np.int64))  # compiles
-                began = time.perf_counter()
-                for i in range(self.options.repeat):
-                    if i and self._stop.wait(self.options.gap):
-                        break
-                    self._acquire(send, ends)
-        except BaseException as exc:  # noqa: BLE001  # raised by `wait`
-            self._error = exc
-        self.seconds = time.perf_counter() - began
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            _to_groups(sock, ends)
+            send = self._sender(sock, ends)
+            send(np.empty((0, COLUMNS), np.int64))  # compiles
+            self._sending.restart_clock()
+            for i in range(self.options.repeat):
+                if i and self._stop.wait(self.options.gap):
+                    break
+                self._acquire(send, ends)
 
     def _acquire(self, send: Any, ends: Sequence[Endpoint]) -> None:
         log = new_log(self.frames, self.wire)
