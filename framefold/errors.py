@@ -57,7 +57,9 @@ class ParameterError(UDFError, TypeError):
 
 
 class StreamError(FramefoldError):
-    """A live stream broke its protocol, or did not arrive."""
+    """A live stream broke its protocol, or did not arrive; `partial` holds the last snapshot, or None."""
+
+    partial: Any = None
 
 
 class ConvergenceError(FramefoldError):

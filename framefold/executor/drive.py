@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from framefold.errors import ExecutorError, ParameterError, UDFError, UDFRunCancelled, did_you_mean
+from framefold.errors import (
+    ExecutorError,
+    ParameterError,
+    StreamError,
+    UDFError,
+    UDFRunCancelled,
+    did_you_mean,
+)
 from framefold.executor.base import Executor, Job
 from framefold.executor.interrupt import first_ctrl_c
 from framefold.udfcore.auxdata import AuxData
@@ -189,7 +196,7 @@ class Run:
             raise exc from None
         except BaseException as exc:
             error = exc
-            if isinstance(exc, ExecutorError):
+            if isinstance(exc, ExecutorError | StreamError):
                 exc.partial = self.snapshot(final=False)
             raise
         finally:

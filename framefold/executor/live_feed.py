@@ -6,13 +6,14 @@ import contextlib
 import logging
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from framefold.errors import StreamError
+from framefold.executor.base import Executor, Job
 from framefold.udfcore.live import AcquisitionEnd, AcquisitionStart, Block, EndReason, SectorStats, Stream
 from framefold.udfcore.live_fold import row_ranges
 from framefold.udfcore.partitioning import IDLE, Idle
@@ -71,6 +72,7 @@ class LiveFeed:
         self.cancelled = threading.Event()
         self.announced = threading.Event()
         self.error: BaseException | None = None
+        self.broken: StreamError | None = None
         self.start: AcquisitionStart | None = None
         self.end: AcquisitionEnd | None = None
         self._stats: tuple[SectorStats, ...] = ()
@@ -144,6 +146,18 @@ class LiveFeed:
         seconds = (self.last_time or 0.0) - (self.first_time or 0.0)
         return self.blocks, self.frames, seconds
 
+    def partials(self, executor: Executor, job: Job) -> Iterator[Partial]:
+        """Yield what `executor` makes of all blocks.
+
+        Raises
+        ------
+        StreamError
+            If the stream ended with an error: what came before it is folded first.
+        """
+        yield from executor.run(job)
+        if self.broken is not None and not self.cancelled.is_set():
+            raise self.broken
+
     # --- what executors call -----------------------------------------------------------------
 
     def next(self) -> LiveTask | Literal[Idle.IDLE] | None:
@@ -201,9 +215,9 @@ class LiveFeed:
                 elif item is not None:
                     self._take(item)
             self._stats = self._stream.stats()
-            if self.end is not None and self.end.reason == "error" and self.error is None:
-                raise StreamError(self.end.text or "the stream ended with an error")
-            if self.end is not None and self._checks:
+            if self.end is not None and self.end.reason == "error":
+                self.broken = StreamError(self.end.text or "the stream ended with an error")
+            elif self.end is not None and self._checks:
                 check_accounts(self._stats, self._seen)
         except BaseException as exc:  # noqa: BLE001  # raised in the lane that asks for the next task
             if self._stopping is not None and self.start is None and isinstance(exc, StreamError):

@@ -79,7 +79,7 @@ class LocalDrive:
 
     def partials(self, job: Job) -> Iterator[Partial]:
         """Yield partials as blocks close."""
-        return self._executor.run(job)
+        return self._feed.partials(self._executor, job)
 
     def fail(self, exc: BaseException) -> None:
         """End the run with an error from elsewhere."""

@@ -171,8 +171,9 @@ class LiveWorker:
 
     def _fold(self) -> None:
         assert self._job is not None
+        assert self._feed is not None
         try:
-            for partial in self._executor.run(self._job):
+            for partial in self._feed.partials(self._executor, self._job):
                 partial.worker = f"{self._name}, {partial.worker}"
                 with self._changed:
                     self._changed.wait_for(lambda: len(self._ready) < MAX_WAITING or self._given_up)
