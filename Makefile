@@ -52,7 +52,7 @@ bench: $(STAMP)
 	$(PY) -m pytest tests --benchmark-enable --benchmark-only -m "" -p no:xdist || test $$? -eq 5
 	set -e; for script in benchmarks/*.py; do test -e "$$script" || continue; echo "== $$script"; $(PY) "$$script"; done
 
-# everything that may go wrong, with the table for the documentation; about 10 minutes
+# everything that may go wrong, with the table for the documentation; about 15 minutes
 faults: $(STAMP)
 	$(PY) -m pip install --quiet -e '.[faults]'
 	$(PY) faults/run.py --out docs/faults/table.md

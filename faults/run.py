@@ -18,12 +18,10 @@ HERE = Path(__file__).resolve().parent
 LIMIT = 180  # seconds for a scenario: one that hangs has not survived
 
 
-def scenario(name):
+def scenario(function):
     """Run one scenario in a process of its own; return its row."""
-    code = (
-        f"import sys, json; sys.path.insert(0, {str(HERE)!r}); import scenarios; "
-        f"print('inputs', scenarios.{name}())"
-    )
+    module, name = function.__module__, function.__name__
+    code = f"import {module}; print('inputs', {module}.{name}())"
     env = {**os.environ, "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}", "PYTHONUNBUFFERED": "1"}
     t0 = time.perf_counter()
     try:
@@ -44,26 +42,32 @@ def scenario(name):
 
 
 def rows(inputs, only):
-    import fuzz_files  # noqa: PLC0415
-    import scenarios  # noqa: PLC0415  # needs the paths set by main
+    import fuzz_files  # noqa: PLC0415  # needs the paths set by main
+    import fuzz_wire  # noqa: PLC0415
+    import packets  # noqa: PLC0415
+    import scenarios  # noqa: PLC0415
 
-    explained = {}
-    for function in scenarios.SCENARIOS:
+    for function in (*scenarios.SCENARIOS, *packets.SCENARIOS):
         if not only or function.__name__ in only:
-            explained[function.__name__] = function.__doc__.splitlines()[0]
-            yield scenario(function.__name__), explained[function.__name__]
+            yield scenario(function), function.__doc__.splitlines()[0]
     if not only or "files" in only:
-        for row in fuzz_files.run(inputs):
+        for row in fuzz_files.run(inputs // 2):
             yield row, "Damaged headers, guided by coverage: a source or a DataError."
+    if not only or "wire" in only:
+        for row in fuzz_wire.run(inputs // 2):
+            yield (
+                row,
+                "Damaged messages or packets, guided by coverage: frames or a StreamError, accounts that add up.",
+            )
 
 
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--inputs", type=int, default=100_000, help="damaged files in all")
+    parser.add_argument("--inputs", type=int, default=100_000, help="damaged files and messages in all")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--only", nargs="*", help="names of scenarios, or: files")
+    parser.add_argument("--only", nargs="*", help="names of scenarios, or: files, wire")
     args = parser.parse_args()
     sys.path[:0] = [str(HERE.parent), str(HERE)]
     lines = [
