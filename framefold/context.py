@@ -18,6 +18,7 @@ from framefold.executor.choose import make_executor
 from framefold.executor.drive import Run, by_merge, latest, to_end
 from framefold.executor.generator import AsyncResultGenerator, ResultGenerator
 from framefold.executor.iterate import IterateOptions, Iteration
+from framefold.executor.local import LocalExecutor
 from framefold.io.registry import open_source
 from framefold.io.save import save_result
 from framefold.udfcore.corrections import Corrections
@@ -329,6 +330,9 @@ class Context:
     ) -> Iteration:
         """Run an iterative UDF; the frames are read once and stay in memory.
 
+        On a context with workers they stay there. Frames of a live stream are received in this process, and
+        take part from the next iteration on.
+
         Parameters
         ----------
         dataset
@@ -336,16 +340,16 @@ class Context:
         udf
             An `IterativeUDF`, for instance `framefold.udfs.Ptychography`.
         n
-            Most iterations; None: until the UDF says that it converged.
+            Most iterations, live after the last frame; None: until the UDF says that it converged.
         roi, corrections, pre, progress, plots
             As in `run_udf`.
         publish_every
             Seconds between two snapshots (``"0.5 s"`` works too); 0: one per iteration. The last one always
             comes.
         on_ready
-            Called once, with the `Iteration`, when everything is loaded.
+            Called once, with the `Iteration`, when everything is loaded; live as in `run_udf`.
         lanes
-            Threads; None: the cores.
+            Threads, on workers of each of them; None: the cores, or the worker's threads.
         residency
             ``"memory"``, ``"disk"`` (frames that the system maps from a temporary file), or ``"auto"``.
         checkpoint, checkpoint_every
@@ -364,18 +368,21 @@ class Context:
         >>> #     print(state.iteration, state.history["error"][-1])
         """
         ds, make = self._options(dataset, [udf], roi, corrections, None, pre, None, False, "group")
-        if isinstance(ds, LiveDataset):
-            raise UDFError("ctx.iterate does not take live streams: record them, then iterate over the file")
-        opts = make(ds)
+        here = LocalExecutor(1)  # receives a live stream: iterations take the other threads of this process
+
+        def receive(loader: UDF) -> Run:
+            return self._run(ds, [loader], make, False, 0, True, on_ready, here)
+
         seconds = (
             float(str(publish_every).removesuffix("s")) if isinstance(publish_every, str) else publish_every
         )
         return Iteration(
-            self.executor, ds, udf, opts, IterateOptions(
+            self.executor, ds, udf, make, IterateOptions(
                 n, seconds, lanes, residency, _path(checkpoint), checkpoint_every, _path(resume)
             ),
+            live=receive if isinstance(ds, LiveDataset) else None,
             observers=tuple(self._observers(progress)), viewers=self._iteration_viewers(plots),
-            on_ready=on_ready, provenance=lambda: provenance_of(ds, opts), saver=save_result,
+            on_ready=on_ready, provenance=provenance_of, saver=save_result,
         )  # fmt: skip
 
     def acquisitions(
@@ -633,14 +640,16 @@ class Context:
     def _run(
         self, ds: Dataset | LiveDataset, udfs: Sequence[Any], options: Callable[[Dataset], RunOptions],
         progress: Progress, retries: int, validate: bool, on_ready: Callable[[Any], Any] | None = None,
+        where: Executor | None = None,
     ) -> Run:  # fmt: skip
         if isinstance(ds, LiveDataset):
             from framefold.executor.live import open_station  # noqa: PLC0415  # only for live sources
 
-            station = open_station(self.executor, ds)
+            where = where or self.executor
+            station = open_station(where, ds)
             try:
                 run = self._live_run(
-                    station, ds, udfs, options, progress, validate, on_ready, opened=self._live.add
+                    station, ds, udfs, options, progress, validate, on_ready, where, opened=self._live.add
                 )
             except BaseException:
                 station.close()
@@ -658,12 +667,13 @@ class Context:
 
     def _live_run(
         self, station: Any, ds: LiveDataset, udfs: Sequence[Any], options: Callable[[Dataset], RunOptions],
-        progress: Progress, validate: bool, on_ready: Callable[[Any], Any] | None, **more: Any,
+        progress: Progress, validate: bool, on_ready: Callable[[Any], Any] | None,
+        where: Executor | None = None, **more: Any,
     ) -> Run:  # fmt: skip
         from framefold.executor.live import open_live  # noqa: PLC0415  # only for live sources
 
         return open_live(
-            self.executor, station, ds, udfs, options, observers=self._observers(progress),
+            where or self.executor, station, ds, udfs, options, observers=self._observers(progress),
             validate=validate, provenance=provenance_of, saver=save_result, on_ready=on_ready, **more,
         )  # fmt: skip
 

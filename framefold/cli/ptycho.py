@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +16,7 @@ import numpy as np
 from framefold.cli.command import Command
 from framefold.cli.ptycho_config import apply_config, write_config
 from framefold.cli.quantities import ANGLES, ENERGIES, LENGTHS, VOLTAGES, quantity
-from framefold.cli.run import INTERRUPTED, _check_target, _ctrl_c, _keep_window, live_picture
+from framefold.cli.run import INTERRUPTED, _check_target, _ctrl_c, _keep_window, _listening, live_picture
 from framefold.cli.source_arguments import (
     add_dataset,
     add_place,
@@ -26,6 +29,7 @@ from framefold.cli.source_arguments import (
 )
 from framefold.cli.values import load_array, parse_shape
 from framefold.errors import FramefoldError
+from framefold.udfcore.live_dataset import LiveDataset
 
 if TYPE_CHECKING:
     from framefold.udfcore.dataset import Dataset
@@ -39,6 +43,7 @@ DESCRIPTION = """Reconstruct object and probe from overlapping diffraction patte
   framefold ptycho scan.cxi --near-field --focus-distance '3.65 mm' --plot=out.png
   framefold ptycho init scan.cxi > scan.toml      everything found in the file, to edit
   framefold ptycho scan.toml
+  framefold ptycho k2is://... --nav-shape 20,20 --step '50 nm' ...   while the scan runs; Ctrl-C ends the scan
 
 Lengths take units (m, mm, um, nm; plain numbers are m), so do energies (keV; plain numbers are eV)."""
 
@@ -156,21 +161,29 @@ def _run(args: argparse.Namespace) -> int:
     with make_context(args) as ctx:
         ds = open_dataset(ctx, args)
         chosen = selection(args, ds)
+        if isinstance(ds, LiveDataset) and (args.dry_run or args.frc is not None):
+            what = "--dry-run" if args.dry_run else "--frc"
+            raise FramefoldError(f"{what} needs frames that can be read again, and {ds.name} is live")
         if args.dry_run:
             return _dry_run(ctx, ds, udf, chosen)
         talk = wants_progress(args)
         resume = args.checkpoint if args.resume and Path(args.checkpoint).exists() else None
+        live = isinstance(ds, LiveDataset)
         it = ctx.iterate(
-            ds, udf, n=args.iterations, plots=plots, publish_every=1.0,
-            checkpoint=args.checkpoint, resume=resume, on_ready=lambda _: _tell(udf), **chosen,
+            ds, udf, n=args.iterations, plots=plots, publish_every=1.0, checkpoint=args.checkpoint,
+            resume=resume, on_ready=_listening if live else lambda _: _tell(udf), **chosen,
         )  # fmt: skip
         started = time.perf_counter()
-        with it, _ctrl_c(it.stop):
-            for state in it:
+        with it, contextlib.ExitStack() as stack:
+            stack.enter_context(_ctrl_c(functools.partial(_end_scan, ctx, it, stack) if live else it.stop))
+            for i, state in enumerate(it):
+                if live and i == 0:
+                    _tell(udf)
                 if talk:
                     error = state.history["error"][-1]
                     seconds = state.history["seconds"][-1]
                     line = f"iteration {state.iteration:4d}   E {error:.5g}   {seconds:.3g} s"
+                    line += f"   {state.n_frames} frames" if live else ""
                     print(f"\r{line}", end="", file=sys.stderr, flush=True)
         if talk:
             print(file=sys.stderr)
@@ -206,6 +219,14 @@ def _run(args: argparse.Namespace) -> int:
     if args.plot is True:
         _keep_window()
     return INTERRUPTED if last.reason == "stopped" else 0
+
+
+def _end_scan(ctx: Any, it: Any, stack: contextlib.ExitStack) -> None:
+    """End the acquisition, not what is made of it; that ends with another Ctrl-C."""
+    print("\nno more frames are taken; Ctrl-C again to end the reconstruction too", file=sys.stderr)
+    stack.enter_context(_ctrl_c(it.stop))
+    # in a thread: this one may hold any lock at the moment
+    threading.Thread(target=ctx.stop, name="framefold-stop", daemon=True).start()
 
 
 def make_ptychography(args: argparse.Namespace) -> Ptychography:

@@ -14,17 +14,21 @@ import numpy.typing as npt
 
 from framefold.errors import UDFError
 from framefold.executor.base import Executor
+from framefold.executor.drive import Run
 from framefold.executor.iterate_checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from framefold.executor.iterate_host import HostLoop
-from framefold.executor.iterate_load import Residency, inspect_data, load_frames
+from framefold.executor.iterate_live import Arrivals, LiveTeam
+from framefold.executor.iterate_load import Residency, data_info, frame_ids, inspect_data, load_frames
 from framefold.executor.iterate_snapshot import IterationSnapshot, as_result, result_plan
 from framefold.executor.iterate_team import LocalTeam, LoopState, Standing, Team
 from framefold.executor.local import LocalExecutor
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.events import Event, Observer, PartitionDone, RunEnded, RunStarted
 from framefold.udfcore.iterative import DataInfo, IterativeUDF
+from framefold.udfcore.live_dataset import LiveDataset
 from framefold.udfcore.plan import RunOptions
 from framefold.udfcore.results import Saver, UDFResult
+from framefold.udfcore.udf import UDF
 
 Array = npt.NDArray[Any]
 
@@ -54,15 +58,16 @@ class Iteration:
     def __init__(
         self,
         executor: Executor,
-        dataset: Dataset,
+        dataset: Dataset | LiveDataset,
         udf: IterativeUDF,
-        run: RunOptions,
+        run: Callable[[Dataset], RunOptions],
         options: IterateOptions,
         *,
+        live: Callable[[UDF], Run] | None = None,
         observers: tuple[Observer, ...] = (),
         viewers: Callable[[Any, Any, Any], Any] | None = None,
         on_ready: Callable[[Any], Any] | None = None,
-        provenance: Callable[[], Mapping[str, Any]] = dict,
+        provenance: Callable[[Dataset, RunOptions], Mapping[str, Any]] = lambda ds, opts: {},
         saver: Saver | None = None,
     ) -> None:
         if not isinstance(udf, IterativeUDF):
@@ -72,17 +77,20 @@ class Iteration:
             )
         if options.n is not None and options.n < 1:
             raise UDFError(f"n={options.n}: the number of iterations must be at least 1")
+        if live is not None and options.resume is not None:
+            raise UDFError("resume= needs the frames again, and those of a live stream pass once")
         self._executor = executor
-        self._dataset = dataset
+        self._given = dataset
+        self._arrivals = None if live is None else Arrivals(live)
         self._udf = udf
         self._options = options
         self._observers = observers
         self._make_viewers = viewers
         self._viewers: Any = None
-        self._on_ready = on_ready
+        self._on_ready = on_ready if live is None else None  # called when everything listens
         self._provenance = provenance
         self._saver = saver
-        self._run = run
+        self._options_of = run
         self._stopped = False
         self._last: IterationSnapshot | None = None
         self._started = time.perf_counter()
@@ -97,8 +105,10 @@ class Iteration:
         return next(self._steps)
 
     def stop(self) -> None:
-        """End after the iteration that runs; the results stay."""
+        """End after the iteration that runs, live the acquisition too; the results stay."""
         self._stopped = True
+        if self._arrivals is not None:
+            self._arrivals.stop()
 
     def close(self) -> None:
         """End at once, between iterations; the results of the last iteration stay."""
@@ -140,20 +150,38 @@ class Iteration:
 
     def resolve(self) -> DataInfo:
         """Look at a sample of the data and let the UDF check it, as the first iteration would."""
-        # a few frames, which need not travel
-        reader = LocalExecutor() if self._executor.processes else self._executor
-        info = inspect_data(reader, self._dataset, self._run)
+        if isinstance(self._given, LiveDataset):
+            info = self._first_arrivals()
+        else:
+            self._dataset, self._run = self._given, self._options_of(self._given)
+            # a few frames, which need not travel
+            reader = LocalExecutor() if self._executor.processes else self._executor
+            info = inspect_data(reader, self._dataset, self._run)
         self._udf.setup = self._udf.resolve(info)
         return info
 
+    def _first_arrivals(self) -> DataInfo:
+        arrivals = self._arrivals
+        assert arrivals is not None
+        arrivals.open()
+        arrivals.wait()
+        dataset = self._dataset = arrivals.run.plan.dataset
+        run = self._run = self._options_of(dataset)
+        return data_info(dataset, run, frame_ids(dataset, run), *arrivals.sample())
+
     def _open(self) -> Team:
         """Load the frames, and return who iterates."""
-        udf, run, options = self._udf, self._run, self._options
+        udf, options = self._udf, self._options
         info = self.resolve()
+        run = self._run
         order = udf.get_order()
         ids = self._ids = info.frame_ids
         ordered = ids if order is None else ids[order]
         self._plan = result_plan(self._dataset, udf, run)
+        here = LocalExecutor(options.lanes) if self._executor.processes else self._executor
+        lanes = 1 if here.name == "inline" else options.lanes or here.capacity
+        if self._arrivals is not None:
+            return LiveTeam(udf, self._arrivals, info, options.residency, lanes)
         if self._executor.processes:
             from framefold.executor.iterate_dask import DaskTeam  # noqa: PLC0415  # loads dask
 
@@ -163,7 +191,6 @@ class Iteration:
         frames = load_frames(
             self._executor, self._dataset, run, udf, ordered, info.sample, options.residency, self._observers
         )
-        lanes = 1 if self._executor.name == "inline" else options.lanes or self._executor.capacity
         return LocalTeam(lambda: HostLoop(udf, frames, 0, lanes))
 
     def _data_text(self) -> str:
@@ -204,7 +231,7 @@ class Iteration:
             while True:
                 due = published + self._options.publish_every - time.monotonic()
                 now = self._advance(team, due, limit, now)
-                reason = _reason(now.why, self._stopped, now.iteration >= limit, limit)
+                reason = _reason(now.why, self._stopped, now.counted >= limit, limit)
                 clock = time.monotonic()
                 if keep and (reason or clock - saved >= self._options.checkpoint_every):
                     saved = clock
@@ -231,6 +258,8 @@ class Iteration:
         finally:
             if team is not None:
                 team.close()
+            if self._arrivals is not None:
+                self._arrivals.close()
             if self._viewers is not None and (error or left) is not None:
                 self._viewers.fail(error or left)
             self._tell(RunEnded(time.perf_counter() - self._started, error))
@@ -264,7 +293,9 @@ class Iteration:
         arrays = team.publish()
         axes = self._udf.get_axes()
         damage = np.zeros(tuple(self._dataset.shape.nav), bool)
-        damage.reshape(-1)[self._ids] = True
+        present = team.present
+        ids = self._ids if present is None else present
+        damage.reshape(-1)[ids] = True
         report = {
             "executor": self._executor.name,
             "iterations": now.iteration,
@@ -275,19 +306,18 @@ class Iteration:
             **team.report(),
         }
 
+        dataset, run = self._dataset, self._run
+
         def make() -> tuple[UDFResult, ...]:
             buffers = {
                 name: as_result(name, array, self._plan, axes.get(name, ())) for name, array in arrays.items()
             }
-            return (
-                UDFResult(
-                    buffers, damage, report, dict(self._provenance()), dict.fromkeys(arrays, len(self._ids)),
-                    self._saver,
-                ),
-            )  # fmt: skip
+            valid = dict.fromkeys(arrays, len(ids))
+            told = dict(self._provenance(dataset, run))
+            return (UDFResult(buffers, damage, report, told, valid, self._saver),)
 
         return IterationSnapshot(
-            damage, now.iteration, time.time(), len(self._ids), (0, 0), bool(reason), make,
+            damage, now.iteration, time.time(), len(ids), (0, 0), bool(reason), make,
             iteration=now.iteration, history=history, reason=reason,
         )  # fmt: skip
 

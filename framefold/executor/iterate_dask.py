@@ -123,6 +123,11 @@ class DaskTeam:
                 self._udf.notes[:] = found.notes
                 return found
 
+    @property
+    def present(self) -> npt.NDArray[np.int64] | None:
+        """None: all frames take part."""
+        return None
+
     def publish(self) -> dict[str, Array]:
         """Return the results of the first worker; all have the same."""
         found: dict[str, Array] = self._sessions[0].call("publish")

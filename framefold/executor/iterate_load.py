@@ -32,7 +32,7 @@ Residency = Literal["auto", "memory", "disk"]
 class LoadUDF(UDF):
     """Hands whole frames to ``sink.put(frame_ids, tile)``."""
 
-    engine: ClassVar[EngineOptions] = EngineOptions(gil="free", whole_frames=True)
+    engine: ClassVar[EngineOptions] = EngineOptions(gil="free", whole_frames=True, effects=True)
 
     def __init__(self, sink: Any) -> None:
         super().__init__(sink=sink)
@@ -89,10 +89,18 @@ def inspect_data(executor: Executor, dataset: Dataset, options: RunOptions) -> D
     sample = _Sample()
     _read(executor, dataset, options, chosen, sample, ())
     frames = np.stack([sample.frames[i] for i in chosen.tolist()])
+    return data_info(dataset, options, ids, chosen, frames)
+
+
+def data_info(
+    dataset: Dataset, options: RunOptions, ids: npt.NDArray[np.int64], chosen: npt.NDArray[np.int64],
+    sample: Array,
+) -> DataInfo:  # fmt: skip
+    """Return what `IterativeUDF.resolve` needs of the frames `ids`, with the sample `chosen` of them."""
     excluded = None
     if options.corrections is not None and not options.pre:  # transforms move pixels: these stay repaired
         excluded = options.corrections.excluded_mask(tuple(dataset.shape.sig))
-    return DataInfo(dataset, ids, frames, chosen, excluded)
+    return DataInfo(dataset, ids, sample, chosen, excluded)
 
 
 def frame_ids(dataset: Dataset, options: RunOptions) -> npt.NDArray[np.int64]:

@@ -32,6 +32,8 @@ class Standing:
         What the UDF said.
     frames
         Frames that took part.
+    counted
+        Iterations that count for the most that were asked for.
     """
 
     iteration: int
@@ -40,6 +42,7 @@ class Standing:
     overhead: float
     notes: tuple[str, ...] = ()
     frames: int = 0
+    counted: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,11 @@ class Team(Protocol):
 
     def advance(self, seconds: float, limit: int) -> Standing:
         """Do at least one iteration, then others for so long, up to so many in all."""
+        ...
+
+    @property
+    def present(self) -> npt.NDArray[np.int64] | None:
+        """Flat dataset indices of the frames that take part; None: all."""
         ...
 
     def publish(self) -> dict[str, Array]:
@@ -135,6 +143,11 @@ class LocalTeam:
         """Put the last touches to the loop state."""
         self.loop.udf.finish()
 
+    @property
+    def present(self) -> npt.NDArray[np.int64] | None:
+        """None: all frames take part."""
+        return None
+
     def report(self) -> Mapping[str, Any]:
         """Return nothing more than is known."""
         return {}
@@ -149,7 +162,13 @@ class LocalTeam:
 def standing(loop: HostLoop, why: bool | str) -> Standing:
     """Return how far a loop has come."""
     return Standing(
-        loop.iteration, loop.history.table(), why, loop.overhead, tuple(loop.udf.notes), len(loop.udf.present)
+        loop.iteration,
+        loop.history.table(),
+        why,
+        loop.overhead,
+        tuple(loop.udf.notes),
+        len(loop.udf.present),
+        loop.iteration,
     )
 
 

@@ -11,6 +11,7 @@ from framefold.cli.quantities import ENERGIES, LENGTHS, quantity
 from framefold.errors import FramefoldError
 from framefold.io.save import load_results
 from framefold.sim.ptycho import ptycho_scan
+from framefold.testing import DetectorEmulator
 
 H, C = 6.62607015e-34, 299792458.0
 
@@ -188,3 +189,30 @@ def test_real_near_field_scan(data_dir, tmp_path, capsys):
     np.testing.assert_allclose(result["pixel_size"].data, 55e-6 / ((3.65e-3 + 1.12) / 3.65e-3), rtol=1e-6)
     modulus = result["modulus"].data
     assert np.isfinite(modulus).mean() > 0.1
+
+
+def test_live_scan(scan, tmp_path, capsys, monkeypatch):
+    out, positions = tmp_path / "out.npz", tmp_path / "xy.csv"
+    np.savetxt(positions, scan.pixels * scan.pixel_size, delimiter=",")
+    known = ["--energy", f"{H * C / 1e-10 / 1.602176634e-19}", "--distance", 2, "--detector-pixel", "75 um"]
+    with DetectorEmulator("merlin", scan.frames) as detector:
+        monkeypatch.setattr("framefold.cli.ptycho._listening", detector.start)
+        args = [
+            detector.url,
+            "--nav-shape",
+            64,
+            *known,
+            "--positions",
+            positions,
+            "--recipe",
+            "8 RPIE; 12 AP",
+        ]
+        assert run(*args, "--save", out, "--progress") == 0
+        assert run(detector.url, "--frc") == 2
+    said = capsys.readouterr()
+    assert "64 frames of 24 x 24 pixels, far field" in said.out
+    assert "64 of 64 frames came" in said.out
+    assert "64 frames" in said.err
+    assert "--frc needs frames that can be read again" in said.err
+    error = load_results(out)["error"].data
+    assert error[-1] < 0.7 * error[0]

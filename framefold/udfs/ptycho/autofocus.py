@@ -85,9 +85,9 @@ def _trial(
 
 def _middle(job: Any) -> npt.NDArray[np.int64]:
     """Return the rows of frames around the middle of the scan."""
-    corner = job.setup.corner.astype(np.float64)
+    corner = job.setup.corner[job.present].astype(np.float64)
     distance = ((corner - np.median(corner, axis=0)) ** 2).sum(axis=1)
-    return np.sort(np.argsort(distance, kind="stable")[:FRAMES])
+    return np.asarray(np.sort(job.present[np.argsort(distance, kind="stable")[:FRAMES]]))
 
 
 def _frequencies(shape: tuple[int, int]) -> Array:

@@ -52,6 +52,16 @@ def measure(job: Any) -> Iterator[Pass]:
         loop.free_age = loop.free_age + EVERY if value > (1 + RISE) * loop.free_best else 0
 
 
+def held(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return `values` with the last finite one in the place of NaN: a curve without gaps.
+
+    >>> held(np.array([np.nan, 2.0, np.nan, 1.0, np.nan])).tolist()
+    [nan, 2.0, 2.0, 1.0, 1.0]
+    """
+    last = np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(values)), 0))
+    return np.asarray(values[last])
+
+
 def back_to_minimum(job: Any) -> bool:
     """Return whether the model has been fitting noise for long; if so, go back to where that began."""
     loop = job.loop

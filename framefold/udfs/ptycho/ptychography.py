@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import ConvergenceError, DataError, UDFError
-from framefold.udfcore.iterative import DataInfo, History, IterativeUDF, Pass, PassBuffer
+from framefold.udfcore.iterative import DataInfo, History, IterativeUDF, Pass, PassBuffer, stratified
 from framefold.udfcore.metadata import Axis
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfs.ptycho import diagnose, free_pixels, refine
@@ -107,7 +107,8 @@ class Ptychography(IterativeUDF):
 
     Results: ``object`` ``(Y, X)`` or ``(L, Y, X)``, ``probe`` ``(M, ny, nx)``, ``phase`` and ``modulus`` of
     the first object mode, ``probe_main``, ``error`` per iteration, ``positions`` (y, x) in object pixels,
-    ``mode_powers``, ``pixel_size`` (y, x) in m.
+    ``mode_powers``, ``pixel_size`` (y, x) in m, and with `free_pixels` ``llk_free`` per iteration, as it was
+    when they were looked at last.
     """
 
     def __init__(
@@ -161,6 +162,7 @@ class Ptychography(IterativeUDF):
         self.setup: Setup
         self.sums: Any = None
         self.iteration = 0
+        self.fresh = np.zeros(0, np.int64)  # live frames without exit waves
         self._histogram: Histogram | None = None
         self._ramps: Array | None = None
         self._before: tuple[Array, Array] = (np.zeros(0), np.zeros(0))
@@ -191,8 +193,12 @@ class Ptychography(IterativeUDF):
 
     @property
     def n_frames(self) -> int:
-        """Frames of the run."""
-        return len(self.setup.corner)
+        """Frames that take part."""
+        return len(self.present)
+
+    def batches(self, n: int) -> list[npt.NDArray[np.int64]]:
+        """Return `n` stratified batches of the frames that take part, others in every iteration."""
+        return [self.present[rows] for rows in stratified(self.n_frames, n, self.rng(1, self.iteration))]
 
     # --- state -------------------------------------------------------------------------------
 
@@ -201,10 +207,11 @@ class Ptychography(IterativeUDF):
         complex_, real = self._dtypes()
         probe = np.array(self.setup.probe, complex_)
         obj = np.array(self.setup.object, complex_)
+        still = np.zeros(self.setup.corner.shape)
         return {
             "probe": probe, "object": obj, "bank": self._bank(probe), "v_probe": np.zeros_like(probe),
             "v_object": np.zeros_like(obj), "background": np.array(self.setup.background, real),
-            "corner": self.setup.corner, "bank_index": self.setup.bank, "moves": np.zeros((self.n_frames, 2)),
+            "corner": self.setup.corner, "bank_index": self.setup.bank, "moves": still,
             "best_error": np.inf, "best_object": np.array(obj), "best_probe": np.array(probe),
             "bad_iterations": 0, "rollbacks": 0, "refill": False,
             "update_probe": False, "update_object": True, "damping": 1.0, "last_error": np.inf,
@@ -224,7 +231,7 @@ class Ptychography(IterativeUDF):
             ),
             "probe": self.summed(loop.bank.shape, complex_, phase=("residual", "probe", "slopes", "sweep")),
             "misfit": self.summed((3,), "float64"),
-            "moves": self.summed((self.n_frames, 2), "float64", phase="positions"),
+            "moves": self.summed(self.setup.corner.shape, "float64", phase="positions"),
             "ratio": self.summed(self.setup.window.shape, "float64", phase="background"),
             "free": self.summed((2,), "float64", phase="free"),
             "line": self.summed((3,), "float64", phase="line"),
@@ -325,9 +332,10 @@ class Ptychography(IterativeUDF):
     def _look_at_overlap(self) -> None:
         """Note how many frames see a typical spot; engines choose their batches by it."""
         s, loop = self.setup, self.loop
-        plain = Histogram(s.corner, np.zeros_like(s.bank), 1, s.canvas.shape)
+        corner = loop.corner[self.present]
+        plain = Histogram(corner, np.zeros(len(corner), np.int64), 1, s.canvas.shape)
         loop.overlap = effective_overlap(plain, loop.probe[None].astype(np.complex64))
-        if loop.overlap < 3:
+        if loop.overlap < 3 and not self.growing:
             self.say(
                 f"warning: the frames hardly overlap ({loop.overlap:.1f} of them see a typical spot, 3 "
                 "are needed): "
@@ -344,7 +352,7 @@ class Ptychography(IterativeUDF):
     def histogram(self) -> Histogram:
         """The histogram of positions of all frames."""
         if self._histogram is None:
-            self._histogram = self.histogram_of(slice(None))
+            self._histogram = self.histogram_of(self.present)
         return self._histogram
 
     def histogram_of(self, rows: Any) -> Histogram:
@@ -400,6 +408,20 @@ class Ptychography(IterativeUDF):
         """Make the histogram anew when it is needed next."""
         self._histogram = None
 
+    # --- frames that come while it runs ------------------------------------------------------
+
+    def grew(self, fresh: npt.NDArray[np.int64]) -> None:
+        """Take frames in; when the last one has come, the recipe begins anew from what has been found."""
+        loop = self.loop
+        self.fresh = np.union1d(self.fresh, fresh)
+        self._histogram = None
+        loop.best_error, loop.bad_iterations, loop.last_error, loop.momentum_age = np.inf, 0, np.inf, 0
+        loop.free_best, loop.free_age = np.inf, 0
+        if not self.growing:
+            loop.stage, loop.stage_iteration = 0, 0
+            self.say(f"{self.n_frames} of {len(self.setup.corner)} frames came")
+        self._look_at_overlap()
+
     # --- the end of an iteration -------------------------------------------------------------
 
     def converged(self, history: History) -> bool | str:
@@ -407,6 +429,8 @@ class Ptychography(IterativeUDF):
         loop = self.loop
         self._guard(float(history["error"][-1]))
         loop.stage_iteration += 1
+        if self.growing:
+            return False  # the first algorithm of the recipe goes on as long as frames come
         stage = self.recipe.stages[loop.stage]
         error = history["error"]
         error = error[np.isfinite(error)]
@@ -513,6 +537,7 @@ class Ptychography(IterativeUDF):
             "raw_object": loop.object,
             "raw_probe": loop.probe,
             "illumination": weight,
+            **({"llk_free": free_pixels.held(self.history["llk_free"])} if self.params.free_pixels else {}),
         }
 
     @property
@@ -530,7 +555,11 @@ class Ptychography(IterativeUDF):
         factor, name = (1e6, "um") if wide else (1e9, "nm")
         unit = tuple(Axis(n, size * factor, 0.0, name) for n, size in zip("yx", s.pixel_size, strict=True))
         names = ("phase", "modulus", "probe_main", "illumination")
-        return {**dict.fromkeys(names, unit), "object": unit, "error": (Axis("iteration", 1.0, 1.0, ""),)}
+        return {
+            **dict.fromkeys(names, unit),
+            "object": unit,
+            **dict.fromkeys(("error", "llk_free"), (Axis("iteration", 1.0, 1.0, ""),)),
+        }
 
     def get_plots(self) -> Sequence[PlotSpec]:
         """Return phase and modulus of the object, the probe, and the error."""
@@ -539,6 +568,11 @@ class Ptychography(IterativeUDF):
             PlotSpec("image", ("modulus",), title="Modulus of the object", cmap="gray"),
             PlotSpec("hue-phase", ("probe_main",), title="Probe"),
             PlotSpec("line", ("error",), title="Error E", scale="log"),
+            *(
+                [PlotSpec("line", ("llk_free",), title="Deviance of pixels that the fit does not see")]
+                if self.params.free_pixels
+                else []
+            ),
         )
 
 

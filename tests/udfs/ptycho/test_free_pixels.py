@@ -44,6 +44,8 @@ def test_history_holds_the_deviance_of_pixels_that_the_fit_does_not_see(ctx):
     llk = it.snapshot.history["llk_free"]
     assert np.isnan(llk[:4]).all()
     assert llk[4] == pytest.approx(total / n, rel=1e-6)
+    assert found["llk_free"].data[4] == llk[4]
+    assert [name for spec in udf.get_plots() for name in spec.results][-2:] == ["error", "llk_free"]
     changed = scan.frames.copy()
     for row, where in zip(s.order, hidden, strict=True):
         changed[row][where] = np.roll(changed[row][where], 5)  # nonsense where the fit does not look

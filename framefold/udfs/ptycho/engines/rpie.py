@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import UDFError
-from framefold.udfcore.iterative import Pass, stratified
+from framefold.udfcore.iterative import Pass
 from framefold.udfs.ptycho.kernels.loops import momentum_step
 from framefold.udfs.ptycho.recipe import Composable
 
@@ -69,7 +69,7 @@ class RPIE(Composable):
         d_all = job.object_denominator() / batches if averaged else None
         p_all = job.probe_denominator() / batches if averaged else None
         step = self.step * loop.damping
-        for rows in stratified(job.n_frames, batches, job.rng(1, job.iteration)):
+        for rows in job.batches(batches):
             yield Pass("residual", rows)
             sums = job.sums
             misfit += sums.misfit

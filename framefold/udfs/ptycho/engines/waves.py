@@ -73,6 +73,9 @@ def _iterate(job: Any, iteration: int, beta: float, gamma: float) -> Iterator[Pa
     if iteration == 0 or loop.refill:
         loop.refill = False
         yield Pass("fill")
+    elif len(job.fresh):
+        yield Pass("fill", job.fresh)
+    job.fresh = job.fresh[:0]
     if iteration % MISFIT_EVERY == 0:
         frozen, loop.update_probe = loop.update_probe, False
         yield Pass("residual")
