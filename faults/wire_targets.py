@@ -1,7 +1,7 @@
 """What arrives on a wire, for the fuzzer: sound recordings of each protocol, and functions that take any bytes.
 
-A function returns when its parser answered with frames or a `StreamError`, and raises for anything else: another
-exception, pieces without a fate, or a byte outside its slot.
+A function returns how many pieces were sound when its parser answered with frames or a `StreamError`, and raises for
+anything else: another exception, pieces without a fate, or a byte outside its slot.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from framefold.io.live import assembly, open_url, slots
 from framefold.io.live import kernels_receive as kr
 from framefold.io.live import kernels_window as kw
 from framefold.io.live.core import Core
+from framefold.io.live.feed import keeping
 from framefold.io.live.protocols import dectris, dectris1, karabo, merlin, pva
 from framefold.io.live.protocols.series import SeriesFeed
 from framefold.io.live.replay.dectris import DectrisEncoder
@@ -30,6 +31,7 @@ from framefold.io.live.replay.karabo import KaraboEncoder
 from framefold.io.live.replay.merlin import MerlinEncoder
 from framefold.io.live.tcp import Closed
 from framefold.udfcore.live import AcquisitionStart
+from framefold.udfcore.live_encoded import Decoder, encoded
 
 NEXT_MESSAGE, NEXT_PART = b"\n==\n", b"\n--\n"
 LONG = 1000.0  # seconds: nothing waits, since all input is here
@@ -49,7 +51,7 @@ class TcpBytes:
         if not self.connected:
             raise StreamError("the input has ended")
 
-    def read_into(self, space, timeout):
+    def read_into(self, space, timeout, at_least=1):
         n = min(len(space), len(self._raw) - self._at, self._chunks.choice((7, 300, 100_000)))
         if n == 0:
             self.connected = False
@@ -82,23 +84,37 @@ class ZmqParts:
 
 
 def drive(feed, over):
-    """Take everything from a feed, as the stream's thread does; `over` tells whether the input has ended."""
+    """Take everything from a feed, as the stream's thread does; return how many pieces were taken for sound.
+
+    `over` tells whether the input has ended.
+    """
+    valid = 0
     with contextlib.suppress(StreamError):
         for _ in range(40):
             start = feed.begin(0.0, wanted=False)
             if start is not None:
-                acquire(feed, start)
+                valid += acquire(feed, start)
             elif over():
                 break
         feed.heard()
     feed.close()
+    return valid
 
 
 def acquire(feed, start):
-    memory = slots.Slots(start.frame_bytes, 1 << 16, len(start.sectors))
+    kept = keeping(feed)
+    frame = start.frame_bytes if kept is None else kept.frame_bytes
+    memory = slots.Slots(frame, 1 << 16, len(start.sectors))
+
+    def taken(block, slot):
+        if encoded(block):  # what was received is decoded where it is folded
+            for _ in Decoder(start.sectors, start.dtype, 4).chunks(block, np.arange(block.frames)):
+                pass
+        memory.give_back(slot)
+
     into = assembly.Assembly(
-        start, start.n_frames, layout="pieces", block_time=0.03, deadline=LONG, slots=memory,
-        emit=lambda block, slot: memory.give_back(slot), cancelled=lambda: False,
+        start, start.n_frames, layout="pieces", block_time=0.03, deadline=LONG, slots=memory, emit=taken,
+        cancelled=lambda: False, keeping=kept,
     )  # fmt: skip
     with contextlib.suppress(StreamError):
         for _ in range(40):
@@ -109,31 +125,32 @@ def acquire(feed, start):
         fates = s.valid + s.duplicate + s.late + s.overrun + s.corrupt + s.foreign
         assert s.received == fates, s
         assert s.expected == s.valid + s.lost, s
+    return sum(s.valid for s in into.stats)
 
 
 def take_merlin(raw):
     feed = merlin.MerlinFeed("fuzz", 1)
     feed._connection = TcpBytes(raw)
-    drive(feed, lambda: not feed._connection.connected)
+    return drive(feed, lambda: not feed._connection.connected)
 
 
 def take_parts(feed, raw):
     feed._socket = ZmqParts(raw)
-    drive(feed, lambda: not feed._socket._messages)
+    return drive(feed, lambda: not feed._socket._messages)
 
 
 def take_dectris(raw):
     channel = ("all", None)[len(raw) % 2]
-    take_parts(SeriesFeed("fuzz", dectris._parse, dectris.describe, 1, channel), raw)
+    return take_parts(SeriesFeed("fuzz", dectris._parse, dectris.describe, 1, channel), raw)
 
 
 def take_dectris1(raw):
-    take_parts(dectris1._feed("fuzz"), raw)
+    return take_parts(dectris1._feed("fuzz"), raw)
 
 
 def take_karabo(raw):
     trains = ("count", "received")[len(raw) % 2]
-    take_parts(karabo.KaraboFeed("fuzz", "pull", (), "image.data", None, 0, trains), raw)
+    return take_parts(karabo.KaraboFeed("fuzz", "pull", (), "image.data", None, 0, trains), raw)
 
 
 class Ended:
@@ -155,7 +172,7 @@ def take_pva(raw):
     """p4p decodes the messages: here its structures have fields of any content."""
     feed = pva.PvaFeed("fuzz", None, 1.0)
     feed._queue = Ended(ndarray(m) for m in raw.split(NEXT_MESSAGE))
-    drive(feed, lambda: not feed._queue)
+    return drive(feed, lambda: not feed._queue)
 
 
 _PVA_HEAD = np.dtype([("sizes", "<i4", 3), ("n", "u1"), ("kind", "u1"), ("codec", "u1"), ("about", "i1"),
@@ -279,7 +296,7 @@ def take_datagrams(protocol, raw):
     core = Core(spec, ring, lambda message: None)
     core.open()
     try:
-        record_all(core, spec, ring, raw)
+        return record_all(core, spec, ring, raw)
     finally:
         core.close()
         ring.close()
@@ -319,6 +336,7 @@ def record_all(core, spec, ring, raw):
     waiting = int(stage.queue[1])
     received = total[kw.RECEIVED] + state.counters[:, kw.RECEIVED].sum()
     assert received + waiting == sent.sum(), (received, waiting, sent)
+    return int(total[kw.VALID] + state.counters[:, kw.VALID].sum())
 
 
 def check(state):
