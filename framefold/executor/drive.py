@@ -29,7 +29,7 @@ from framefold.udfcore.make_results import ResultMaker
 from framefold.udfcore.merge import Merger
 from framefold.udfcore.partitioning import Feed, PartitionPlanner, TaskFeed
 from framefold.udfcore.plan import RunOptions
-from framefold.udfcore.planning import declarations, make_plan
+from framefold.udfcore.planning import declarations, in_order, make_plan
 from framefold.udfcore.results import Saver, Snapshot
 from framefold.udfcore.task import Partial
 from framefold.udfcore.udf import UDF
@@ -141,7 +141,7 @@ class Run:
         weakref.finalize(self, self._held.close)  # a run that is dropped before it began
         try:
             self.plan = make_plan(dataset, udfs, options)
-            if live is not None and self.plan.live is not None and not self.plan.live.apart:
+            if live is not None and self.plan.live is not None:
                 self.plan = replace(self.plan, live=replace(self.plan.live, groups=live.groups))
             lanes = executor.capacity
             if not executor.processes:  # EngineOptions.lanes counts per process
@@ -162,7 +162,7 @@ class Run:
         self._totals = _Totals()
         self._started = time.perf_counter()
         self._patches: list[dict[str, Any]] = [{} for _ in udfs]
-        self._stream = options.deterministic or any(u.engine.order == "stream" for u in udfs)
+        self._stream = in_order(udfs, options)
 
     def partials(self) -> Iterator[None]:
         """Merge partial after partial, yielding after each.
@@ -183,9 +183,9 @@ class Run:
         stream = self.executor.run(self.job) if self.live is None else self.live.partials(self.job)
         try:
             for partial in _in_order(stream) if self._stream else stream:
-                t0 = time.perf_counter()
+                t0, before = time.perf_counter(), self.merger.rows_done
                 if self.merger.merge(partial):
-                    self._count(partial, time.perf_counter() - t0)
+                    self._count(partial, time.perf_counter() - t0, self.merger.rows_done - before)
                     yield
             if self.feed.cancelled.is_set():
                 raise UDFRunCancelled(f"UDF run cancelled after {self.merger.partitions} partitions")
@@ -206,7 +206,7 @@ class Run:
             self._let_go()
             self._tell(RunEnded(time.perf_counter() - self._started, error))
 
-    def _count(self, partial: Partial, merge_seconds: float) -> None:
+    def _count(self, partial: Partial, merge_seconds: float, rows: int) -> None:
         t = self._totals
         t.merge_seconds += merge_seconds
         t.fold_seconds += partial.seconds
@@ -216,8 +216,12 @@ class Run:
         for text, n in partial.warnings.items():
             t.warnings[text] = t.warnings.get(text, 0) + n
         if not partial.delta:
-            t.frames += partial.frames
             t.partitions += len(partial.tasks)
+            if self.live is not None:  # several processes may tell of the same rows
+                t.frames = self.merger.n_frames
+                self._tell(PartitionDone(partial.tasks[0][0], rows, partial.seconds, partial.worker))
+                return
+            t.frames += partial.frames
             for index, start, stop in partial.tasks:
                 self._tell(PartitionDone(index, stop - start, partial.seconds, partial.worker))
 

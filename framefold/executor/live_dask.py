@@ -18,9 +18,11 @@ from framefold.executor.dask_session import WorkerGone
 from framefold.executor.drive import Run
 from framefold.executor.live_report import live_report
 from framefold.executor.live_session import LiveWorker, News, rejuvenate
-from framefold.udfcore.live import AcquisitionEnd, AcquisitionStart, Layout, LiveSource
+from framefold.udfcore.live import AcquisitionEnd, AcquisitionStart, Layout, LiveSource, SectorStats
+from framefold.udfcore.live_share import Share, shares
 from framefold.udfcore.partitioning import Feed
 from framefold.udfcore.plan import Plan
+from framefold.udfcore.planning import in_order
 from framefold.udfcore.task import Partial
 
 log = logging.getLogger("framefold")
@@ -68,14 +70,12 @@ class DaskStation:
         sectors = sorted((s for start in starts for s in start.sectors), key=lambda s: s.index)
         return replace(starts[0], sectors=tuple(sectors))
 
-    def plans(self, plan: Plan) -> list[Plan]:
-        """Return what each worker folds: its own sectors, or all of every n-th block."""
+    def shares(self, plan: Plan) -> list[tuple[Share | None, Share | None]]:
+        """Return what each worker folds: on its own sectors, and on whole frames of every n-th block."""
+        if self.groups == 1:
+            return [shares(plan, None)]
         assert plan.live is not None
-        if self.groups == 1 or plan.live.apart:
-            return [plan] * self.groups
-        live = replace(plan.live, groups=self.groups)
-        start = plan.live.geometry.start
-        return [replace(plan, live=replace(live, own=own)) for own in self._own(start)]
+        return [shares(plan, own) for own in self._own(plan.live.geometry.start)]
 
     def _own(self, start: AcquisitionStart) -> list[tuple[int, ...]]:
         at = {s.index: i for i, s in enumerate(start.sectors)}
@@ -84,7 +84,7 @@ class DaskStation:
     def warm(self, plan: Plan) -> None:
         """Compile what the folds will call, and connect the workers if frames must be put together."""
         assert plan.live is not None
-        apart = plan.live.apart
+        apart = {p.name: reason for p, reason in zip(plan.udfs, plan.live.apart, strict=True) if reason}
         if self.groups > 1 and apart and not self._joined:
             name, reason = next(iter(apart.items()))
             more = f" (and {len(apart) - 1} more)" if len(apart) > 1 else ""
@@ -92,20 +92,20 @@ class DaskStation:
                      self.groups, name, reason, more)  # fmt: skip
             start = plan.live.geometry.start
             own = self._own(start)
-            addresses = [s.call("offer", rank, own, start) for rank, s in enumerate(self._sessions)]
+            tee = not all(plan.live.apart)
+            # who wants partitions in order gets them from one worker
+            owners = (0,) if in_order([u.cls for u in plan.udfs], plan.options) else None
+            addresses = {r: s.call("offer", r, own, start, tee, owners) for r, s in enumerate(self._sessions)}
             self._all("join", addresses)
             self._joined = True
         with ThreadPoolExecutor(self.groups) as pool:
-            list(
-                pool.map(
-                    lambda p: p[0].call("warm", p[1]), zip(self._sessions, self.plans(plan), strict=True)
-                )
-            )
+            given = zip(self._sessions, self.shares(plan), strict=True)
+            list(pool.map(lambda p: p[0].call("warm", *p[1]), given))
 
     def drive(self) -> DaskDrive:
         """Return what runs the next acquisition."""
         self._all("arm")
-        self._drive = DaskDrive(self._sessions, self._source.url, self.plans)
+        self._drive = DaskDrive(self._sessions, self._source.url, self.shares)
         return self._drive
 
     def close(self) -> None:
@@ -168,11 +168,14 @@ class DaskDrive:
     """One acquisition on workers; see `LiveDrive`."""
 
     def __init__(
-        self, sessions: Sequence[Session], url: str, plans: Callable[[Plan], Sequence[Plan]]
+        self,
+        sessions: Sequence[Session],
+        url: str,
+        shares: Callable[[Plan], Sequence[tuple[Share | None, Share | None]]],
     ) -> None:
         self.feed: Feed = RemoteFeed(sessions)
         self._sessions = sessions
-        self._plans = plans
+        self._shares = shares
         self._url = url
         self._news: list[News | None] = [None] * len(sessions)
         self._lost: dict[int, str] = {}
@@ -199,11 +202,11 @@ class DaskDrive:
 
     def begin(self, plan: Plan) -> None:
         """Take blocks from now on."""
-        plans = self._plans(plan)
-        self._whole = plans[0].live is not None and plans[0].live.own is None
-        for rank, (session, own) in enumerate(zip(self._sessions, plans, strict=True)):
+        given = self._shares(plan)
+        self._whole = given[0][0] is None
+        for rank, (session, (here, whole)) in enumerate(zip(self._sessions, given, strict=True)):
             with contextlib.suppress(WorkerGone):  # heard of where news are collected
-                session.call("begin", own)
+                session.call("begin", here, whole)
             thread = threading.Thread(
                 target=self._collect, args=(rank,), name="framefold-collect", daemon=True
             )
@@ -263,6 +266,9 @@ class DaskDrive:
         for news in self._news:
             for text, n in ({} if news is None else news.notes).items():
                 job.notes[text] = job.notes.get(text, 0) + n
+        dropped = sum(sum(news.dropped.values()) for news in self._news if news is not None)
+        if dropped:
+            job.notes["pieces that arrived, but not in time where frames are put together"] = dropped
         for text in self._lost.values():
             job.note(text)
 
@@ -293,13 +299,21 @@ class DaskDrive:
     def report(self, run: Run, stated: dict[str, Any]) -> dict[str, Any]:
         """Return the whole report."""
         known = [n for n in self._news if n is not None]
-        stats = sorted((s for n in known for s in n.stats), key=lambda s: s.sector)
+        stats = self._accounts(known)
         ends = [n.end for rank, n in enumerate(self._news) if n is not None and rank not in self._lost]
         end = ends[0] if ends and all(ends) else None
         if self._lost and end is not None:
             end = AcquisitionEnd(end.reason, end.last_frame, "; ".join(self._lost.values()), end.first_id)
         start = known[0].start if known else None
         return live_report(run, stated, self._url, stats, end, start, self._span())
+
+    def _accounts(self, known: Sequence[News]) -> list[SectorStats]:
+        """Return the accounts of all sectors; where all frames are put together, as they were there."""
+        stats = sorted((replace(s) for n in known for s in n.stats), key=lambda s: s.sector)
+        for s in stats if self._whole else ():
+            n = sum(news.dropped.get(s.sector, 0) for news in known)
+            s.valid, s.lost, s.overrun = s.valid - n, s.lost + n, s.overrun + n
+        return stats
 
     def close(self) -> None:
         """Give the acquisition up on the workers, if it still runs."""

@@ -39,7 +39,9 @@ def live_report(
         end_text="" if end is None else end.text,
         first_id=first,
         missing=plan.live.geometry.options.missing,
-        status=count_status(run.merger.status_counts, None if plan.live.geometry.endless else plan.n_rows),
+        status=count_status(
+            run.merger.book.status_counts, None if plan.live.geometry.endless else plan.n_rows
+        ),
         blocks=blocks,
         frames_seen=frames,
         fps=frames / seconds if seconds else 0.0,

@@ -6,16 +6,17 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from framefold.errors import StreamError
 from framefold.executor.base import Job
 from framefold.executor.live_feed import LiveFeed
 from framefold.executor.live_local import warm
+from framefold.executor.live_tee import Tee
 from framefold.executor.local import LocalExecutor, physical_cores
-from framefold.executor.shuffle import Address, ShuffleStream
+from framefold.executor.shuffle import ShuffleStream
+from framefold.executor.shuffle_wire import Address, Wire
 from framefold.udfcore.live import (
     AcquisitionEnd,
     AcquisitionStart,
@@ -24,7 +25,7 @@ from framefold.udfcore.live import (
     LiveSource,
     SectorStats,
 )
-from framefold.udfcore.plan import Plan
+from framefold.udfcore.live_share import Share
 from framefold.udfcore.task import Partial
 
 MAX_WAITING = 256  # partials that wait for the head; then the ring fills, and says so in the accounts
@@ -50,6 +51,8 @@ class News:
         What ended the acquisition, None if nothing went wrong.
     notes
         What the fold noticed: text -> count.
+    dropped
+        For sectors (by number) pieces that arrived, but not in time where frames are put together.
     """
 
     partials: tuple[Partial, ...]
@@ -60,6 +63,18 @@ class News:
     done: bool
     error: BaseException | None
     notes: dict[str, int]
+    dropped: dict[int, int]
+
+
+class _Fold:
+    """Some UDFs and the blocks that they fold."""
+
+    def __init__(self, share: Share, feed: LiveFeed) -> None:
+        self.share = share
+        self.feed = feed
+        self.job = Job(share.plan, feed)
+        self.thread: threading.Thread | None = None
+        self.done = False
 
 
 class LiveWorker:
@@ -84,35 +99,45 @@ class LiveWorker:
         self._executor = LocalExecutor(physical_cores())
         self._changed = threading.Condition()
         self._ready: deque[Partial] = deque()
+        self._tee: Tee | None = None
         self._shuffle: ShuffleStream | None = None
-        self._feed: LiveFeed | None = None
-        self._job: Job | None = None
-        self._thread: threading.Thread | None = None
-        self._done = False
+        self._feed: LiveFeed | None = None  # tells of the acquisition
+        self._folds: list[_Fold] = []
         self._error: BaseException | None = None
 
     async def prepare(self, layout: Layout) -> AcquisitionStart | None:
         """Bind or connect."""
         return await asyncio.to_thread(self._stream.prepare, layout)
 
-    async def offer(self, rank: int, groups: Sequence[tuple[int, ...]], start: AcquisitionStart) -> Address:
-        """Listen for stripes of other processes, and say where."""
-        deadline = self._source.options.deadline
-        self._shuffle = ShuffleStream(self._stream, rank, groups, start, _own_host(), deadline)
+    async def offer(
+        self, rank: int, groups: Sequence[tuple[int, ...]], start: AcquisitionStart, tee: bool,
+        owners: Sequence[int] | None, lost: Sequence[int] = (),
+    ) -> Address:  # fmt: skip
+        """Listen for stripes of others, and say where; `tee`: the own sectors are folded as they are, too."""
+        options = self._source.options
+        self._tee = Tee(self._stream) if tee else None
+        local = self._stream if self._tee is None else self._tee.branches[1]
+        self._shuffle = ShuffleStream(
+            local, rank, groups, start, own_wire(), options.deadline, owners=owners, lost=lost,
+            revoke=options.missing != "fill",
+        )  # fmt: skip
         return self._shuffle.address
 
-    async def join(self, addresses: Sequence[Address]) -> None:
-        """Connect to the others: from now on blocks are whole, and every n-th of them is folded here."""
+    async def join(self, addresses: Mapping[int, Address]) -> None:
+        """Connect to the others, by rank: from now on blocks are whole, and some of them are folded here."""
         assert self._shuffle is not None, "offer was not called"
         await asyncio.to_thread(self._shuffle.connect, addresses)
 
-    async def warm(self, plan: Plan) -> None:
+    async def warm(self, *shares: Share | None) -> None:
         """Compile what the folds will call."""
-        await asyncio.to_thread(warm, plan)
+        for share in shares:
+            if share is not None:
+                await asyncio.to_thread(warm, share.plan)
 
     async def arm(self) -> None:
         """Make ready for the next acquisition."""
-        self._done, self._error = False, None
+        self._error = None
+        self._folds = []
         self._ready.clear()
         self._feed = LiveFeed(self._stream, self._source.options.start_timeout)
 
@@ -121,21 +146,31 @@ class LiveWorker:
         assert self._feed is not None, "arm was not called"
         return await asyncio.to_thread(self._feed.wait_start)
 
-    async def begin(self, plan: Plan) -> None:
-        """Receive and fold from now on."""
+    async def begin(self, here: Share | None, whole: Share | None) -> None:
+        """Receive from now on; fold `here` on the own sectors, `whole` on blocks that are put together."""
         assert self._feed is not None, "arm was not called"
-        if self._shuffle is not None:
-            last = (
-                None
-                if plan.live is None or plan.live.geometry.endless
-                else plan.rows.n_nav + plan.rows.offset
+        timeout = self._source.options.start_timeout
+        if self._tee is not None:
+            self._tee.reset()
+        if here is not None:
+            if self._tee is not None:
+                self._feed = LiveFeed(self._tee.branches[0], timeout)
+            self._folds.append(_Fold(here, self._feed))
+        if whole is not None:
+            assert self._shuffle is not None, "offer was not called"
+            plan = whole.plan
+            endless = plan.live is None or plan.live.geometry.endless
+            self._shuffle.end_with(None if endless else plan.rows.n_nav + plan.rows.offset)
+            self._folds.append(_Fold(whole, LiveFeed(self._shuffle, timeout, checks=False)))
+            if here is None:
+                self._feed = self._folds[0].feed
+        for fold in self._folds:
+            fold.feed.begin(fold.share.plan)
+        for fold in self._folds:
+            fold.thread = threading.Thread(
+                target=self._fold, args=(fold,), name="framefold-live", daemon=True
             )
-            self._shuffle.end_with(last)
-            self._feed = LiveFeed(self._shuffle, self._source.options.start_timeout, checks=False)
-        self._feed.begin(plan)
-        self._job = Job(plan, self._feed)
-        self._thread = threading.Thread(target=self._fold, name="framefold-live", daemon=True)
-        self._thread.start()
+            fold.thread.start()
 
     async def listening(self, timeout: float) -> None:
         """Wait until the acquisition is taken."""
@@ -153,8 +188,8 @@ class LiveWorker:
 
     async def update(self, version: int, patches: tuple[dict[str, object], ...]) -> None:
         """Use other parameters for all blocks from now on."""
-        if self._feed is not None:
-            self._feed.update(version, patches)
+        for fold in self._folds:
+            fold.feed.update(version, tuple(patches[i] for i in fold.share.members))
 
     async def disarm(self) -> None:
         """Give the acquisition up, if it still runs."""
@@ -169,69 +204,71 @@ class LiveWorker:
 
     # --- threads -----------------------------------------------------------------------------
 
-    def _fold(self) -> None:
-        assert self._job is not None
-        assert self._feed is not None
+    def _fold(self, fold: _Fold) -> None:
         try:
-            for partial in self._feed.partials(self._executor, self._job):
+            for partial in fold.feed.partials(self._executor, fold.job):
                 partial.worker = f"{self._name}, {partial.worker}"
+                partial.members = fold.share.members
                 with self._changed:
-                    self._changed.wait_for(lambda: len(self._ready) < MAX_WAITING or self._given_up)
+                    self._changed.wait_for(
+                        lambda: len(self._ready) < MAX_WAITING or fold.feed.cancelled.is_set()
+                    )
                     self._ready.append(partial)
                     self._changed.notify_all()
         except BaseException as exc:  # noqa: BLE001  # travels to the head
-            self._error = exc
+            self._error = self._error or exc
+            for other in self._folds:
+                if other is not fold:
+                    other.feed.fail(exc)
         finally:
             with self._changed:
-                self._done = True
+                fold.done = True
                 self._changed.notify_all()
 
-    @property
-    def _given_up(self) -> bool:
-        return self._feed is not None and self._feed.cancelled.is_set()
-
     def _collect(self, timeout: float) -> News:
-        feed, job = self._feed, self._job
+        feed = self._feed
         assert feed is not None
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._ready) or self._done, timeout)
-            partials, done = tuple(self._ready), self._done
+            self._changed.wait_for(lambda: bool(self._ready) or all(f.done for f in self._folds), timeout)
+            partials, done = tuple(self._ready), bool(self._folds) and all(f.done for f in self._folds)
             self._ready.clear()
             self._changed.notify_all()
         _age(partials)
-        notes = {} if job is None else dict(job.notes)
-        if self._shuffle is not None and self._shuffle.late:
-            notes["pieces that came too late for the worker that puts frames together"] = self._shuffle.late
+        notes: dict[str, int] = {}
+        for fold in self._folds:
+            notes.update(fold.job.notes)
+        dropped = {} if self._shuffle is None else dict(self._shuffle.dropped)
         return News(
             partials, feed.accounts(), feed.span, feed.start, feed.end, done, self._error if done else None,
-            notes,
+            notes, dropped,
         )  # fmt: skip
 
     def _disarm(self) -> None:
-        feed, thread = self._feed, self._thread
-        if feed is not None:
+        folds = self._folds
+        for feed in [f.feed for f in folds] or ([] if self._feed is None else [self._feed]):
             feed.close()
         with self._changed:
             self._changed.notify_all()
-        if thread is not None:
-            thread.join()
-        self._thread = None
+        for fold in folds:
+            if fold.thread is not None:
+                fold.thread.join()
+                fold.thread = None
 
 
-def _own_host() -> str:
-    """Return the address under which other workers know this one."""
+def own_wire() -> Wire:
+    """Return the address under which other workers know this one, and the TLS settings of the cluster."""
     from distributed import Worker  # noqa: PLC0415  # on dask workers only
 
     for worker in Worker._instances:
         scheme, _, rest = worker.address.partition("://")
-        if scheme == "tcp":
-            return rest.rpartition(":")[0].strip("[]")
+        host = rest.rpartition(":")[0].strip("[]")
         if scheme == "tls":
-            raise StreamError(
-                "sectors on several workers cannot be put together over an encrypted cluster yet: "
-                "receive all sectors on one worker (placement=)"
-            )
-    return "127.0.0.1"
+            tls: Any = worker.security
+            server = tls.get_listen_args("worker")["ssl_context"]
+            return Wire(host, server, tls.get_connection_args("worker")["ssl_context"])
+        if scheme == "tcp":
+            return Wire(host)
+    return Wire("127.0.0.1")
 
 
 def _age(partials: tuple[Partial, ...]) -> None:

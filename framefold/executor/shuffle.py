@@ -1,17 +1,14 @@
-"""Whole frames from sectors of several hosts: block k goes to process k mod n, by sockets between workers."""
+"""Whole frames from sectors of several hosts: each block goes to one process, by sockets between workers."""
 
 from __future__ import annotations
 
 import contextlib
-import hmac
 import logging
 import queue
-import secrets
 import socket
-import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +17,21 @@ import numpy.typing as npt
 
 from framefold.errors import StreamError
 from framefold.executor.live_feed import check_accounts
+from framefold.executor.shuffle_wire import (
+    BYE,
+    CONNECT_SECONDS,
+    CREDIT,
+    END,
+    REVOKE,
+    STRIPE,
+    Address,
+    Head,
+    Listener,
+    Peer,
+    Wire,
+    read_head,
+    read_into,
+)
 from framefold.udfcore.live import (
     AcquisitionEnd,
     AcquisitionStart,
@@ -32,35 +44,19 @@ from framefold.udfcore.live import (
 
 log = logging.getLogger("framefold")
 Array = npt.NDArray[Any]
-
-# kind, acquisition, block, first frame, frames, ages of first and last packet, payload
-_HEADER = struct.Struct("<BqqqqddQ")
-_STRIPE, _END = 1, 2
-_ACK = b"\x06"
-TOKEN_BYTES = 32
 IN_FLIGHT = 2  # blocks per pair of processes; more would only hide a slow owner until the rings are full
-CONNECT_SECONDS = 30.0
-HELLO_SECONDS = 3.0
 POLL_SECONDS = 0.05
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a process takes stripes, and the secret that a sender must show."""
-
-    host: str
-    port: int
-    token: bytes
+KEPT = 4096  # numbers of blocks that are remembered in runs without an end
 
 
 @dataclass
 class _Part:
-    """What one process contributes to a block."""
+    """What one process contributes to a block; `source` waits for credit, None: this process itself."""
 
     data: tuple[Array, ...]
     valid: tuple[Array, ...]
     block: Block | None = None  # of the own ring
-    credit: socket.socket | None = None  # who may send another stripe when this one is done
+    source: int | None = None
 
 
 @dataclass
@@ -73,19 +69,42 @@ class _Pending:
     t_last: float
     since: float
     parts: dict[int, _Part] = field(default_factory=dict)
+    revoked: bool = False
 
 
-@dataclass(eq=False)
-class _Peer:
-    """Somebody to send to."""
+class Owners:
+    """Which process puts a block together: they take turns, and others stand in for the lost.
 
-    sock: socket.socket
-    credits: threading.Semaphore
-    alive: bool = True
+    All processes come to the same answer without asking one another, if they know the same to be lost.
+
+    Parameters
+    ----------
+    owners
+        Ranks that take blocks.
+    ranks
+        All ranks: they stand in when no owner is left.
+    lost
+        Those known to be lost; they do not take blocks again, even if their sectors come back.
+    """
+
+    def __init__(self, owners: Sequence[int], ranks: Iterable[int], lost: Iterable[int] = ()) -> None:
+        self._owners = tuple(owners)
+        self._ranks = tuple(ranks)
+        self.lost = set(lost)
+
+    def of(self, block: int) -> int:
+        """Return the rank that puts `block` together."""
+        n = len(self._owners)
+        first = self._owners[block % n]
+        if first not in self.lost:
+            return first
+        left = [r for r in self._owners if r not in self.lost]
+        left = left or [r for r in self._ranks if r not in self.lost]
+        return left[block // n % len(left)] if left else first
 
 
 class ShuffleStream:
-    """A `Stream` over all sectors, of which this process receives some: gives every n-th block, whole.
+    """A `Stream` over all sectors, of which this process receives some: gives its share of blocks, whole.
 
     Parameters
     ----------
@@ -95,31 +114,45 @@ class ShuffleStream:
         Number of this process, and for each process the positions of its sectors in `start`.
     start
         All sectors.
-    host
-        Where to listen; loopback, or the address under which workers see one another.
+    wire
+        How the processes reach one another.
     deadline
         Seconds to wait for stripes of a block that others have begun; also for room at its owner.
+    owners
+        Ranks that put blocks together; None: all.
+    lost
+        Ranks that were lost before.
+    revoke
+        A block of which one process cannot deliver its part is given up by all; else what comes is given out.
+
+    Attributes
+    ----------
+    dropped
+        For each sector (by number) pieces that arrived there, but not where their block was put together.
     """
 
     def __init__(
         self, local: Stream, rank: int, groups: Sequence[tuple[int, ...]], start: AcquisitionStart,
-        host: str, deadline: float,
+        wire: Wire, deadline: float, *, owners: Sequence[int] | None = None, lost: Iterable[int] = (),
+        revoke: bool = True,
     ) -> None:  # fmt: skip
         self._local = local
         self._rank = rank
         self._groups = groups
         self._start = start
+        self._wire = wire
         self._deadline = deadline
-        self._token = secrets.token_bytes(TOKEN_BYTES)
-        self._listener = socket.create_server((host, 0))
-        self.address = Address(host, self._listener.getsockname()[1], self._token)
-        self._peers: dict[int, _Peer] = {}
-        self._incoming: list[socket.socket] = []
-        self._lock = threading.Lock()
+        self._revokes = revoke
+        self.owners = Owners(range(len(groups)) if owners is None else owners, range(len(groups)), lost)
+        self._peers: dict[int, Peer] = {}
+        self._incoming: dict[int, socket.socket] = {}
+        self._changed = threading.Condition()  # with the lock of everything below
         self._run = 0
         self._pending: dict[tuple[int, int], _Pending] = {}
         self._given: dict[int, _Pending] = {}
         self._delivered: set[tuple[int, int]] = set()
+        self._revoked: set[tuple[int, int]] = set()
+        self._unsettled: dict[int, dict[int, Mapping[int, int]]] = {}  # by rank: sent, and not folded so far
         self._events: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._ended: set[tuple[int, int]] = set()
         self._gone: set[int] = set()
@@ -128,118 +161,150 @@ class ShuffleStream:
         self._seen = [0] * len(groups[rank])
         self._last: int | None = None
         self._closed = False
-        self._threads: list[threading.Thread] = []
-        self.late = 0
+        self._pumping: threading.Thread | None = None
+        self.dropped: dict[int, int] = {}
+        self._listener = Listener(wire, len(groups), self._receive)
+        self.address = self._listener.address
 
     # --- connections -------------------------------------------------------------------------
 
-    def connect(self, addresses: Sequence[Address]) -> None:
-        """Connect to all other processes and wait until they are connected to this one.
+    def connect(self, addresses: Mapping[int, Address]) -> None:
+        """Connect to other processes, by rank, and wait until they are connected to this one.
 
         Raises
         ------
         StreamError
             If one does not answer.
         """
-        thread = self._spawn(self._accept, len(addresses) - 1)
-        for rank, address in enumerate(addresses):
-            if rank == self._rank:
-                continue
-            try:
-                sock = socket.create_connection((address.host, address.port), CONNECT_SECONDS)
-            except OSError as exc:
-                raise StreamError(
-                    f"the shuffle cannot reach the worker at {address.host}:{address.port}: {exc}"
-                ) from exc
-            sock.settimeout(None)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.sendall(address.token + struct.pack("<q", self._rank))
-            self._peers[rank] = _Peer(sock, threading.Semaphore(IN_FLIGHT))
-            self._spawn(self._take_credits, self._peers[rank])
-        thread.join(CONNECT_SECONDS)
-        if thread.is_alive():
-            raise StreamError(f"not all workers connected to the shuffle within {CONNECT_SECONDS:g} s")
+        others = {r: a for r, a in addresses.items() if r != self._rank}
+        for rank, address in others.items():
+            self._peers[rank] = Peer(self._wire, address, self._rank, IN_FLIGHT)
+        with self._changed:
+            if not self._changed.wait_for(lambda: others.keys() <= self._incoming.keys(), CONNECT_SECONDS):
+                raise StreamError(f"not all workers connected to the shuffle within {CONNECT_SECONDS:g} s")
 
-    def _spawn(self, target: Any, *args: Any) -> threading.Thread:
-        thread = threading.Thread(target=target, args=args, name="framefold-shuffle", daemon=True)
-        self._threads.append(thread)
-        thread.start()
-        return thread
-
-    def _accept(self, n: int) -> None:
-        while len(self._incoming) < n and not self._closed:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                return
-            sock.settimeout(HELLO_SECONDS)
-            with contextlib.suppress(OSError):
-                hello = _read(sock, TOKEN_BYTES + 8)
-                rank = struct.unpack("<q", hello[TOKEN_BYTES:])[0]
-                if hmac.compare_digest(hello[:TOKEN_BYTES], self._token) and 0 <= rank < len(self._groups):
-                    sock.settimeout(None)
-                    self._incoming.append(sock)
-                    self._spawn(self._receive, sock, rank)
-                    continue
-            sock.close()  # a stranger
-
-    def _take_credits(self, peer: _Peer) -> None:
-        with contextlib.suppress(OSError):
-            while peer.sock.recv(1):
-                peer.credits.release()
-        peer.alive = False
-        peer.credits.release()
+    def reconnect(self, rank: int, address: Address) -> None:
+        """Connect to a process that takes the place of a lost one; it sends its part, and takes no blocks."""
+        with self._changed:
+            old = self._peers.pop(rank, None)
+            self.owners.lost.add(rank)
+        if old is not None:
+            old.close()
+        peer = Peer(self._wire, address, self._rank, IN_FLIGHT)
+        with self._changed:
+            self._peers[rank] = peer
 
     def _receive(self, sock: socket.socket, rank: int) -> None:
-        """Take the stripes of one process."""
+        """Take the messages of one process."""
+        with self._changed:
+            self._incoming[rank] = sock
+            self._gone.discard(rank)
+            self._ended.discard((self._run, rank))
+            self._changed.notify_all()
+        left = False
         try:
-            while True:
-                kind, run, k, first, n, age0, age1, nbytes = _HEADER.unpack(_read(sock, _HEADER.size))
-                if kind == _END:
-                    with self._lock:
-                        self._ended.add((run, rank))
-                    self._events.put(None)
-                    continue
-                part = self._read_stripe(sock, rank, n, nbytes)
-                part.credit = sock
-                now = time.monotonic()
-                self._add((run, k), rank, part, first, n, now - age0, now - age1)
+            while not left:
+                left = self._message(sock, rank, read_head(sock))
         except OSError as exc:
             if not self._closed:
                 log.warning("the shuffle lost the worker of rank %d: %s", rank, exc)
-        with self._lock:
-            self._gone.add(rank)
+        with self._changed:
+            if self._incoming.get(rank) is sock:  # not if it came back meanwhile
+                self._lose(rank)
         self._events.put(None)
 
-    def _read_stripe(self, sock: socket.socket, rank: int, n: int, nbytes: int) -> _Part:
-        specs = [self._start.sectors[i] for i in self._groups[rank]]
+    def _lose(self, rank: int) -> None:
+        """Do without a process; what was sent to it and not folded so far is lost."""
+        self._gone.add(rank)
+        self.owners.lost.add(rank)
+        peer = self._peers.get(rank)
+        if peer is not None:
+            peer.lost()
+        for pieces in self._unsettled.pop(rank, {}).values():
+            self._drop(pieces)
+
+    def _message(self, sock: socket.socket, rank: int, head: Head) -> bool:
+        """Deal with one message; True: the other has closed."""
+        key = (head.run, head.block)
+        if head.kind == STRIPE:
+            part = self._read_stripe(sock, rank, head)
+            now = time.monotonic()
+            times = now - head.age_first, now - head.age_last
+            self._add(key, rank, part, head.first, head.frames, *times)
+        elif head.kind == CREDIT:
+            with self._changed:
+                self._unsettled.get(rank, {}).pop(head.block, None)
+            peer = self._peers.get(rank)
+            if peer is not None:
+                peer.behind = False
+                peer.credits.release()
+        elif head.kind == REVOKE:
+            self._give_up(key, head.first, head.frames)
+        elif head.kind == END:
+            with self._changed:
+                self._ended.add((head.run, rank))
+        self._events.put(None)
+        return head.kind == BYE
+
+    def _read_stripe(self, sock: socket.socket, rank: int, head: Head) -> _Part:
+        n, specs = head.frames, [self._start.sectors[i] for i in self._groups[rank]]
         dtype = self._start.dtype
-        data = [np.empty((len(s.pieces), n, *s.pieces.shape), dtype) for s in specs]
-        valid = [np.empty((n, len(s.pieces)), dtype=bool) for s in specs]
-        if nbytes != sum(a.nbytes for a in (*data, *valid)):
-            raise OSError(f"a stripe of {nbytes} bytes does not fit the geometry")
+        shapes = [(len(s.pieces), n, *s.pieces.shape) for s in specs]
+        flags = [(n, len(s.pieces)) for s in specs]
+        size = sum(int(np.prod(s, dtype=object)) for s in shapes) * dtype.itemsize
+        size += sum(a * b for a, b in flags)
+        if head.nbytes != size:
+            raise OSError(f"a stripe of {head.nbytes} bytes does not fit the geometry")
+        data, valid = [np.empty(s, dtype) for s in shapes], [np.empty(s, dtype=bool) for s in flags]
         for array in (*data, *valid):
-            _read_into(sock, array)
-        return _Part(tuple(data), tuple(valid))
+            read_into(sock, array)
+        return _Part(tuple(data), tuple(valid), source=rank)
 
     # --- blocks ------------------------------------------------------------------------------
+
+    def _pieces(self, rank: int, valid: Sequence[Array]) -> dict[int, int]:
+        """Return the valid pieces of a part by the number of their sector."""
+        sectors = (self._start.sectors[i].index for i in self._groups[rank])
+        return {s: int(np.count_nonzero(v)) for s, v in zip(sectors, valid, strict=True)}
+
+    def _drop(self, pieces: Mapping[int, int]) -> None:
+        for sector, n in pieces.items():
+            if n:
+                self.dropped[sector] = self.dropped.get(sector, 0) + n
 
     def _add(
         self, key: tuple[int, int], rank: int, part: _Part, first: int, n: int, t0: float, t1: float
     ) -> None:
-        with self._lock:
-            late = key in self._delivered or key[0] < self._run
+        with self._changed:
+            p = self._pending.get(key)
+            if p is not None and (p.first_frame, p.frames) != (first, n):
+                self._error = self._error or StreamError(
+                    f"block {key[1]} is frames {p.first_frame}..{p.first_frame + p.frames - 1} for one "
+                    f"worker and {first}..{first + n - 1} for the one of rank {rank}: their streams disagree"
+                )
+            late = key in self._delivered or key[0] < self._run or self._error is not None
             if not late:
-                p = self._pending.setdefault(key, _Pending(first, n, t0, t1, time.monotonic()))
+                p = p or self._pending.setdefault(key, _Pending(first, n, t0, t1, time.monotonic()))
                 p.parts[rank] = part
                 p.t_first, p.t_last = min(p.t_first, t0), max(p.t_last, t1)
+            elif key[0] >= self._run:
+                self._drop(self._pieces(rank, part.valid))
         if late:
-            self.late += sum(int(np.count_nonzero(v)) for v in part.valid)
-            self._done(part)
+            self._done(part, key)
         self._events.put(None)
 
+    def _give_up(self, key: tuple[int, int], first: int, n: int) -> None:
+        """Do without a block, of which somebody could not deliver its part."""
+        with self._changed:
+            if key[0] < self._run or key in self._delivered:
+                return
+            self._revoked.add(key)
+            if self.owners.of(key[1]) == self._rank:
+                now = time.monotonic()
+                self._pending.setdefault(key, _Pending(first, n, now, now, now)).revoked = True
+
     def _pump(self) -> None:
-        """Take the blocks of this process: keep every n-th, send the others to their owners."""
+        """Take the blocks of this process: keep those it owns, send the others to their owners."""
         try:
             while not self._closed:
                 item = self._local.next_block(POLL_SECONDS)
@@ -251,56 +316,76 @@ class ShuffleStream:
                     continue
                 for i, flags in enumerate(item.valid):
                     self._seen[i] += int(np.count_nonzero(flags))
-                owner = item.index % len(self._groups)
+                with self._changed:
+                    owner = self.owners.of(item.index)
                 if owner == self._rank:
                     part = _Part(item.data, item.valid, block=item)
-                    self._add(
-                        (self._run, item.index),
-                        owner,
-                        part,
-                        item.first_frame,
-                        item.frames,
-                        item.t_first,
-                        item.t_last,
-                    )
+                    key = (self._run, item.index)
+                    self._add(key, owner, part, item.first_frame, item.frames, item.t_first, item.t_last)
                 else:
-                    self._send(self._peers[owner], item)
+                    self._send(owner, item)
                     self._local.release(item)
                 if self._last is not None and item.first_frame + item.frames >= self._last:
                     self._local.stop("n_frames")
         except BaseException as exc:  # noqa: BLE001  # raised by next_block
-            self._error = exc
-        for peer in self._peers.values():
-            with contextlib.suppress(OSError):
-                peer.sock.sendall(_HEADER.pack(_END, self._run, 0, 0, 0, 0.0, 0.0, 0))
-        with self._lock:
+            self._error = self._error or exc
+        self._tell(Head(END, self._run))
+        with self._changed:
             self._ended.add((self._run, self._rank))
         self._events.put(None)
 
-    def _send(self, peer: _Peer, block: Block) -> None:
-        arrays = [np.ascontiguousarray(a) for a in (*block.data, *block.valid)]
-        if not peer.alive or not peer.credits.acquire(timeout=self._deadline):
-            self.late += sum(int(np.count_nonzero(v)) for v in block.valid)
-            return
-        now = time.monotonic()
-        head = _HEADER.pack(
-            _STRIPE, self._run, block.index, block.first_frame, block.frames, now - block.t_first,
-            now - block.t_last, sum(a.nbytes for a in arrays),
-        )  # fmt: skip
-        try:
-            peer.sock.sendall(head)
-            for array in arrays:
-                peer.sock.sendall(array.reshape(-1).view(np.uint8).data)
-        except OSError:
-            peer.alive = False
-            self.late += sum(int(np.count_nonzero(v)) for v in block.valid)
+    def _tell(self, head: Head) -> None:
+        """Send a message to all others."""
+        for peer in list(self._peers.values()):
+            peer.send(head)
 
-    def _done(self, part: _Part) -> None:
+    def _send(self, owner: int, block: Block) -> None:
+        key = (self._run, block.index)
+        pieces = self._pieces(self._rank, block.valid)
+        with self._changed:
+            if key in self._revoked:
+                self._drop(pieces)
+                return
+            peer = self._peers.get(owner)
+        # whoever was late once is not waited for again before it has caught up: that would hold up all others
+        patience = 0.0 if peer is None or peer.behind else self._deadline
+        if peer is None or not self._may_send(peer, key, patience):
+            with self._changed:
+                self._drop(pieces)
+            if peer is not None and peer.alive and key not in self._revoked:
+                peer.behind = True
+                if self._revokes:
+                    self._tell(Head(REVOKE, *key, block.first_frame, block.frames))
+            return
+        with self._changed:
+            self._unsettled.setdefault(owner, {})[block.index] = pieces
+        arrays = [np.ascontiguousarray(a) for a in (*block.data, *block.valid)]
+        now = time.monotonic()
+        head = Head(
+            STRIPE, *key, block.first_frame, block.frames, now - block.t_first, now - block.t_last,
+            sum(a.nbytes for a in arrays),
+        )  # fmt: skip
+        if not peer.send(head, arrays):
+            with self._changed:
+                self._drop(self._unsettled.get(owner, {}).pop(block.index, {}))
+
+    def _may_send(self, peer: Peer, key: tuple[int, int], patience: float) -> bool:
+        """Wait for room at the other end, unless it is gone, or the block is given up meanwhile."""
+        until = time.monotonic() + patience
+        while peer.alive and key not in self._revoked:
+            left = max(0.0, until - time.monotonic())
+            if peer.credits.acquire(timeout=min(left, POLL_SECONDS)):
+                return peer.alive
+            if not left:
+                return False
+        return False
+
+    def _done(self, part: _Part, key: tuple[int, int]) -> None:
         if part.block is not None:
             self._local.release(part.block)
-        if part.credit is not None:
-            with contextlib.suppress(OSError):
-                part.credit.sendall(_ACK)
+        peer = None if part.source is None else self._peers.get(part.source)
+        if peer is not None:
+            peer.send(Head(CREDIT, *key))
 
     # --- Stream ------------------------------------------------------------------------------
 
@@ -315,14 +400,26 @@ class ShuffleStream:
     def wait_start(self, timeout: float | None) -> AcquisitionStart:
         """Begin."""
         self._local.wait_start(timeout)
-        with self._lock:
+        with self._changed:
             self._run += 1  # stripes of it may be here already: others began earlier
-            self._end, self._seen, self.late = None, [0] * len(self._seen), 0
+            self._end, self._seen, self.dropped = None, [0] * len(self._seen), {}
             for key in [k for k in self._pending if k[0] < self._run]:
                 self._pending.pop(key)
-            self._delivered.clear()
-        self._spawn(self._pump)
+            self._delivered = {k for k in self._delivered if k[0] >= self._run}
+            self._revoked = {k for k in self._revoked if k[0] >= self._run}
+            self._unsettled.clear()
+        self._pumping = threading.Thread(target=self._pump, name="framefold-shuffle", daemon=True)
+        self._pumping.start()
         return self._start
+
+    def rejoin(self, run: int) -> None:
+        """Take part in acquisition number `run`, which the others have begun; call it before `wait_start`."""
+        self._run = run - 1
+
+    @property
+    def run(self) -> int:
+        """Number of the acquisition."""
+        return self._run
 
     def next_block(self, timeout: float) -> Block | AcquisitionEnd | None:
         """Return the next block whose parts are together, or whose deadline has passed."""
@@ -330,30 +427,35 @@ class ShuffleStream:
         while True:
             if self._error is not None:
                 raise self._error
-            with self._lock:
-                ended = self._gone | {rank for run, rank in self._ended if run == self._run}
-                missing = set(range(len(self._groups))) - ended
-                over = not missing
-                now = time.monotonic()
-                mine = sorted(key for key in self._pending if key[0] == self._run)
-                for key in mine:
-                    p, k = self._pending[key], key[1]
-                    # a stripe of somebody who has ended does not come any more
-                    waits = any(r in missing and r not in p.parts for r in range(len(self._groups)))
-                    if not waits or over or now - p.since > self._deadline + POLL_SECONDS:
-                        del self._pending[key]
-                        self._given[k] = p
-                        self._delivered.add(key)
-                        if len(self._delivered) > 4096:  # of a run without an end
-                            self._delivered = {i for i in self._delivered if i[1] > k - 2048}
-                        return self._whole(k, p)
-                if over and self._end is not None:
-                    return self._end
+            found = self._next()
+            if found is not None:
+                return found
             left = until - time.monotonic()
             if left <= 0:
                 return None
             with contextlib.suppress(queue.Empty):
                 self._events.get(timeout=min(left, POLL_SECONDS))
+
+    def _next(self) -> Block | AcquisitionEnd | None:
+        with self._changed:
+            ended = self._gone | {rank for run, rank in self._ended if run == self._run}
+            missing = set(range(len(self._groups))) - ended
+            now = time.monotonic()
+            key = min((key for key in self._pending if key[0] == self._run), default=None)
+            if key is not None:  # in order: a later one waits for those before
+                p = self._pending[key]
+                # a stripe of somebody who has ended does not come any more
+                waits = any(r not in p.parts for r in missing)
+                if not waits or p.revoked or now - p.since > self._deadline + POLL_SECONDS:
+                    del self._pending[key]
+                    self._given[key[1]] = p
+                    self._delivered.add(key)
+                    if len(self._delivered) > KEPT:  # of a run without an end
+                        newest = key[1] - KEPT // 2
+                        self._delivered = {i for i in self._delivered if i[1] > newest}
+                        self._revoked = {i for i in self._revoked if i[1] > newest}
+                    return self._whole(key[1], p)
+            return self._end if not missing else None
 
     def _whole(self, k: int, p: _Pending) -> Block:
         data: list[Array] = []
@@ -361,21 +463,24 @@ class ShuffleStream:
         for i, spec in enumerate(self._start.sectors):
             rank = next(r for r, own in enumerate(self._groups) if i in own)
             part = p.parts.get(rank)
-            if part is not None:
+            if part is not None and not p.revoked:
                 at = self._groups[rank].index(i)
                 data.append(part.data[at])
                 valid.append(part.valid[at])
             else:
                 data.append(np.zeros((len(spec.pieces), p.frames, *spec.pieces.shape), self._start.dtype))
                 valid.append(np.zeros((p.frames, len(spec.pieces)), dtype=bool))
+        if p.revoked:
+            for rank, part in p.parts.items():
+                self._drop(self._pieces(rank, part.valid))
         return Block(k, p.first_frame, p.frames, tuple(data), tuple(valid), p.t_first, p.t_last)
 
     def release(self, block: Block) -> None:
         """Give the own ring its slot back, and the others their credit."""
-        with self._lock:
+        with self._changed:
             p = self._given.pop(block.index)
         for part in p.parts.values():
-            self._done(part)
+            self._done(part, (self._run, block.index))
 
     def stop(self, reason: EndReason = "stopped") -> None:
         """End the acquisition here."""
@@ -388,25 +493,15 @@ class ShuffleStream:
     def close(self) -> None:
         """Close the connections, not the local stream."""
         self._closed = True
-        for sock in (self._listener, *self._incoming, *(p.sock for p in self._peers.values())):
+        if not self._error:
+            self._tell(Head(BYE, self._run))
+        with self._changed:
+            incoming = list(self._incoming.values())
+        for peer in self._peers.values():
+            peer.close()
+        for sock in incoming:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join(CONNECT_SECONDS)
-
-
-def _read(sock: socket.socket, n: int) -> bytes:
-    out = np.empty(n, dtype=np.uint8)
-    _read_into(sock, out)
-    return out.tobytes()
-
-
-def _read_into(sock: socket.socket, array: Array) -> None:
-    view: memoryview = array.reshape(-1).view(np.uint8).data
-    while view.nbytes:
-        got = sock.recv_into(view)
-        if not got:
-            raise OSError("the connection was closed")
-        view = view[got:]
+        self._listener.close()
+        if self._pumping is not None and self._pumping is not threading.current_thread():
+            self._pumping.join(CONNECT_SECONDS)

@@ -64,7 +64,7 @@ def fold_sectors(
     dataset = Dataset(BoundSource("sectors", nav, LiveGeometry(start, LiveOptions())))
     plan = make_plan(dataset, [udf], replace(options, tile_shape=None))
     assert plan.live is not None
-    if plan.live.apart:
+    if any(plan.live.apart):
         return None
     plan = replace(plan, live=replace(plan.live, groups=len(sectors)))
     assert plan.live is not None

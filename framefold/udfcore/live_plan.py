@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -62,8 +62,8 @@ class LivePlan:
     publish_interval
         Seconds between two deltas of a worker.
     apart
-        Why the sectors of a frame must come together before they are folded, by name of the UDF; empty: those
-        of several processes may be folded where they arrive.
+        For each UDF why the sectors of a frame must come together before it folds them; empty: those of
+        several processes may be folded where they arrive.
     own
         Positions of the sectors whose blocks this process folds; None: all.
     groups
@@ -73,7 +73,7 @@ class LivePlan:
     geometry: LiveGeometry
     modes: tuple[LaneMode, ...]
     publish_interval: float
-    apart: Mapping[str, str] = field(default_factory=dict)
+    apart: tuple[str, ...] = ()
     own: tuple[int, ...] | None = None
     groups: int = 1
 
@@ -120,8 +120,6 @@ def needs_all_sectors(udf: UDF, decls: Mapping[str, BufferDecl], mode: LaneMode,
         return "it needs whole frames"
     if missing == "drop-frame":
         return "missing='drop-frame' needs to know whether a frame is complete"
-    if udf.engine.order == "stream":
-        return "it wants its partitions in order"
     for name, decl in decls.items():
         if decl.use != "result_only" and decl.kind == "nav" and decl.reduce not in ("sum", "max", "min"):
             return f"{name!r} has one value per frame, and no reduce= to join it"

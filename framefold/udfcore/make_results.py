@@ -45,7 +45,9 @@ class ResultMaker:
         with merger.lock:
             frozen = merger.finish() if final else merger.freeze()
             plan = self._plan if frozen[0].ids is None else of_length(self._plan, len(frozen[0].ids))
-            merged = frozen[0].merged if frozen[0].ids is not None else merger.merged.copy()
+            merged = merger.merged.copy()
+            if frozen[0].ids is not None:
+                merged = np.logical_and.reduce([f.merged for f in frozen])
             udfs = [bound_copy(u, p, f, plan) for u, p, f in zip(merger.udfs, plan.udfs, frozen, strict=True)]
             version, n_frames = merger.version, merger.n_frames
             versions = (merger.oldest_params or 0, merger.newest_params)

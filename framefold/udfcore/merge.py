@@ -16,8 +16,8 @@ from framefold.udfcore.assemble import coverage
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.binding import bind_aux_whole
 from framefold.udfcore.buffers import BufferDecl
-from framefold.udfcore.live import FrameStatus
 from framefold.udfcore.plan import Plan, UDFPlan
+from framefold.udfcore.row_book import Kept, RowBook
 from framefold.udfcore.task import Partial
 from framefold.udfcore.udf import UDF, merge_call
 
@@ -59,6 +59,7 @@ class Frozen:
 class _Head:
     udf: UDF
     plan: UDFPlan
+    book: RowBook
     buffers: dict[str, Array]
     stamp: Array = field(default_factory=lambda: np.zeros(0))
     newest: dict[str, int] = field(default_factory=dict)
@@ -74,27 +75,20 @@ class Merger:
         self.plan = plan
         self.lock = threading.RLock()
         self.version = 0
-        self.n_frames = 0
         self.partitions = 0
-        self.rows_done = 0
         self.oldest_params: int | None = None
         self.newest_params = 0
-        self.merged = np.zeros(plan.n_rows, dtype=bool)
         self._seen: set[int] = set()
         self._seen_large: set[int] = set()
-        self.status = np.zeros(plan.n_rows if plan.live is not None else 0, dtype=np.uint8)
-        self.status_counts = np.zeros(len(FrameStatus), dtype=np.int64)
-        endless = plan.live is not None and plan.live.geometry.endless
-        # rows that the large buffers hold, too; a worker that dies takes along what it has not shipped
-        self._shipped = np.zeros(len(self.status), dtype=np.int16)
-        groups = 1 if plan.live is None else plan.live.groups
-        # rows whose sectors come from several processes: how many are still to come, and what came
-        self._groups = groups
-        self._to_come = np.full(len(self.status) if groups > 1 else 0, groups, dtype=np.int16)
-        self._so_far = np.zeros(len(self._to_come), dtype=np.uint8)
-        self._ids = np.full(plan.n_rows, -1, dtype=np.int64) if endless else None
+        live = plan.live
+        groups = 1 if live is None else live.groups
+        # with sectors in several processes: UDFs folded where sectors arrive, UDFs folded on whole frames
+        here, whole = RowBook(plan.n_rows, live, groups), RowBook(plan.n_rows, live, 1)
+        together = [groups > 1 and live is not None and bool(live.apart[i]) for i in range(len(udfs))]
+        self._books = [b for b, used in ((here, not all(together)), (whole, any(together))) if used]
         self.latencies: list[float] = []
-        self._heads = [self._head(udf, p) for udf, p in zip(udfs, plan.udfs, strict=True)]
+        books = [whole if t else here for t in together]
+        self._heads = [self._head(u, p, b) for u, p, b in zip(udfs, plan.udfs, books, strict=True)]
         if plan.live is not None:
             n_pieces = plan.live.geometry.start.n_pieces
             for lane, mode in zip(plan.lanes, plan.live.modes, strict=True):
@@ -103,7 +97,28 @@ class Merger:
                     head.by_piece = mode == "pieces"
                     head.counts = {k: np.zeros(n_pieces, np.int64) for k in (*head.buffers, "")}
 
-    def _head(self, udf: UDF, plan: UDFPlan) -> _Head:
+    @property
+    def book(self) -> RowBook:
+        """The rows as they arrived: as those UDFs know them that are folded where sectors arrive."""
+        return self._books[0]
+
+    @property
+    def merged(self) -> Flags:
+        """Flag per row: merged for all UDFs; not a copy."""
+        flags = self._books[0].merged
+        return flags if len(self._books) == 1 else flags & self._books[1].merged
+
+    @property
+    def n_frames(self) -> int:
+        """Frames that are merged for all UDFs."""
+        return min(b.n_frames for b in self._books)
+
+    @property
+    def rows_done(self) -> int:
+        """Rows of which nothing is to come."""
+        return min(b.rows_done for b in self._books)
+
+    def _head(self, udf: UDF, plan: UDFPlan, book: RowBook) -> _Head:
         n = self.plan.n_rows
         buffers = {k: d.allocate(n, plan.sig) for k, d in plan.decls.items() if d.use != "result_only"}
         udf.results = udf._make_views(plan.decls, plan.name)
@@ -114,7 +129,7 @@ class Merger:
         except Exception as exc:
             annotate(exc, f"in {plan.name}.preprocess, on the head node", udf=plan.name, stage="preprocess")
             raise
-        return _Head(udf, plan, buffers, frames=dict.fromkeys(buffers, 0))
+        return _Head(udf, plan, book, buffers, frames=dict.fromkeys(buffers, 0))
 
     @staticmethod
     def _bind(udf: UDF, plan: UDFPlan, arrays: Mapping[str, Array]) -> None:
@@ -133,108 +148,48 @@ class Merger:
                 raise UDFError(
                     f"partitions {sorted(ids & seen)} came twice inside a larger delta; please report this"
                 )
-            kept: list[tuple[Array, Flags, Array]] = []
-            if partial.live is not None and not partial.delta and self._ids is not None:
-                kept = self._reuse_rows(partial.tasks[0], partial.live.shift)
-            for head, arrays in zip(self._heads, partial.arrays, strict=True):
+            heads = self._heads if partial.members is None else [self._heads[i] for i in partial.members]
+            book = heads[0].book
+            kept: Kept = []
+            if partial.live is not None and not partial.delta:
+                _, start, stop = partial.tasks[0]
+                kept = book.reuse(start, stop, partial.live.shift, _nav_starts(heads))
+            for head, arrays in zip(heads, partial.arrays, strict=True):
                 self._merge_one(head, partial, arrays)
             if self.plan.live is None:
                 seen |= ids
             else:  # streams pass once: nothing comes twice, and the set of a run without an end would grow
-                self._account(partial)
+                self._account(heads, partial)
             if not partial.delta:
+                rows, frames = self.plan.rows, partial.frames
                 for _, start, stop in partial.tasks:
-                    self.rows_done += (stop - start) if not len(self._to_come) else 0
-                    self.merged[start:stop] = (
-                        self.plan.rows.deliverable(start, stop)
-                        if self.plan.live is None
-                        else self.plan.live.usable(self.status[start:stop])
-                    )
-                    if len(self._to_come):
-                        self.merged[start:stop] &= self._to_come[start:stop] == 0
-                self.n_frames = (
-                    int(np.count_nonzero(self.merged))
-                    if len(self._to_come)
-                    else self.n_frames + partial.frames
-                )
+                    good = rows.deliverable(start, stop) if partial.live is None else None
+                    book.add(start, stop, frames, good, partial.live)
+                    frames = 0
                 self.partitions += len(partial.tasks)
                 v = partial.params_version
                 self.oldest_params = v if self.oldest_params is None else min(self.oldest_params, v)
                 self.newest_params = max(self.newest_params, v)
-            for rows, which, values in kept:
-                rows[which] = values
+            for kept_rows, which, values in kept:
+                kept_rows[which] = values
             self.version += 1
             return True
 
-    def _reuse_rows(self, task: tuple[int, int, int], shift: int) -> list[tuple[Array, Flags, Array]]:
-        """Clear rows that hold older frames, in runs without an end.
-
-        Returns what is to be put back into rows that hold newer frames already, because a lane was slow.
-        """
-        assert self._ids is not None
-        _, start, stop = task
-        ids, mine = self._ids[start:stop], np.arange(start, stop) + shift
-        navs = [
-            (h.buffers[k][start:stop], d.start)
-            for h in self._heads
-            for k, d in h.plan.decls.items()
-            if d.kind == "nav" and k in h.buffers
-        ]
-        newer = ids > mine
-        # another process may have spoken about these frames before: those rows hold them already
-        old = (ids >= 0) & (ids < mine)
-        if old.any():
-            for rows, first in navs:
-                rows[old] = first
-        if len(self._to_come):
-            self._to_come[start:stop][ids < mine] = self._groups
-            self._so_far[start:stop][ids < mine] = FrameStatus.UNSEEN
-        ids[~newer] = mine[~newer]
-        if not newer.any():
-            return []
-        joined: list[Array] = [a[start:stop] for a in (self._to_come, self._so_far) if len(a)]
-        touched: list[Array] = [
-            *(rows for rows, _ in navs),
-            self.merged[start:stop],
-            self.status[start:stop],
-            *joined,
-        ]
-        return [(rows, newer, rows[newer].copy()) for rows in touched]
-
-    def _account(self, partial: Partial) -> None:
+    def _account(self, heads: Sequence[_Head], partial: Partial) -> None:
         """Count what arrived, in the buffers that this partial holds."""
         live = partial.live
         assert live is not None
         now = time.monotonic()
-        for head, arrays in zip(self._heads, partial.arrays, strict=True):
+        for head, arrays in zip(heads, partial.arrays, strict=True):
             names = [*arrays] if partial.delta else [*arrays, ""]
             for name in names:
-                head.counts[name] += live.counts if head.by_piece or self._groups > 1 else live.whole
-        if partial.delta or not any(h.plan.lags for h in self._heads):
+                head.counts[name] += live.counts if head.by_piece or head.book.joins else live.whole
+        if partial.delta or not any(h.plan.lags for h in heads):
             self.latencies += [now - t for t in live.closed if t]
             del self.latencies[:-MAX_LATENCIES]
         if partial.delta:
             for _, start, stop in partial.tasks:
-                self._shipped[start:stop] += 1
-        else:
-            _, start, stop = partial.tasks[0]
-            if len(self._to_come):
-                self._join_status(start, stop, live.status)
-            else:
-                self.status[start:stop] = live.status
-                self.status_counts += np.bincount(live.status, minlength=len(FrameStatus))
-
-    def _join_status(self, start: int, stop: int, status: npt.NDArray[np.uint8]) -> None:
-        """Join what several processes say about the same frames; none is complete before all have spoken."""
-        left, joined = self._to_come[start:stop], self._so_far[start:stop]
-        first = joined == FrameStatus.UNSEEN
-        self.status_counts -= np.bincount(self.status[start:stop][~first], minlength=len(FrameStatus))
-        joined[...] = np.where(first | (joined == status), status, FrameStatus.PARTIAL)
-        left -= 1
-        waits = (left > 0) & (joined == FrameStatus.COMPLETE)
-        self.status[start:stop] = np.where(waits, FrameStatus.PARTIAL, joined)
-        self.status_counts += np.bincount(self.status[start:stop], minlength=len(FrameStatus))
-        self.rows_done += int(np.count_nonzero(left == 0))
+                heads[0].book.ship(start, stop)
 
     def _merge_one(self, head: _Head, partial: Partial, arrays: Mapping[str, Array]) -> None:
         custom: dict[str, Array] = {}
@@ -271,7 +226,7 @@ class Merger:
         self, head: _Head, start: int, stop: int, dest: dict[str, Array], src: dict[str, Array]
     ) -> None:
         udf, plan = head.udf, head.plan
-        udf.meta._mask = self.merged.copy()
+        udf.meta._mask = head.book.merged.copy()
         rows = self.plan.rows
         params = vars(udf.params)
         for key, value in udf._kwargs.items():
@@ -323,12 +278,12 @@ class Merger:
     def freeze(self) -> tuple[Frozen, ...]:
         """Return copies of all buffers as they are between two merges."""
         with self.lock:
-            if self._ids is not None:
-                return tuple(self._in_order(h, self._ids) for h in self._heads)
-            merged = self.merged.copy()
+            if self._books[0].ids is not None:
+                return self._in_order()
+            merged = {id(b): b.merged.copy() for b in self._books}
             return tuple(
                 Frozen(
-                    {k: v.copy() for k, v in h.buffers.items()}, merged, dict(h.frames),
+                    {k: v.copy() for k, v in h.buffers.items()}, merged[id(h.book)], dict(h.frames),
                     inside=self._inside(h), coverage=self._coverage(h),
                 )
                 for h in self._heads
@@ -337,26 +292,40 @@ class Merger:
     def finish(self) -> tuple[Frozen, ...]:
         """Return the buffers themselves; nothing is merged afterwards."""
         with self.lock:
-            if self._ids is not None:
+            if self._books[0].ids is not None:
                 return self.freeze()
             return tuple(
                 Frozen(
-                    h.buffers, self.merged, dict(h.frames), inside=self._inside(h), coverage=self._coverage(h)
+                    h.buffers,
+                    h.book.merged,
+                    dict(h.frames),
+                    inside=self._inside(h),
+                    coverage=self._coverage(h),
                 )
                 for h in self._heads
             )
 
     def _inside(self, head: _Head) -> Flags | None:
-        whole = self._shipped >= self._groups
-        return self.merged & whole if self.plan.live is not None and head.plan.lags else None
+        if self.plan.live is None:
+            return None
+        if head.plan.lags:
+            return head.book.merged & head.book.shipped
+        return head.book.merged.copy() if len(self._books) > 1 else None
 
-    def _in_order(self, head: _Head, ids: npt.NDArray[np.int64]) -> Frozen:
-        """Return the last frames of a run without an end, oldest first."""
-        rows = np.flatnonzero(ids >= 0)
-        rows = rows[np.argsort(ids[rows])]
-        decls = head.plan.decls
-        arrays = {k: v[rows] if decls[k].kind == "nav" else v.copy() for k, v in head.buffers.items()}
-        return Frozen(arrays, self.merged[rows], dict(head.frames), ids[rows], coverage=self._coverage(head))
+    def _in_order(self) -> tuple[Frozen, ...]:
+        """Return the last frames of a run without an end, oldest first: those that all UDFs know."""
+        held = [b.ids for b in self._books if b.ids is not None]
+        rows = np.flatnonzero((held[0] >= 0) & (held[0] == held[-1]))
+        ids = held[0][rows]
+        order = np.argsort(ids)
+        rows, ids = rows[order], ids[order]
+        out = []
+        for head in self._heads:
+            decls = head.plan.decls
+            arrays = {k: v[rows] if decls[k].kind == "nav" else v.copy() for k, v in head.buffers.items()}
+            coverage = self._coverage(head)
+            out.append(Frozen(arrays, head.book.merged[rows], dict(head.frames), ids, coverage=coverage))
+        return tuple(out)
 
     @property
     def udfs(self) -> tuple[UDF, ...]:
@@ -376,6 +345,16 @@ REDUCERS: dict[str, Callable[[Array, Array], Any]] = {
     "max": lambda dest, src: np.maximum(dest, src, out=dest),
     "min": lambda dest, src: np.minimum(dest, src, out=dest),
 }
+
+
+def _nav_starts(heads: Sequence[_Head]) -> list[tuple[Array, Any]]:
+    """Return the navigation buffers and what their rows start with."""
+    return [
+        (h.buffers[k], d.start)
+        for h in heads
+        for k, d in h.plan.decls.items()
+        if d.kind == "nav" and k in h.buffers
+    ]
 
 
 def _own_nav(decl: BufferDecl) -> bool:

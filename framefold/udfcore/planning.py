@@ -98,19 +98,14 @@ def make_plan(dataset: Dataset, udfs: Sequence[UDF], options: RunOptions) -> Pla
         schemes.update(dict.fromkeys(members, scheme))
     live = None
     if geometry is not None:
-        apart = {
-            type(d.udf).__name__: reason
+        missing = geometry.options.missing
+        apart = [
+            needs_all_sectors(d.udf, declarations(d.udf, d.dtype), mode or "frames", missing)
             for d, mode in zip(drafts, live_modes, strict=True)
-            if mode is not None
-            and (
-                reason := needs_all_sectors(
-                    d.udf, declarations(d.udf, d.dtype), mode, geometry.options.missing
-                )
-            )
-        }
-        if options.deterministic:
-            apart["deterministic=True"] = "partitions are merged in order"
-        live = LivePlan(geometry, tuple(modes), options.publish_interval, apart)
+        ]
+        if in_order(udfs, options):  # one worker then folds all blocks
+            apart = ["partitions are merged in order"] * len(drafts)
+        live = LivePlan(geometry, tuple(modes), options.publish_interval, tuple(apart))
     if geometry is None:
         read_parts = _read_parts(dataset, read_parts_wanted)
         lanes = [_nest(lane, read_parts) for lane in lanes]
@@ -129,6 +124,11 @@ def make_plan(dataset: Dataset, udfs: Sequence[UDF], options: RunOptions) -> Pla
         run_id, dataset, rows, plans, tuple(lanes), read_depth, read_parts, max_rows, chunk, options,
         max_lanes=min(limits) if limits else None, live=live,
     )  # fmt: skip
+
+
+def in_order(udfs: Sequence[UDF | type[UDF]], options: RunOptions) -> bool:
+    """Tell whether partials must be merged in the order of their partitions."""
+    return options.deterministic or any(u.engine.order == "stream" for u in udfs)
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,8 @@ class Partial:
         Numpy warnings collected while folding: text -> count.
     live
         What arrived, in live runs.
+    members
+        Numbers of the UDFs that `arrays` belong to; None: all of the run.
     """
 
     tasks: tuple[tuple[int, int, int], ...]
@@ -119,3 +121,4 @@ class Partial:
     warnings: dict[str, int] = field(default_factory=dict)
     last_ids: npt.NDArray[np.int64] | None = None
     live: LivePart | None = None
+    members: tuple[int, ...] | None = None

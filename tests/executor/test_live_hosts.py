@@ -80,7 +80,7 @@ def live(names, **kwargs):
     options = {k: kwargs.pop(k) for k in ("missing", "history", "n_frames", "deadline") if k in kwargs}
     placement = {0: names[0], 1: names[1], 2: names[0]}
     source = MemoryLiveSource(**{"array": DATA, "sectors": 3, "pieces": 2, "block_frames": 4, **kwargs})
-    return source.with_options(**{"placement": placement, "deadline": 30.0, **options})
+    return source.with_options(**{"placement": placement, "deadline": 300.0, **options})
 
 
 def check(got, want, names=None):
@@ -127,6 +127,49 @@ def test_others_get_whole_frames_by_the_shuffle(ctx, names, missing, caplog):
     complete = valid.all(axis=1).reshape(5, 7)
     assert len(set(found[0]["pid"].data[complete].tolist())) == 2  # both workers own blocks
     assert caplog.text.count("put together to whole frames: Whole: it needs whole frames") == 1
+
+
+def test_both_ways_in_one_run(ctx, names, caplog):
+    valid = np.random.default_rng(4).random((35, 6)) > 0.2
+    keep = (np.arange(35) % 3 != 1).reshape(5, 7)
+    ds = ctx.load(live(names, valid=valid, repeats=2), nav_shape=(5, 7))
+    one = ff.Context(executor="inline")
+    for roi in (None, keep):
+        with caplog.at_level(logging.INFO, "framefold"):
+            sums, whole, std = ctx.run_udf(ds, [Sums(), Whole(), StdDevUDF()], roi=roi)
+        want = one.run_udf(ds, [Sums(), Whole(), StdDevUDF()], roi=roi)
+        check(sums, want[0])
+        check(whole, want[1], ["top"])
+        check(std, want[2])
+        assert "put together to whole frames: Whole: it needs whole frames\n" in caplog.text
+        assert sums.report["frames"] == (valid.all(axis=1) & (True if roi is None else roi.reshape(-1))).sum()
+    # and once more, through sockets that stay open
+    for res in ctx.acquisitions(ds, [Whole(), Sums()], n=2):
+        check(res[1], one.run_udf(ds, Sums()))
+
+
+def test_both_ways_without_an_end(ctx, names):
+    ds = ctx.load(live(names, repeats=None, stop_after=90, history=40))
+    whole, sums = ctx.run_udf(ds, [Whole(), Sums()])
+    kept = np.arange(50, 90)
+    for res, name, want in (
+        (whole, "top", DATA.max(axis=(1, 2))),
+        (sums, "per_frame", DATA.sum(axis=(1, 2))),
+    ):
+        np.testing.assert_array_equal(res[name].frame_ids, kept)
+        np.testing.assert_array_equal(res[name].data, want[kept % 35])
+
+
+def test_partitions_in_order_are_merged_by_one_worker(ctx, names):
+    ds = ctx.load(live(names), nav_shape=(5, 7))
+    seen = []
+    for part in ctx.run_udf_iter(ds, [Whole(), SumUDF()], deterministic=True, publish_interval=0.001):
+        seen.append(np.flatnonzero(part.damage.reshape(-1)))
+    for rows in seen:
+        np.testing.assert_array_equal(rows, np.arange(len(rows)))
+    whole, total = part.buffers
+    assert len(set(whole["pid"].data.reshape(-1).tolist())) == 1
+    np.testing.assert_array_equal(total["intensity"].data, DATA.sum(axis=0))
 
 
 def test_acquisitions_by_the_shuffle(ctx, names):
