@@ -72,9 +72,10 @@ class ImageArtist:
         values, valid = real(fields[0].values), fields[0].valid
         low, high = limits(values, valid, symmetric=self._spec.symmetric, positive=self._spec.scale == "log")
         norm = self._image.norm
-        # a colour bar that sees its limits crossed for a moment would swap them
-        for name in ("vmin", "vmax") if norm.vmax is None or low < norm.vmax else ("vmax", "vmin"):
-            setattr(norm, name, low if name == "vmin" else high)
+        if (low, high) != (norm.vmin, norm.vmax):
+            with norm.callbacks.blocked():  # the colour bar is drawn once, and never sees its limits crossed
+                norm.vmin, norm.vmax = low, high
+            norm.callbacks.process("changed")
         # below the lower limit of a log scale is black in the map, not missing
         shown = np.maximum(values, low) if self._spec.scale == "log" else values
         self._image.set_data(np.ma.MaskedArray(shown, mask=~(valid & np.isfinite(values))))

@@ -23,7 +23,9 @@ WINDOW_SECONDS = 0.1  # 10 Hz on a screen
 NOTEBOOK_SECONDS = 0.2  # 5 Hz: every picture travels to the browser as PNG
 FILE_SECONDS = 1.0
 IDLE_SECONDS = 0.05
+LATE_SECONDS = 0.5  # before an empty picture is shown of a run from which nothing comes
 SHARE = 0.05  # of the time, at most, goes into pictures
+NO_WINDOW = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")  # backends
 
 
 class LiveFigure:
@@ -45,7 +47,8 @@ class LiveFigure:
     Attributes
     ----------
     figure
-        The matplotlib figure; None before the run begins.
+        The matplotlib figure; None before the run begins. Where nobody sees it (no window, no file, no notebook)
+        it is brought up to date when it is asked for, and at the end of the run.
 
     Examples
     --------
@@ -76,48 +79,70 @@ class LiveFigure:
         self._total = 0
         self._udfs: tuple[Any, ...] = ()
         self._dead = self._stopped = False
-        self._next_idle = 0.0
+        self._began = self._next_idle = 0.0
+        self._waiting: Snapshot | None = None  # not drawn yet
+        self._seen = self._main = True
         self.draws = 0
 
     @property
     def figure(self) -> Any:
         """The matplotlib figure, or None before the run begins."""
+        if self._waiting is not None:
+            self._draw(self._waiting, force=True)
         return None if self._board is None else self._board.figure
 
     def begin(self, first: Snapshot, udfs: Sequence[Any]) -> None:
-        """Make the figure from the first snapshot; unknown names are refused here, before anything runs."""
+        """Take a run that begins; unknown names are refused here, before anything runs.
+
+        A window opens at once. Other figures are made when the run is under way: matplotlib takes 20 ms for a
+        picture, and 300 ms to write it.
+        """
         require_matplotlib()
         self._board, self._dead, self._next, self._udfs = None, False, 0.0, tuple(udfs)
-        self._stopped = False
+        self._stopped, self._waiting, self._seen = False, None, True
+        self._began, self._main = self._clock(), threading.current_thread() is threading.main_thread()
         try:
-            first.buffers  # noqa: B018  # computed here
+            results = first.buffers
         except FramefoldError:
             raise
         except Exception:  # noqa: BLE001  # a get_results that needs data: begin with the first snapshot that has some
             return
-        self._start(first)
-        self._draw(first, force=True)
+        self._panels(results)
+        self._waiting = first
+        if self._path is None and self._main and not in_notebook() and _on_screen():
+            self._draw(first, force=True)
 
-    def _start(self, first: Snapshot) -> None:
-        results, udfs = first.buffers, self._udfs
-        panels = panels_of(self._plots, results, udfs)
+    def _panels(self, results: Any) -> list[Panel]:
+        panels = panels_of(self._plots, results, self._udfs)
         if not panels:
             names = ", ".join(k for r in results for k in r)
             raise UDFError(
                 f"plots=: none of the results ({names}) is 1-D or 2-D; pass [(name, function)] or plots=None"
             )
+        return panels
+
+    def _start(self, first: Snapshot) -> None:
+        results = first.buffers
+        panels = self._panels(results)
         if len(panels) > MAX_PANELS:
             _say(
                 f"the first {MAX_PANELS} of {len(panels)} pictures are drawn; choose others with plots=[...]"
             )
         roi = next((b.roi for r in results for b in r.values()), None)
         self._total = int(first.damage.size if roi is None else roi.sum())
-        make, self._show, self._every = _place(self._path)
+        make, self._show, self._every = _place(self._path, self._main)
         self._board = Board(panels, results, make_figure=make, on_error=_say_once)
+        if self._path is None and not in_notebook():
+            canvas = self._board.figure.canvas  # Agg and the like have no window: savefig renders
+            self._seen = getattr(canvas, "required_interactive_framework", None) is not None
 
     def update(self, snapshot: Snapshot) -> None:
         """Draw `snapshot` if it is time; the final one is left to `close`."""
-        if not snapshot.final:
+        if snapshot.final:
+            return
+        if self._board is not None and not self._seen:
+            self._waiting = snapshot
+        else:
             self._draw(snapshot, force=False)
 
     def close(self, final: Snapshot) -> None:
@@ -132,8 +157,12 @@ class LiveFigure:
             self._draw(partial, force=True)
 
     def idle(self) -> None:
-        """Let the window answer the mouse."""
-        figure = self.figure
+        """Let the window answer the mouse; make the figure of a run that has nothing to show yet."""
+        if self._dead:
+            return
+        if self._board is None and self._waiting is not None and self._clock() - self._began > LATE_SECONDS:
+            self._draw(self._waiting, force=True)
+        figure = None if self._board is None else self._board.figure
         if self._dead or figure is None or self._clock() < self._next_idle:
             return
         self._next_idle = self._clock() + IDLE_SECONDS
@@ -148,7 +177,7 @@ class LiveFigure:
         now = self._clock()
         if self._dead or (now < self._next and not force):
             return
-        cpu = self._cpu_clock()
+        cpu, self._waiting = self._cpu_clock(), None
         try:
             if self._board is None:
                 self._start(snapshot)
@@ -281,17 +310,27 @@ def _begun(plot: Any, first: Snapshot, udfs: Sequence[Any], run: Any) -> Any:
     return plot if callable(getattr(plot, "close", None)) else _Custom(plot)
 
 
-def _place(path: Path | None) -> tuple[Callable[..., Any], Callable[[Any, bool], None], float]:
+def _place(
+    path: Path | None, main_thread: bool
+) -> tuple[Callable[..., Any], Callable[[Any, bool], None], float]:
     """Return how to make the figure, how to show it, and how often."""
     if path is not None:
         return bare_figure, _file_writer(path), FILE_SECONDS
     if in_notebook():
         return bare_figure, _notebook_writer(Display()), NOTEBOOK_SECONDS
-    if threading.current_thread() is not threading.main_thread():
+    if not main_thread:
         return bare_figure, _nowhere, WINDOW_SECONDS  # windows belong to the main thread
     import matplotlib.pyplot as plt  # noqa: PLC0415  # chooses the backend: only for windows
 
     return plt.figure, _window_writer(), WINDOW_SECONDS
+
+
+def _on_screen() -> bool:
+    """Tell whether pictures go to a window; loads no matplotlib where there is no window system."""
+    backend, screens = os.environ.get("MPLBACKEND", ""), ("DISPLAY", "WAYLAND_DISPLAY")
+    if sys.platform.startswith("linux") and not backend and not any(map(os.environ.get, screens)):
+        return False
+    return backend.lower() not in NO_WINDOW and has_windows()
 
 
 def _nowhere(figure: Any, final: bool) -> None:
@@ -304,7 +343,7 @@ def has_windows() -> bool:
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
     backend = plt.get_backend()  # finds the first that works, Agg where there is no window system
-    return backend.lower() not in ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")
+    return backend.lower() not in NO_WINDOW
 
 
 def _window_writer() -> Callable[[Any, bool], None]:
@@ -315,7 +354,7 @@ def _window_writer() -> Callable[[Any, bool], None]:
     def show(figure: Any, final: bool) -> None:
         nonlocal opened
         if getattr(figure.canvas, "required_interactive_framework", None) is None:
-            return  # Agg and the like: the artists hold the data, and savefig renders them
+            return
         if not opened:
             figure.show()
             opened = True

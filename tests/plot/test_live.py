@@ -26,6 +26,13 @@ def steps(dataset, data, udf, snapshots):
     return snapshots(dataset(data), udf)
 
 
+def visible(view):
+    """As with a window."""
+    assert view.figure is not None
+    view._seen = True
+    return view
+
+
 def feed(viewers, steps):
     for step in steps[1:]:
         viewers.update(step)
@@ -45,7 +52,22 @@ def test_the_figure_is_the_current_one_of_pyplot(steps, udf):
     import matplotlib.pyplot as plt
 
     viewers = make_viewers(["image"], None, steps[0], [udf])
+    feed(viewers, steps)
     assert plt.gcf() is viewers.viewers[0].figure
+
+
+def test_a_figure_that_nobody_sees_is_drawn_when_it_is_asked_for(steps, udf):
+    view = LiveFigure(["image"], clock=Clock(), cpu_clock=Clock())
+    view.begin(steps[0], [udf])
+    view.update(steps[1])
+    assert view.draws == 1  # made while the run goes on
+    view.update(steps[2])
+    view.update(steps[3])
+    assert view.draws == 1
+    assert view.figure.get_suptitle() == "70 % of 30 frames"
+    assert view.draws == 2
+    view.close(steps[-1])
+    assert view.draws == 3
 
 
 def test_progress_in_the_title(steps, udf):
@@ -70,6 +92,7 @@ def test_at_most_ten_pictures_per_second(steps, udf):
     clock = Clock()
     view = LiveFigure(["image"], clock=clock, cpu_clock=Clock())
     view.begin(steps[0], [udf])
+    visible(view)
     for i in range(1, 201):
         clock.now = i / 100
         view.update(steps[1])
@@ -79,8 +102,8 @@ def test_at_most_ten_pictures_per_second(steps, udf):
 def test_drawing_takes_at_most_a_twentieth_of_the_time(steps, udf):
     clock, cpu = Clock(), Clock()
     view = LiveFigure(["image"], clock=clock, cpu_clock=lambda: cpu.now)
-    view._show = None
     view.begin(steps[0], [udf])
+    visible(view)
 
     def slow(figure, final):
         cpu.now += 0.05  # 50 ms of CPU each
@@ -105,6 +128,7 @@ def test_an_error_in_a_picture_is_shown_once_and_the_others_go_on(steps, udf, ca
     clock = Clock()
     view = LiveFigure([("scan", broken), "image"], clock=clock, cpu_clock=Clock())
     viewers = make_viewers(view, None, steps[0], [udf])
+    visible(view)
     for step in steps[1:]:
         clock.now += 1
         viewers.update(step)
@@ -201,6 +225,8 @@ def test_a_file_grows_with_the_run(steps, udf, tmp_path):
     path = tmp_path / "new" / "view.png"
     view = LiveFigure(["image", "scan"], path=path)
     view.begin(steps[0], [udf])
+    assert not path.exists()  # nothing to see yet: the run need not wait
+    view.update(steps[1])
     first = path.read_bytes()
     view.close(steps[-1])
     assert first[:4] == path.read_bytes()[:4] == b"\x89PNG"
@@ -228,6 +254,20 @@ def test_what_a_stopped_run_returns_is_drawn(steps, udf, data):
     assert view.figure.get_suptitle() == "scan   stopped after 14 of 30 frames"
     ax = next(a for a in view.figure.axes if a.get_title() == "image")
     assert np.array_equal(ax.images[0].get_array(), data.reshape(30, 8, 7)[:14].sum(0))
+
+
+def test_a_run_from_which_nothing_comes_has_an_empty_picture(steps, udf, tmp_path):
+    clock, path = Clock(), tmp_path / "view.png"
+    view = LiveFigure(["image"], path=path, clock=clock, cpu_clock=Clock())
+    view.begin(steps[0], [udf])
+    view.idle()
+    assert not path.exists()
+    clock.now = 1.0
+    view.idle()
+    assert path.exists()
+    assert view.draws == 1
+    view.idle()
+    assert view.draws == 1
 
 
 def test_windows_answer_while_nothing_new_comes(steps, udf):
