@@ -47,7 +47,7 @@ class LiveFigure:
     Attributes
     ----------
     figure
-        The matplotlib figure; None before the run begins. Where nobody sees it (no window, no file, no notebook)
+        The matplotlib figure; None before the run begins. Where nobody sees it (no window, file or notebook)
         it is brought up to date when it is asked for, and at the end of the run.
 
     Examples

@@ -1,0 +1,117 @@
+"""What live plots cost a run: without, unseen (no window), and written to a picture file as it grows.
+
+    python benchmarks/plots.py [--repeat 5] [--seconds 1 6] [--out docs/benchmarks/plots.md]
+
+Sum, standard deviation and crystallinity over 256 x 256 uint16 frames in memory, four pictures. The runs are
+interleaved; ratios are taken pair by pair, figures are medians. A picture in a file is what a window costs, and more:
+it is rendered and compressed.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+
+import framefold as ff
+from framefold.plot.live import LiveFigure
+from framefold.udfcore.dataset import Dataset
+from framefold.udfcore.metadata import Metadata
+from framefold.udfcore.shapes import Shape
+from framefold.udfcore.source import ReadStats
+
+GOAL = 1.05
+
+
+class Endless:
+    """A source of many frames of which few exist."""
+
+    is_view = True
+    valid = None
+
+    def __init__(self, block, frames):
+        self.block, self.identity = block, f"endless:{frames}"
+        self.shape, self.dtype = Shape((frames, *block.shape[1:]), 2), block.dtype
+        self.metadata, self.natural_chunks = Metadata(), (len(block), 1, 1)
+
+    def read(self, tile, out=None):
+        rows = np.arange(tile.start, tile.stop) % len(self.block)
+        if rows[0] <= rows[-1]:
+            return self.block[(slice(rows[0], rows[-1] + 1), *tile.sig)]
+        return self.block[(rows, *tile.sig)]
+
+    def stats(self):
+        return ReadStats()
+
+
+def udfs():
+    return [ff.udfs.SumUDF(), ff.udfs.StdDevUDF(), ff.udfs.CrystallinityUDF(rad_in=5, rad_out=60)]
+
+
+def seconds(ctx, ds, plots=None):
+    t0 = time.perf_counter()
+    ctx.run_udf(ds, udfs(), plots=plots)
+    found = time.perf_counter() - t0
+    if plots is not None:
+        import matplotlib.pyplot as plt
+
+        plt.close("all")
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--seconds", type=float, nargs="+", default=[1.0, 6.0], help="of the runs, about")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    mpl.use("Agg")
+    block = np.random.default_rng(0).poisson(20, (64, 256, 256)).astype("uint16")
+    rows = []
+    with ff.Context() as ctx, tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "picture.png"
+        probe = Dataset(Endless(block, 2048))
+        for plots in (True, LiveFigure(True, path=picture), None):  # kernels, fonts
+            speed = 2048 / seconds(ctx, probe, plots)
+        for length in args.seconds:
+            ds = Dataset(Endless(block, max(64, round(speed * length))))
+            found = {"none": [], "unseen": [], "file": []}
+            for _ in range(args.repeat):
+                found["none"].append(seconds(ctx, ds))
+                found["unseen"].append(seconds(ctx, ds, True))
+                found["file"].append(seconds(ctx, ds, LiveFigure(True, path=picture)))
+            alone = statistics.median(found["none"])
+            for name, what in (
+                ("unseen", "figure without a window"),
+                ("file", "picture file, once a second"),
+            ):
+                ratio = statistics.median(a / b for a, b in zip(found[name], found["none"], strict=True))
+                goal = GOAL if name == "unseen" else None
+                verdict = "" if goal is None else "met" if ratio <= goal else "**missed**"
+                rows.append(
+                    f"| run of {alone:.1f} s: {what} | {ratio:.3f} | {'reported' if goal is None else f'<= {goal}'} | {verdict} |"
+                )
+    lines = [
+        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}, matplotlib {mpl.__version__}. Command: `python benchmarks/plots.py --repeat "
+        f"{args.repeat} --seconds {' '.join(f'{s:g}' for s in args.seconds)}`.",
+        "",
+        "| time with live plots / without | measured | goal | |",
+        "|---|---|---|---|",
+        *rows,
+    ]
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if args.out is not None:
+        args.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
