@@ -24,7 +24,7 @@ from framefold.udfs.blobfinder.correlate import Correlation
 from framefold.udfs.blobfinder.find import find_lattice
 from framefold.udfs.blobfinder.lattice import Lattice, LatticeFit, as_lattice, as_lattices
 from framefold.udfs.blobfinder.meter import Subpixel
-from framefold.udfs.blobfinder.patterns import Pattern, as_pattern
+from framefold.udfs.blobfinder.patterns import Disk, Pattern
 from framefold.udfs.blobfinder.strain import (
     Axes,
     Definition,
@@ -354,7 +354,7 @@ def strain_map(
     subpixel: Subpixel = "auto",
     correlation: Correlation | Literal["auto"] | None = None,
     fit: LatticeFit | None = None,
-    gain: float = 1.0,
+    gain: float | None = None,
     min_snr: float = 5.0,
     saturation: float | None = None,
     excluded: npt.ArrayLike | None = None,
@@ -379,8 +379,11 @@ def strain_map(
         Another shape of the disks than a bare disk of `radius`.
     roi
         Bool mask of the scan: frames to use.
-    reference, axes, scan_rotation, flip_y, ellipse, definition, subpixel, correlation, fit, gain, min_snr
+    reference, axes, scan_rotation, flip_y, ellipse, definition, subpixel, correlation, fit, min_snr
         See `StrainUDF`.
+    gain
+        Counts per electron. Default: 1; of frames that do not hold whole numbers it is found with radius or
+        lattice.
     saturation, excluded, zero_shift
         See `BlobfinderUDF`. Where radius or lattice are found, single hot and dead pixels are, too, and
         excluded unless `excluded` says otherwise.
@@ -415,13 +418,17 @@ def strain_map(
                 "for instance "
                 "from find_lattice on an earlier scan"
             )
-        found = find_lattice(ctx, dataset, size, frames, corrections=corrections)
-        size = found.radius
+        known = None if lattice is None else as_lattices(lattice)[0]
+        found = find_lattice(ctx, dataset, size, frames, lattice=known, corrections=corrections)
+        pattern = Disk(found.radius, found.softness) if pattern is None else pattern
         lattice = found.lattice if lattice is None else lattice
+        gain = found.gain if gain is None else gain
         excluded = found.bad if excluded is None and found.bad.any() else excluded
-    shape = as_pattern(size) if pattern is None else pattern
+    elif pattern is None:
+        pattern = Disk(size)
+    gain = 1.0 if gain is None else gain
     udf = StrainUDF(
-        lattice, shape, correlation, subpixel, fit, reference, axes,
+        lattice, pattern, correlation, subpixel, fit, reference, axes,
         scan_rotation=scan_rotation, flip_y=flip_y, ellipse=ellipse, definition=definition, gain=gain,
         min_snr=min_snr, saturation=saturation, excluded=excluded, zero_shift=zero_shift,
     )  # fmt: skip

@@ -11,16 +11,19 @@ import numpy.typing as npt
 from framefold.errors import DataError
 from framefold.udfs.blobfinder.correlate import CropCorrelation
 from framefold.udfs.blobfinder.disks import DiskPlan, measure_frames, plan_disks, scratch_of
+from framefold.udfs.blobfinder.edge import edge_of
 from framefold.udfs.blobfinder.evidence import with_picture
 from framefold.udfs.blobfinder.indexing import lattice_vectors, peaks_of, radius_of
-from framefold.udfs.blobfinder.lattice import Lattice, LatticeFit, empty_lattices, fit_block
+from framefold.udfs.blobfinder.lattice import Lattice, LatticeFit, as_lattice, empty_lattices, fit_block
 from framefold.udfs.blobfinder.meter import Peaks, empty_peaks
-from framefold.udfs.blobfinder.patterns import Disk, Pattern, as_pattern
+from framefold.udfs.blobfinder.patterns import Disk, Pattern
 from framefold.udfs.blobfinder.survey import SurveyUDF, autocorrelation, isolated, spread_of
 from framefold.udfs.pick import PickUDF
 
 Float = npt.NDArray[np.float64]
 _FRAMES, _EXAMPLES = 128, 12
+_CLEAR = 100  # disks that tell a radius
+_LARGEST = 4.5  # disks in a frame of the least size in which lattices can be told
 _BLURRED = 0.5  # px: residual of a sum from which single frames are asked, too
 _ADVICE = (
     "give radius= and lattice=(zero, a, b), each (y, x) in px, or roi= with the part of the scan that holds "
@@ -36,8 +39,10 @@ class FoundLattice:
     ----------
     lattice
         Direct beam and lattice vectors.
-    radius
-        Of the disks, px.
+    radius, softness
+        Of the disks and of the blur of their edges, px.
+    gain
+        Counts per electron of frames that do not hold whole numbers, from the noise of the disks; else 1.
     explained
         Share of the distances between disks that are lattice vectors, 0 to 1.
     residual
@@ -50,6 +55,8 @@ class FoundLattice:
 
     lattice: Lattice
     radius: float
+    softness: float
+    gain: float
     explained: float
     residual: float
     mean: Float
@@ -58,15 +65,15 @@ class FoundLattice:
     def __repr__(self) -> str:
         z, a, b = (f"({y:.2f}, {x:.2f})" for y, x in self.lattice.rows())
         return (
-            f"<lattice zero={z} a={a} b={b}, radius {self.radius:.2f} px, {100 * self.explained:.0f} % "
-            f"explained, "
-            f"residual {self.residual:.2f} px>"
+            f"<lattice zero={z} a={a} b={b}, radius {self.radius:.2f} px, blur {self.softness:.2f} px, "
+            f"{100 * self.explained:.0f} % explained, residual {self.residual:.2f} px>"
         )
 
 
 def find_lattice(
-    ctx: Any, dataset: Any, radius: float | None = None, roi: Any = None, *, corrections: Any = None
-) -> FoundLattice:
+    ctx: Any, dataset: Any, radius: float | None = None, roi: Any = None, *,
+    lattice: Lattice | npt.ArrayLike | None = None, corrections: Any = None,
+) -> FoundLattice:  # fmt: skip
     """Find the radius of the disks and the lattice they lie on.
 
     Distances between disks come from the mean autocorrelation of a spread of frames, which neither descan nor
@@ -83,6 +90,8 @@ def find_lattice(
         px, where it is known.
     roi
         Bool mask of navigation shape: look there only.
+    lattice
+        ``(zero, a, b)``, each (y, x) in px, where it is known: only the disks are looked at.
 
     Raises
     ------
@@ -105,41 +114,86 @@ def find_lattice(
         raise DataError("the frames are constant: there are no disks in them")
     acf = autocorrelation(survey["power"].data, (sig[0], sig[1]))
     try:
-        coarse = radius_of(acf) if radius is None else float(radius)
-        if 6 * coarse > min(sig):
-            raise DataError(
-                f"the disks seem to have a radius of {coarse:.1f} px in frames of {sig} px: {_ADVICE}"
-            )
-        vectors, explained = lattice_vectors(peaks_of(acf, coarse), coarse)
-        if explained < 0.6:
-            raise DataError(
-                f"the best lattice explains only {100 * explained:.0f} % of the distances between disks: "
-                f"{_ADVICE}"
-            )
-        # disks cannot be larger than half of their distance
-        coarse = min(coarse, 0.49 * Lattice((0.0, 0.0), _pair(vectors[0]), _pair(vectors[1])).spacing)
-        lattice = Lattice(
-            _pair(_brightest(np.where(bad, np.median(mean), mean), Disk(coarse))),
-            _pair(vectors[0]),
-            _pair(vectors[1]),
-        )
-        chosen = spread_of(nav, _EXAMPLES, mask)
-        picked = ctx.run_udf(dataset, PickUDF(), roi=chosen, corrections=corrections)
-        examples = np.asarray(next(iter(picked.values())).data).reshape(-1, *sig)
+        if lattice is None:
+            start, coarse, explained = _spanned(acf, np.where(bad, np.median(mean), mean), radius)
+        else:
+            start, explained = as_lattice(lattice), 1.0
+            coarse = min(_coarse_radius(acf, start, radius), 0.49 * start.spacing)
+        examples = _examples(ctx, dataset, start, coarse, bad, mask, corrections)
+        disk, gain = Disk(coarse), 1.0
+        whole = bool((examples == np.rint(examples)).all())
         for _ in range(2):
-            if radius is None:
-                coarse = _refined_radius(examples, lattice, coarse, bad)
+            seen = edge_of(
+                examples, _peaks(_plan(start, disk, bad, gain), examples), disk.radius, start.spacing, bad,
+                known=radius is not None,
+            )  # fmt: skip
+            if seen is not None:
+                disk, gain = Disk(seen.radius, seen.softness), 1.0 if whole else seen.spread
             # the sum has more counts; single frames are sharp where descan is wider than a disk
-            placed = [_placed(total[None], lattice, coarse, bad)]
+            placed = [_placed(total[None], start, disk, bad, gain)]
             if placed[0] is None or placed[0][1] > _BLURRED:
-                placed.append(_placed(examples, lattice, coarse, bad))
+                placed.append(_placed(examples, start, disk, bad, gain))
             known = [p for p in placed if p is not None]
-            if not known:
+            if known and lattice is None:
+                start, residual = min(known, key=lambda p: p[1])
+            elif known:
+                residual = min(p[1] for p in known)
+            else:
                 raise DataError(f"too few disks stand out for a lattice, which needs 5: {_ADVICE}")
-            lattice, residual = min(known, key=lambda p: p[1])
     except DataError as error:
         raise with_picture(error, mean, acf) from error
-    return FoundLattice(lattice, coarse, explained, residual, mean, bad)
+    return FoundLattice(start, disk.radius, disk.softness, gain, explained, residual, mean, bad)
+
+
+def _spanned(acf: Float, mean: Float, radius: float | None) -> tuple[Lattice, float, float]:
+    """Return lattice, coarse radius and explained share from an autocorrelation and a mean frame.
+
+    Raises
+    ------
+    DataError
+        If there is no lattice.
+    """
+    coarse = radius_of(acf) if radius is None else float(radius)
+    if _LARGEST * coarse > min(mean.shape):
+        raise DataError(
+            f"the disks seem to have a radius of {coarse:.1f} px in frames of {mean.shape} px: {_ADVICE}"
+        )
+    vectors, explained = lattice_vectors(peaks_of(acf, coarse), coarse)
+    if explained < 0.6:
+        raise DataError(
+            f"the best lattice explains only {100 * explained:.0f} % of the distances between disks: "
+            f"{_ADVICE}"
+        )
+    a, b = _pair(vectors[0]), _pair(vectors[1])
+    # disks cannot be larger than half of their distance
+    coarse = max(1.0, min(coarse, 0.49 * Lattice((0.0, 0.0), a, b).spacing))
+    return Lattice(_pair(_brightest(mean, Disk(coarse))), a, b), coarse, explained
+
+
+def _coarse_radius(acf: Float, lattice: Lattice, radius: float | None) -> float:
+    """Return the radius, from the autocorrelation if it tells one, else a quarter of the spacing."""
+    if radius is not None:
+        return float(radius)
+    try:
+        return max(1.0, radius_of(acf))
+    except DataError:
+        return 0.25 * lattice.spacing
+
+
+def _examples(
+    ctx: Any, dataset: Any, lattice: Lattice, radius: float, bad: npt.NDArray[np.bool_],
+    mask: npt.NDArray[np.bool_] | None, corrections: Any,
+) -> npt.NDArray[Any]:  # fmt: skip
+    """Return some frames ``(n, *sig)``: more of them where few disks stand out of each."""
+    nav, sig = tuple(dataset.shape.nav), bad.shape
+    most = max(_EXAMPLES, min(_FRAMES, (1 << 25) // bad.size))
+    for n in (_EXAMPLES, most):
+        picked = ctx.run_udf(dataset, PickUDF(), roi=spread_of(nav, n, mask), corrections=corrections)
+        frames = np.asarray(next(iter(picked.values())).data).reshape(-1, *sig)
+        clear = (_peaks(_plan(lattice, Disk(radius), bad), frames).flags & 15) == 0
+        if clear.sum() >= _CLEAR:
+            break
+    return frames
 
 
 def _pair(v: npt.ArrayLike) -> tuple[float, float]:
@@ -153,15 +207,16 @@ def _brightest(mean: Float, pattern: Pattern) -> Float:
 
     half = pattern.half_width
     root = np.sqrt(np.maximum(mean, 0))
+    root -= np.median(root)  # what lies beyond the border is zero
     corr = fftconvolve(root, pattern.template(half)[::-1, ::-1], mode="same")
     edge = int(np.ceil(pattern.radius))
     corr[:edge], corr[-edge:], corr[:, :edge], corr[:, -edge:] = (-np.inf,) * 4
     return np.array(np.unravel_index(int(np.argmax(corr)), corr.shape), dtype=np.float64)
 
 
-def _plan(lattice: Lattice, radius: float, bad: npt.NDArray[np.bool_]) -> DiskPlan:
+def _plan(lattice: Lattice, disk: Disk, bad: npt.NDArray[np.bool_], gain: float = 1.0) -> DiskPlan:
     return plan_disks(
-        bad.shape, lattice, as_pattern(radius), CropCorrelation(), "auto", gain=1.0, min_snr=5.0,
+        bad.shape, lattice, disk, CropCorrelation(), "auto", gain=gain, min_snr=5.0,
         saturation=None, excluded=bad,
     )  # fmt: skip
 
@@ -173,7 +228,7 @@ def _peaks(plan: DiskPlan, frames: npt.NDArray[Any]) -> Peaks:
 
 
 def _placed(
-    frames: Float, lattice: Lattice, radius: float, bad: npt.NDArray[np.bool_]
+    frames: Float, lattice: Lattice, disk: Disk, bad: npt.NDArray[np.bool_], gain: float
 ) -> tuple[Lattice, float] | None:
     """Return the median lattice of frames ``(n, *sig)`` and its residual, or None where no frame has one.
 
@@ -181,7 +236,7 @@ def _placed(
     """
     residual = np.nan
     for _ in range(2):
-        plan = _plan(lattice, radius, bad)
+        plan = _plan(lattice, disk, bad, gain)
         peaks = _peaks(plan, frames)
         out = empty_lattices(len(frames), len(plan.hk))
         # descan and strain blur a sum: what stands out counts, whether the model fits or not
@@ -194,28 +249,3 @@ def _placed(
         lattice = Lattice(*(_pair(np.median(v[fine], axis=0)) for v in (out.zero, out.a, out.b)))
         residual = float(np.median(out.residual[fine]))
     return lattice, residual
-
-
-def _refined_radius(
-    frames: npt.NDArray[Any], lattice: Lattice, start: float, bad: npt.NDArray[np.bool_]
-) -> float:
-    """Return the radius with the least chi2 over single frames, between 0.8 and 1.4 of `start`."""
-    most = 0.499 * lattice.spacing
-    radii = np.unique(np.minimum(start * np.linspace(0.8, 1.4, 25), most))
-    costs = []
-    for r in radii:
-        plan = _plan(lattice, float(r), bad)
-        peaks = _peaks(plan, frames)
-        fine = ((peaks.flags & 11) == 0) & np.isfinite(peaks.chi2)
-        # chi2 of bright disks tells most, and weak ones come and go with the radius
-        strong = fine & (
-            peaks.amplitude > 0.3 * np.nanmax(np.where(fine, peaks.amplitude, np.nan), initial=0)
-        )
-        costs.append(float(np.median(peaks.chi2[strong])) if strong.sum() >= 3 else np.inf)
-    best = int(np.argmin(costs))
-    if not np.isfinite(costs[best]):
-        return start
-    if 0 < best < len(radii) - 1 and np.isfinite(costs[best - 1]) and np.isfinite(costs[best + 1]):
-        p = np.polyfit(radii[best - 1 : best + 2], costs[best - 1 : best + 2], 2)
-        return float(-p[1] / (2 * p[0])) if p[0] > 0 else float(radii[best])
-    return float(radii[best])

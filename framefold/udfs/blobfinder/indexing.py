@@ -57,8 +57,15 @@ def radius_of(acf: Float) -> float:
     count = np.bincount(bins)[:reach]
     profile = np.bincount(bins, acf.reshape(-1))[:reach] / count
     smooth = np.convolve(np.pad(profile, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
-    rising = np.flatnonzero(np.diff(smooth[1:]) > 0)
-    end = int(rising[0]) + 2 if len(rising) else reach
+    # what rises more than noise does belongs to the neighbours; of slow rises only their beginning is clear
+    rough = acf[1:-1, 1:-1] - 0.25 * (acf[:-2, 1:-1] + acf[2:, 1:-1] + acf[1:-1, :-2] + acf[1:-1, 2:])
+    noise = 1.33 * float(np.median(np.abs(rough))) / np.sqrt(count[1:])
+    low = np.minimum.accumulate(smooth[1:])
+    rising = np.flatnonzero(smooth[1:] - low > 4.0 * noise)
+    end = int(np.flatnonzero(smooth[1:] == low[rising[0]])[0]) + 2 if len(rising) else reach
+    if end > 0.45 * reach:
+        rising = np.flatnonzero(np.diff(smooth[1:]) > 0)
+        end = int(rising[0]) + 2 if len(rising) else reach
     if end < 4 or profile[1] <= 0:
         raise DataError(
             "no disks stand out from the frames: give radius= and lattice=(zero, a, b), or check that "

@@ -21,7 +21,6 @@ _RIDGE = 1e-4
 
 F1 = np.float32(1.0)
 F0 = np.float32(0.0)
-F2 = np.float32(2.0)
 FH = np.float32(0.5)
 TINY = np.float32(1e-6)
 
@@ -39,13 +38,14 @@ def disk_profile(
     # the curved edge takes 1 / 24 R less of a pixel than its tangent, on average over the pixel
     big = np.float32(radius - 1.0 / (24.0 * radius))
     y0, x0, wide = np.float32(cy), np.float32(cx), np.float32(6.0 * softness**2)
+    # past the widest edge nothing changes, and squares lose digits
+    end = F1 + math.sqrt(F1 + wide)
     for k in range(py.shape[0]):
         dy, dx = py[k] - y0, px[k] - x0
         r = F1 / (math.sqrt(dy * dy + dx * dx) + TINY)
         ny, nx = dy * r, dx * r
         u, v = math.sqrt(nx * nx + wide), math.sqrt(ny * ny + wide)
-        # past 2 px from the edge nothing changes, and squares lose digits
-        t = min(max(big - F1 / r, -F2), F2)
+        t = min(max(big - F1 / r, -end), end)
         h, g = FH * (u + v), FH * (u - v)
         a, b, c, d = max(t + h, F0), max(t + g, F0), max(t - g, F0), max(t - h, F0)
         scale = F1 / (u * v)

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from matplotlib.image import imread as read_png
+from scipy.ndimage import gaussian_filter
 
 from framefold.errors import DataError
 from framefold.sim.stem import cbed
@@ -49,7 +50,7 @@ def random_scan(seed):
 def right(ctx, seed):
     scan, vectors, radius = random_scan(seed)
     found = find_lattice(ctx, ctx.load(scan))
-    return same_lattice(found.lattice.rows()[1:], vectors) and abs(found.radius / radius - 1) < 0.05
+    return same_lattice(found.lattice.rows()[1:], vectors) and abs(found.radius / radius - 1) < 0.03
 
 
 def test_random_lattices(inline):
@@ -173,3 +174,58 @@ def test_frames_are_spread():
     roi = np.zeros((16, 16), bool)
     roi[3, 4:8] = True
     np.testing.assert_array_equal(spread_of((16, 16), 30, roi), roi)
+
+
+LATTICE = ((49.0, 47.5), (2.0, 22.0), (22.0, -2.0))
+
+
+def expected_counts(seed=1, radius=6.0, counts=3000.0):
+    """Return frames of expected counts of 13 disks, without noise."""
+    return cbed(
+        (3, 4), (96, 96), LATTICE, radius, dose=13 * counts, falloff=0.5, noise=False, dtype=np.float32,
+        descan=0.7, seed=seed,
+    ).array()  # fmt: skip
+
+
+@pytest.mark.parametrize("blur", [0.0, 1.0, 1.6])
+def test_radius_and_softness_of_blurred_disks(inline, blur):
+    frames = gaussian_filter(expected_counts(), (0, 0, blur, blur)) + 0.2
+    counts = np.random.default_rng(2).poisson(frames).astype(np.uint16)
+    found = find_lattice(inline, inline.load(counts))
+    # half of the intensity is where a curved edge has moved inwards by blur^2 / 2R
+    assert found.radius == pytest.approx(6.0 - blur**2 / 12.0, abs=0.06)
+    assert found.softness == pytest.approx(blur, abs=0.12)
+    assert found.gain == 1.0
+    known = find_lattice(inline, inline.load(counts), radius=6.0)
+    assert known.radius == 6.0
+    assert known.softness == pytest.approx(blur, abs=0.2)
+
+
+def test_few_counts_do_not_widen_the_disks(inline):
+    """An average of 0.4 counts per px: chi2 with the weights of the model would prefer too large a radius."""
+    counts = np.random.default_rng(0).poisson(expected_counts(radius=7.0, counts=60.0) + 0.01)
+    found = find_lattice(inline, inline.load(counts.astype(np.uint8)))
+    assert same_lattice(found.lattice.rows()[1:], LATTICE[1:])
+    assert found.radius == pytest.approx(7.0, abs=0.25)
+
+
+def test_counts_per_electron_of_scaled_frames(inline):
+    counts = np.random.default_rng(3).poisson(expected_counts() + 0.5)
+    scaled = (counts * 2.5e-4).astype(np.float32)
+    found = find_lattice(inline, inline.load(scaled))
+    assert found.gain == pytest.approx(2.5e-4, rel=0.05)
+    assert found.radius == pytest.approx(6.0, abs=0.02)
+
+
+def test_lattice_that_is_known(inline):
+    counts = np.random.default_rng(3).poisson(expected_counts() + 0.5).astype(np.uint16)
+    found = find_lattice(inline, inline.load(counts), lattice=LATTICE)
+    assert found.lattice.rows().tolist() == [list(v) for v in LATTICE]
+    assert found.radius == pytest.approx(6.0, abs=0.02)
+
+
+def test_pedestal(inline):
+    counts = np.random.default_rng(3).poisson(expected_counts()).astype(np.uint16) + np.uint16(100)
+    found = find_lattice(inline, inline.load(counts))
+    assert same_lattice(found.lattice.rows()[1:], LATTICE[1:])
+    assert np.abs(found.lattice.rows()[0] - LATTICE[0]).max() < 0.1
