@@ -108,6 +108,13 @@ def _geometry_arguments(group: Any) -> None:
         help="of the positions (default: none)",
     )
 
+    add(
+        "--orientation",
+        default="given",
+        choices=("given", "auto"),
+        help="auto: try which flip of the positions fits (default: given)",
+    )
+
 
 def _model_arguments(group: Any) -> None:
     add = group.add_argument
@@ -119,6 +126,8 @@ def _model_arguments(group: Any) -> None:
     add("--object", metavar="FILE", help=".npy: complex starting object (default: 1 everywhere)")
     add("--mask", metavar="FILE", help=".npy: True for bad pixels, beside those of the file")
     add("--background", metavar="COUNTS", help="known background: a number, FILE.npy, or 'estimate'")
+    add("--saturation", default="auto", metavar="COUNTS|none", help="counts from here on are not measured")
+    add("--refine-brightness", action="store_true", help="follow the brightness of an unsteady beam")
     add("--refine-positions", nargs="?", const="yes", choices=("yes", "affine"), help="from iteration 10 on")
     add("--crop", default="auto", metavar="N|none", help="window of the detector (default: a fast length)")
     add(
@@ -270,6 +279,9 @@ def make_ptychography(args: argparse.Namespace) -> Ptychography:
         subpixel=_subpixel(args.subpixel),
         refine_positions={None: False, "yes": True}.get(args.refine_positions, args.refine_positions),
         seed=args.seed,
+        orientation=args.orientation,
+        saturation=_saturation(args.saturation),
+        refine_brightness=args.refine_brightness,
         free_pixels=args.free_pixels,
         precision="double" if args.double else "single",
     )
@@ -305,6 +317,15 @@ def _background(text: str | None) -> Any:
     if text is None or text == "estimate":
         return text
     return float(text) if _is_number(str(text)) else load_array(text)
+
+
+def _saturation(text: str) -> Any:
+    words = {"auto": "auto", "none": None}
+    if text in words:
+        return words[text]
+    if not _is_number(str(text)):
+        raise FramefoldError(f"--saturation {text!r}: write a number of counts, auto, or none")
+    return float(text)
 
 
 def _crop(text: str) -> Any:

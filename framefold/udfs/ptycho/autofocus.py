@@ -7,7 +7,7 @@ width and sign, which later iterations cannot find from a probe that is ten time
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from framefold.udfs.ptycho.initial import more_modes, scaled
 
 Array = npt.NDArray[Any]
 FRAMES = 64
+COUNTS = 2e6  # in all trial frames together: with fewer, noise hides the minimum
+MOST_FRAMES = 400
 SWEEPS = 6
 REFINE = (1.3, 1.14, 1.07)
 
@@ -30,30 +32,14 @@ def find_defocus(job: Any) -> Iterator[Pass]:
     """
     loop = job.loop
     start, begin = np.array(loop.object), np.array(loop.probe)
-    ny, nx = begin.shape[-2:]
-    spectrum = np.fft.fft2(np.fft.ifftshift(begin[0].astype(np.complex128)))
-    q = _frequencies((ny, nx))
-    power = np.abs(spectrum) ** 2
-    # rms radius of an even disk is its radius / sqrt 2
-    pupil2 = float(2 * (power * q).sum() / power.sum())
-    n = min(ny, nx)
-    rows = _middle(job)
-    tried: dict[float, float] = {}
-
-    def probe_of(radius: float) -> Array:
-        phase = np.pi * radius * q / (n * np.sqrt(pupil2))
-        wave = np.fft.fftshift(np.fft.ifft2(spectrum * np.exp(1j * phase)))
-        total = float((np.abs(begin) ** 2).sum())
-        return scaled(more_modes(wave, len(begin)), total).astype(begin.dtype)
-
-    radii = [0.0, *(s * r for r in n * 0.025 * 1.6 ** np.arange(7) if r <= 0.45 * n for s in (1, -1))]
-    for radius in radii:
-        yield from _trial(job, probe_of(radius), start, rows, tried, radius)
+    probe_of = _family(begin)
+    rows = middle(job)
+    tried = yield from coarse(job, begin, start, rows)
     for factor in REFINE:
         best = min(tried, key=lambda r: tried[r])
         for radius in (best / factor, best * factor):
             if radius not in tried:
-                yield from _trial(job, probe_of(radius), start, rows, tried, radius)
+                tried[radius] = yield from trial(job, probe_of(radius), start, rows)
     best = min(tried, key=lambda r: tried[r])
     loop.object[...] = start
     loop.probe = probe_of(best)
@@ -65,9 +51,37 @@ def find_defocus(job: Any) -> Iterator[Pass]:
     )
 
 
-def _trial(
-    job: Any, probe: Array, start: Array, rows: Array, tried: dict[float, float], radius: float
-) -> Iterator[Pass]:
+def coarse(job: Any, begin: Array, start: Array, rows: Array) -> Generator[Pass, None, dict[float, float]]:
+    """Return the trial error of each radius of a wide family of defocused probes."""
+    probe_of, n = _family(begin), min(begin.shape[-2:])
+    radii = [0.0, *(s * r for r in n * 0.025 * 1.6 ** np.arange(7) if r <= 0.45 * n for s in (1, -1))]
+    tried: dict[float, float] = {}
+    for radius in radii:
+        tried[radius] = yield from trial(job, probe_of(radius), start, rows)
+    return tried
+
+
+def _family(begin: Array) -> Callable[[float], Array]:
+    """Return the function from radius on the sample, px, to defocused probe."""
+    ny, nx = begin.shape[-2:]
+    spectrum = np.fft.fft2(np.fft.ifftshift(begin[0].astype(np.complex128)))
+    q = _frequencies((ny, nx))
+    power = np.abs(spectrum) ** 2
+    # rms radius of an even disk is its radius / sqrt 2
+    pupil2 = float(2 * (power * q).sum() / power.sum())
+    n = min(ny, nx)
+
+    def probe_of(radius: float) -> Array:
+        phase = np.pi * radius * q / (n * np.sqrt(pupil2))
+        wave = np.fft.fftshift(np.fft.ifft2(spectrum * np.exp(1j * phase)))
+        total = float((np.abs(begin) ** 2).sum())
+        return np.asarray(scaled(more_modes(wave, len(begin)), total).astype(begin.dtype))
+
+    return probe_of
+
+
+def trial(job: Any, probe: Array, start: Array, rows: Array) -> Generator[Pass, None, float]:
+    """Return the error after a few sweeps over `rows` with a fixed probe."""
     loop = job.loop
     loop.probe = probe
     loop.object[...] = start
@@ -80,14 +94,16 @@ def _trial(
         misfit = job.sums.misfit
         error = float(misfit[0] / misfit[1]) if misfit[1] > 0 else np.inf
         loop.object += job.sums.object / (d_obj + EPS_OBJECT * d_obj.max())
-    tried[radius] = error
+    return error
 
 
-def _middle(job: Any) -> npt.NDArray[np.int64]:
+def middle(job: Any) -> npt.NDArray[np.int64]:
     """Return the rows of frames around the middle of the scan."""
-    corner = job.setup.corner[job.present].astype(np.float64)
+    rows = job.lit
+    corner = job.loop.corner[rows].astype(np.float64)
     distance = ((corner - np.median(corner, axis=0)) ** 2).sum(axis=1)
-    return np.asarray(np.sort(job.present[np.argsort(distance, kind="stable")[:FRAMES]]))
+    wanted = int(np.clip(COUNTS / max(job.setup.counts, 1), FRAMES, MOST_FRAMES))
+    return np.asarray(np.sort(rows[np.argsort(distance, kind="stable")[:wanted]]))
 
 
 def _frequencies(shape: tuple[int, int]) -> Array:

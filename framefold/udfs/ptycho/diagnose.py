@@ -15,6 +15,10 @@ ON_GRID = 0.05  # of the step: how close to a grid's node
 MOST_ON_GRID = 0.7  # of the positions have such a neighbour; those at the border have none
 RIM = 0.05  # of the frame, on each side
 RIM_POWER = 0.01  # of the probe's
+DARK = 0.02  # of the median counts of all frames: below, a frame has no light
+ABOVE_NOISE = 1.5  # times what counting noise leaves of E: more has another reason
+# their means over Poisson counts of 0, 1, 2, ... are those of (sqrt k - sqrt mean)^2 within 12 % (fitted)
+NOISE_OF = np.array([0.0, 1.7, -1.5, 1.83, -0.16])
 
 
 def regular_grid(pixels: npt.NDArray[np.float64]) -> str | None:
@@ -52,7 +56,6 @@ def unusable_frames(sample: Array, ids: npt.NDArray[np.int64]) -> list[str]:
     if dead.any():
         said.append(
             f"{int(dead.sum())} of {len(sample)} sampled frames are empty, the first is frame {ids[dead][0]}"
-            ": leave them away by roi="
         )
     seen: dict[bytes, int] = {}
     twins = []
@@ -66,6 +69,44 @@ def unusable_frames(sample: Array, ids: npt.NDArray[np.int64]) -> list[str]:
             f"frame {twins[0][0]}: was the detector read twice, or is there no sample?"
         )
     return said
+
+
+def dark_frames(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return which frames have hardly any of the light of the others, from the counts of each."""
+    return np.asarray(counts <= DARK * np.median(counts))
+
+
+def noise_error(sample: Array, good: npt.NDArray[np.bool_], limit: float) -> float:
+    """Return the E that a true model of Poisson counts ``(n, ny, nx)`` has; NaN if these are no counts.
+
+    ``sum (sqrt I - sqrt I_m)^2 / sum I``: a quarter of a count per pixel, less in the dark.
+    """
+    if sample.dtype.kind not in "iu" or len(sample) == 0:
+        return float("nan")
+    values = sample[(sample < limit) & good]
+    total = float(values.sum(dtype=np.float64))
+    if total <= 0 or values.min() < 0:
+        return float("nan")
+    few = np.minimum(values, len(NOISE_OF)).astype(np.int64)
+    return float(np.append(NOISE_OF, 0.25)[few].sum() / total)
+
+
+def above_noise(error: float, noise: float, params: Any) -> str | None:
+    """Return a sentence if E is far above what counting noise leaves, with what is not in the model yet."""
+    if not error > ABOVE_NOISE * noise:
+        return None
+    ideas = [
+        ("modes=3 ; --modes 3 (partial coherence, vibration)", params.modes == 1),
+        ("refine_positions=True ; --refine-positions", not params.refine_positions),
+        ("background='estimate' ; --background estimate", params.background is None),
+        ("refine_brightness=True ; --refine-brightness (an unsteady beam)", not params.refine_brightness),
+        ("orientation='auto' ; --orientation auto", params.orientation == "given"),
+    ]
+    untried = ", ".join(text for text, new in ideas if new)
+    return (
+        f"warning: E is {error:.3g}, {error / noise:.2g} times what counting noise would leave: the model "
+        f"lacks something. Try in turn {untried}; check distance and wavelength; or the counts are no counts"
+    )
 
 
 def probe_at_border(probe: Array) -> str | None:

@@ -138,7 +138,8 @@ def background(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target
     loop = lane.loop
     for row in rows.tolist():
         model = kernels.intensity(data, row, loop.bank, loop.object)
-        lane.results.ratio[...] += np.maximum(data.frames[row], 0) / np.maximum(model, 1e-6)
+        counts, good = data.measured(row, kernels.real)
+        lane.results.ratio[...] += np.where(good > 0, counts / np.maximum(model, 1e-6), 1)
 
 
 def free(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
@@ -146,8 +147,28 @@ def free(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Wind
     loop, sets = lane.loop, lane.setup.free
     for row in rows.tolist():
         hidden = sets[(lane.lane_rows[0] + row) % len(sets)]
+        hidden = hidden & (data.frames[row] < data.limit)
         model = kernels.intensity(data, row, loop.bank, loop.object)
         lane.results.free[...] += deviance(data.frames[row][hidden], model[hidden]), hidden.sum()
+
+
+def survey(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
+    """Write the measured counts of each frame."""
+    for row in rows.tolist():
+        counts, good = data.measured(row, kernels.real)
+        lane.results.counts[lane.lane_rows[0] + row] = (good * counts).sum(dtype=np.float64)
+
+
+def brightness(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
+    """Write measured and modelled counts of each frame, both without background."""
+    loop = lane.loop
+    for row in rows.tolist():
+        model = kernels.intensity(data, row, loop.bank, loop.object) - data.background
+        counts, good = data.measured(row, kernels.real)
+        lane.results.brightness[lane.lane_rows[0] + row] = (
+            (good * (counts - data.background)).sum(dtype=np.float64),
+            (good * model).sum(dtype=np.float64),
+        )
 
 
 PHASES: dict[str, Phase] = {
@@ -163,4 +184,6 @@ PHASES: dict[str, Phase] = {
     "positions": positions,
     "background": background,
     "free": free,
+    "survey": survey,
+    "brightness": brightness,
 }

@@ -13,7 +13,7 @@ from framefold.udfcore.metadata import Metadata
 
 Float = npt.NDArray[np.float64]
 Flip = Literal["none", "y", "x", "yx", "transpose", "transpose-y", "transpose-x", "transpose-yx"]
-FLIPS = ("none", "y", "x", "yx", "transpose", "transpose-y", "transpose-x", "transpose-yx")
+FLIPS: tuple[Flip, ...] = ("none", "y", "x", "yx", "transpose", "transpose-y", "transpose-x", "transpose-yx")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ class ScanPositions:
             )
         of = self.positions_of or metadata.raw.get("positions_of") or "probe"
         out = -raw if of == "sample" else raw.copy()
-        out = _flipped(out, self.flip)
+        out = flipped(out, self.flip)
         angle = np.deg2rad(self.rotation_deg)
         c, s = np.cos(angle), np.sin(angle)
         out = np.stack([c * out[:, 0] - s * out[:, 1], s * out[:, 0] + c * out[:, 1]], axis=1)
@@ -150,7 +150,8 @@ def _two_columns(values: Float, raw: dict[str, Any]) -> Float:
     return values[:, 1::-1].copy()
 
 
-def _flipped(values: Float, flip: str) -> Float:
+def flipped(values: Float, flip: str) -> Float:
+    """Return positions (y, x) after a flip, see `ScanPositions.flip`."""
     if flip.startswith("transpose"):
         values = values[:, ::-1]
         flip = flip.removeprefix("transpose").removeprefix("-")

@@ -28,13 +28,15 @@ from framefold.udfs.ptycho.frame_window import Centre, Crop
 from framefold.udfs.ptycho.initial import more_modes, scaled
 from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
 from framefold.udfs.ptycho.model import Geometry
+from framefold.udfs.ptycho.orientation import find_orientation, oriented
 from framefold.udfs.ptycho.phases import PHASES
-from framefold.udfs.ptycho.positions import ScanPositions, bank_shifts
+from framefold.udfs.ptycho.positions import Flip, ScanPositions, bank_shifts, place
 from framefold.udfs.ptycho.quality import half_of
 from framefold.udfs.ptycho.recipe import Engine, Modes, Recipe, parse_recipe
 from framefold.udfs.ptycho.schedule import Entry, check_schedule, moves
 from framefold.udfs.ptycho.setup import Setup, prepare
 from framefold.udfs.ptycho.shift import gather_bank, make_bank, phase_ramps
+from framefold.udfs.ptycho.unmeasured import Saturation
 
 Array = npt.NDArray[Any]
 ENGINES: dict[str, type[Any]] = {
@@ -97,6 +99,14 @@ class Ptychography(IterativeUDF):
         with the state of the minimum, which predicts counts best.
     half
         0 or 1: only one of two independent halves of the counts, dealt by a coin; see `frc`.
+    orientation
+        ``"auto"``: choose by short trials how the axes of the scan lie on the detector, among the flips and
+        transpositions of the stated positions.
+    saturation
+        Counts from here on are not measured in their frame; ``"auto"``: the largest number of an integer
+        type, or a value at which counts pile up; None: all are measured.
+    refine_brightness
+        Follow the brightness of the beam from frame to frame, from iteration 4 on, every other iteration.
     precision
         ``"double"``: the plain numpy kernels, for checks.
 
@@ -134,14 +144,22 @@ class Ptychography(IterativeUDF):
         schedule: Sequence[Entry] = (),
         free_pixels: float = 0.0,
         half: Literal[0, 1] | None = None,
+        orientation: Literal["given", "auto"] = "given",
+        saturation: Saturation = "auto",
+        refine_brightness: bool = False,
     ) -> None:
         super().__init__(
             geometry=geometry, positions=positions, probe=probe, object=object, modes=modes,
             object_modes=object_modes, recipe=recipe, probe_update_start=probe_update_start, mask=mask,
             background=background, crop=crop, centre=centre, subpixel=subpixel, phase_positive=phase_positive,
             find_defocus=find_defocus, refine_positions=refine_positions, seed=seed, precision=precision,
-            schedule=schedule, free_pixels=free_pixels, half=half,
+            schedule=schedule, free_pixels=free_pixels, half=half, orientation=orientation,
+            saturation=saturation, refine_brightness=refine_brightness,
         )  # fmt: skip
+        if orientation not in ("given", "auto"):
+            raise UDFError(
+                f"orientation={orientation!r} is not 'given' or 'auto'; ScanPositions(flip=...) states one"
+            )
         if precision not in ("single", "double"):
             raise UDFError(f"precision={precision!r} is not 'single' or 'double'")
         self.recipe = as_recipe(recipe, modes)
@@ -189,16 +207,31 @@ class Ptychography(IterativeUDF):
     def keep(self, tile: Array) -> Array:
         """Return the window of the detector, as the transform wants it, in the raw type."""
         half = self.params.half
-        return self.setup.window.cut(tile if half is None else half_of(tile, half, self.params.seed))
+        if half is None:
+            return self.setup.window.cut(tile)
+        dealt = half_of(tile, half, self.params.seed)
+        return self.setup.window.cut(np.where(tile < self.setup.limit, dealt, tile))
+
+    @property
+    def lit(self) -> npt.NDArray[np.int64]:
+        """Rows of the frames that take part and got light."""
+        return self.present[~self.loop.dark[self.present]]
+
+    @property
+    def searches_defocus(self) -> bool:
+        """Whether the defocus of the starting probe is searched for."""
+        far = self.setup.geometry.kind == "far" and not self.setup.geometry.defocus
+        return bool(far and self.params.probe is None and self.params.find_defocus)
 
     @property
     def n_frames(self) -> int:
-        """Frames that take part."""
-        return len(self.present)
+        """Frames that take part and got light."""
+        return len(self.lit)
 
     def batches(self, n: int) -> list[npt.NDArray[np.int64]]:
         """Return `n` stratified batches of the frames that take part, others in every iteration."""
-        return [self.present[rows] for rows in stratified(self.n_frames, n, self.rng(1, self.iteration))]
+        lit = self.lit
+        return [lit[rows] for rows in stratified(len(lit), n, self.rng(1, self.iteration))]
 
     # --- state -------------------------------------------------------------------------------
 
@@ -214,6 +247,7 @@ class Ptychography(IterativeUDF):
             "corner": self.setup.corner, "bank_index": self.setup.bank, "moves": still,
             "best_error": np.inf, "best_object": np.array(obj), "best_probe": np.array(probe),
             "bad_iterations": 0, "rollbacks": 0, "refill": False,
+            "dark": np.zeros(len(still), bool), "power": np.ones(len(still)), "surveyed": 0, "flip": "none",
             "update_probe": False, "update_object": True, "damping": 1.0, "last_error": np.inf,
             "free_best": np.inf, "free_age": 0, "free_object": np.zeros(0), "free_probe": np.zeros(0),
             "free_moves": np.zeros(0), "momentum_age": 0, "overlap": 1.0, "stage": 0, "stage_iteration": 0,
@@ -234,6 +268,8 @@ class Ptychography(IterativeUDF):
             "moves": self.summed(self.setup.corner.shape, "float64", phase="positions"),
             "ratio": self.summed(self.setup.window.shape, "float64", phase="background"),
             "free": self.summed((2,), "float64", phase="free"),
+            "counts": self.summed(self.setup.corner.shape[:1], "float64", phase="survey"),
+            "brightness": self.summed(self.setup.corner.shape, "float64", phase="brightness"),
             "line": self.summed((3,), "float64", phase="line"),
             "weight": self.summed(loop.object.shape[-2:], self._dtypes()[1], phase="sweep"),
         }
@@ -252,6 +288,8 @@ class Ptychography(IterativeUDF):
         return (slice(None), slice(low[0], high[0]), slice(low[1], high[1]))
 
     def _box(self) -> tuple[list[int], list[int]]:
+        if self.setup.orientations:  # nobody knows yet where frames will lie
+            return [0, 0], list(self.setup.canvas.shape)
         start, stop = self.lane_rows
         corner = self.setup.corner[start:stop]
         high = corner.max(axis=0) + np.asarray(self.setup.window.shape)
@@ -297,9 +335,10 @@ class Ptychography(IterativeUDF):
         low, _ = self._box()
         window = Window(self.loop.object if target is None else target, *low)
         places = loop.corner[start:stop], loop.bank_index[start:stop]
+        rows = rows[~loop.dark[start + rows]]
         for k, good in enumerate(task.good):
             mine = rows if len(task.good) == 1 else rows[(start + rows) % len(task.good) == k]
-            data = FrameSet(frames, *places, good, loop.background)
+            data = FrameSet(frames, *places, good, loop.background, self.setup.limit, loop.power[start:stop])
             PHASES[self.phase](self, task.kernels, data, mine, window)
 
     def plan(self, iteration: int) -> Iterator[Pass]:
@@ -307,9 +346,13 @@ class Ptychography(IterativeUDF):
         self.iteration = iteration
         loop = self.loop
         self._before = np.array(loop.object), np.array(loop.probe)
+        if loop.surveyed != len(self.present):
+            yield Pass("survey")
+            self._leave_dark_frames()
         if iteration == 0:
-            far = self.setup.geometry.kind == "far" and not self.setup.geometry.defocus
-            if far and self.params.probe is None and self.params.find_defocus:
+            if self.setup.orientations:
+                yield from find_orientation(self)
+            if self.searches_defocus:
                 yield from find_defocus(self)
                 loop.best_probe = np.array(loop.probe)
                 self._before = np.array(loop.object), np.array(loop.probe)
@@ -322,6 +365,8 @@ class Ptychography(IterativeUDF):
         due = iteration >= refine.START and iteration % refine.EVERY == 0
         if due and self.params.refine_positions and moves(planned, "positions", iteration):
             yield from refine.refine_positions(self)
+        if self.params.refine_brightness and iteration >= refine.BRIGHT and iteration % 2 == 0:
+            yield from refine.refine_brightness(self)
         if iteration >= refine.START and iteration % 2 == 0 and self.params.background == "estimate":
             yield from refine.estimate_background(self)
         if self.setup.free is not None and (iteration + 1) % free_pixels.EVERY == 0:
@@ -329,10 +374,27 @@ class Ptychography(IterativeUDF):
         if len(loop.probe) > 1 and (iteration + 1) % ORTHOGONALISE_EVERY == 0:
             self.orthogonalise()
 
+    def _leave_dark_frames(self) -> None:
+        """Keep frames without light from the fit."""
+        loop = self.loop
+        dark = np.zeros_like(loop.dark)
+        dark[self.present] = diagnose.dark_frames(self.sums.counts[self.present])
+        loop.dark, loop.surveyed = dark, len(self.present)
+        self._histogram = None
+        if dark.any() and not self.growing:
+            first = int(self.setup.order[dark].min())
+            self.say(f"{int(dark.sum())} frames have no light and are left out, the first is number {first}")
+
+    def orient(self, flip: Flip) -> None:
+        """Lay the positions onto the canvas flipped."""
+        self.loop.flip = flip
+        self.loop.corner, self.loop.bank_index = place(self.start_pixels, self.setup.canvas.steps)
+        self.positions_changed()
+
     def _look_at_overlap(self) -> None:
         """Note how many frames see a typical spot; engines choose their batches by it."""
         s, loop = self.setup, self.loop
-        corner = loop.corner[self.present]
+        corner = loop.corner[self.lit]
         plain = Histogram(corner, np.zeros(len(corner), np.int64), 1, s.canvas.shape)
         loop.overlap = effective_overlap(plain, loop.probe[None].astype(np.complex64))
         if loop.overlap < 3 and not self.growing:
@@ -352,7 +414,7 @@ class Ptychography(IterativeUDF):
     def histogram(self) -> Histogram:
         """The histogram of positions of all frames."""
         if self._histogram is None:
-            self._histogram = self.histogram_of(self.present)
+            self._histogram = self.histogram_of(self.lit)
         return self._histogram
 
     def histogram_of(self, rows: Any) -> Histogram:
@@ -402,7 +464,12 @@ class Ptychography(IterativeUDF):
     def start_pixels(self) -> npt.NDArray[np.float64]:
         """Positions on the canvas as the data set states them, in the order of `get_order`."""
         s = self.setup
-        return np.asarray(s.pixels[s.order] - np.asarray(s.canvas.origin))
+        return np.asarray(self._stated[s.order] - np.asarray(s.canvas.origin))
+
+    @property
+    def _stated(self) -> npt.NDArray[np.float64]:
+        """Positions in object pixels as the data set states them, flipped as chosen."""
+        return oriented(self.setup.pixels, self.setup.pixel_size, self.loop.flip)
 
     def positions_changed(self) -> None:
         """Make the histogram anew when it is needed next."""
@@ -419,7 +486,7 @@ class Ptychography(IterativeUDF):
         loop.free_best, loop.free_age = np.inf, 0
         if not self.growing:
             loop.stage, loop.stage_iteration = 0, 0
-            self.say(f"{self.n_frames} of {len(self.setup.corner)} frames came")
+            self.say(f"{len(self.present)} of {len(self.setup.corner)} frames came")
         self._look_at_overlap()
 
     # --- the end of an iteration -------------------------------------------------------------
@@ -515,6 +582,11 @@ class Ptychography(IterativeUDF):
         said = diagnose.probe_at_border(self.loop.probe) if self.setup.geometry.kind == "far" else None
         if said is not None:
             self.say(said)
+        error = self.history["error"]
+        error = error[np.isfinite(error)]
+        lacks = diagnose.above_noise(float(error[-1]), self.setup.noise, self.params) if len(error) else None
+        if lacks is not None:
+            self.say(lacks)
 
     def publish(self) -> Mapping[str, Any]:
         """Return the results, ambiguities removed."""
@@ -543,9 +615,8 @@ class Ptychography(IterativeUDF):
     @property
     def refined_pixels(self) -> npt.NDArray[np.float64]:
         """Positions in object pixels as refined so far, in the order of the data set."""
-        s = self.setup
-        out = np.array(s.pixels)
-        out[s.order] += self.loop.moves
+        out = np.array(self._stated)
+        out[self.setup.order] += self.loop.moves
         return out
 
     def get_axes(self) -> Mapping[str, tuple[Axis, ...]]:

@@ -1,4 +1,4 @@
-"""Refining what is not object or probe: positions, and a constant background."""
+"""Refining what is not object or probe: positions, a constant background, the brightness of the beam."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from framefold.udfs.ptycho.positions import place
 Float = npt.NDArray[np.float64]
 START = 10  # iterations: before, object and probe are too rough to tell
 EVERY = 5
+BRIGHT = 4  # the counts of a frame are known early
 LARGEST_STEP = 0.5  # px, at a time
 REACH = 6.0  # px, in all: windows and canvas have a margin of 8
 
@@ -55,3 +56,17 @@ def estimate_background(job: Any) -> Iterator[Pass]:
     yield Pass("background")
     ratio = job.sums.ratio / job.n_frames
     loop.background = np.where(job.setup.good, loop.background * ratio, 0).astype(loop.background.dtype)
+
+
+def refine_brightness(job: Any) -> Iterator[Pass]:
+    """Scale the beam of each frame to the counts measured in it; the mean over all frames stays 1.
+
+    What changes slowly along the scan could be the sample's absorption as well: only overlapping frames tell.
+    """
+    loop = job.loop
+    yield Pass("brightness")
+    measured, modelled = job.sums.brightness.T
+    known = (measured > 0) & (modelled > 0)
+    power = np.where(known, loop.power * measured / np.where(known, modelled, 1), 1)
+    loop.power = power / power[known].mean() if known.any() else power
+    job.record(brightness=float(loop.power[known].std()) if known.any() else 0.0)

@@ -13,7 +13,16 @@ from framefold.udfcore.iterative import DataInfo
 from framefold.udfs.ptycho import diagnose, initial
 from framefold.udfs.ptycho.frame_window import FrameWindow, choose_window
 from framefold.udfs.ptycho.model import Geometry
-from framefold.udfs.ptycho.positions import Canvas, ScanPositions, hilbert_order, make_canvas, typical_step
+from framefold.udfs.ptycho.orientation import candidates, oriented
+from framefold.udfs.ptycho.positions import (
+    Canvas,
+    Flip,
+    ScanPositions,
+    hilbert_order,
+    make_canvas,
+    typical_step,
+)
+from framefold.udfs.ptycho.unmeasured import find_unmeasured, valid_mean
 
 Array = npt.NDArray[Any]
 NEAR = (
@@ -60,6 +69,12 @@ class Setup:
     free
         Bool ``(sets, ny, nx)``, as frames lie in memory: pixels that work, but are kept from the fit; the set
         goes by the frame's place in `order`. None: none.
+    limit
+        Counts from here on are not measured.
+    orientations
+        Flips of the positions to choose from, see `find_orientation`; empty: as they are.
+    noise
+        E that counting noise leaves; NaN: the data are no counts.
     """
 
     geometry: Geometry
@@ -78,6 +93,9 @@ class Setup:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = field(default=())
     free: npt.NDArray[np.bool_] | None = None
+    limit: float = np.inf
+    orientations: tuple[Flip, ...] = ()
+    noise: float = np.nan
 
 
 def prepare(info: DataInfo, params: Any) -> Setup:
@@ -107,10 +125,19 @@ def prepare(info: DataInfo, params: Any) -> Setup:
     notes: list[str] = []
     warnings: list[str] = []
     good = _good(info, params.mask, sig)
-    mean = sample.astype(np.float64).mean(axis=0)
-    negative = int((sample < 0).sum())
+    unmeasured = find_unmeasured(sample, good, params.saturation)
+    notes += unmeasured.notes
+    good &= ~unmeasured.bad
+    if not good.any():
+        raise DataError("no pixel is left: " + "; ".join(unmeasured.notes))
+    warnings += diagnose.unusable_frames(sample, info.sample_ids)
+    valid = (sample < unmeasured.limit) & good
+    totals = np.where(valid, sample, 0).sum(axis=(1, 2), dtype=np.float64)
+    lit = sample[totals > diagnose.DARK * np.median(totals)]
+    mean = valid_mean(lit if len(lit) else sample, good, unmeasured.limit)
+    negative = float((sample[valid] < 0).mean())
     if negative:
-        warnings.append(f"{negative} negative counts in {len(sample)} sampled frames are taken as 0")
+        warnings.append(f"{100 * negative:.2g} % of the values are negative and taken as 0")
     asked = geometry.kind is None  # nobody said that it is the far field
     if asked:
         _look_like_far_field(mean, good)
@@ -137,7 +164,10 @@ def prepare(info: DataInfo, params: Any) -> Setup:
                 "refine_positions needs shifts below a pixel: leave subpixel at 'auto', or give a number"
             )
         steps = max(steps, 4)
-    canvas = make_canvas(pixels, shape, steps)
+    orientations = candidates(params)
+    every = [oriented(pixels, size, flip) for flip in orientations or ("none",)]
+    canvas = make_canvas(np.concatenate(every), shape, steps)
+    canvas = replace(canvas, corner=canvas.corner[: len(pixels)], bank=canvas.bank[: len(pixels)])
     order = hilbert_order(canvas.corner)
     kept_good = window.cut(good[None])[0]
     kept_mean = window.cut(mean[None])[0]
@@ -146,19 +176,19 @@ def prepare(info: DataInfo, params: Any) -> Setup:
         warnings.append(
             f"only {100 * measured:.0f} % of the pixels are measured: the result will be ambiguous"
         )
-    warnings += diagnose.unusable_frames(sample, info.sample_ids)
     grid = diagnose.regular_grid(pixels)
     if grid is not None:
         notes.append(grid)
     factor = geometry.factor(shape)
-    counts = float(window.cut((sample * good).astype(np.float64)).sum(axis=(1, 2)).mean())
+    counts = float((window.cut(mean[None])[0] * kept_good).sum())
     probe = _probe(params, kept_mean, kept_good, factor, counts, geometry, size, notes)
     rng = np.random.default_rng([int(params.seed), 0])
     obj = initial.start_object(params.object, params.object_modes, canvas.shape, rng)
     return Setup(
         geometry, window, canvas, order, canvas.corner[order], canvas.bank[order], pixels, kept_good, probe,
-        obj, _background(params.background, kept_mean, sig, window), counts, size, tuple(notes),
-        tuple(warnings),
+        obj, _background(params.background, kept_mean, kept_good, sig, window), counts, size, tuple(notes),
+        tuple(warnings), limit=unmeasured.limit, orientations=orientations,
+        noise=diagnose.noise_error(lit, good, unmeasured.limit),
     )  # fmt: skip
 
 
@@ -273,12 +303,14 @@ def _probe(
     return initial.more_modes(probe, params.modes)
 
 
-def _background(background: Any, mean: Array, sig: tuple[int, ...], window: FrameWindow) -> Array:
+def _background(
+    background: Any, mean: Array, good: Array, sig: tuple[int, ...], window: FrameWindow
+) -> Array:
     if isinstance(background, str):
         if background != "estimate":
             raise DataError(f"background={background!r}: give counts, or 'estimate'")
-        # the step that refines it multiplies: it must start above 0
-        return np.full(window.shape, 0.1 * float(mean.mean()))
+        # the step that refines it multiplies: it must start above 0; no more than where it is darkest
+        return np.full(window.shape, max(float(np.percentile(mean[good], 2)), 1e-3 * float(mean.mean())))
     if background is None:
         return np.zeros(window.shape)
     given = np.broadcast_to(np.asarray(background, np.float64), sig)

@@ -76,8 +76,9 @@ class FFTWKernels:
     def _project(self, data: FrameSet, row: int, sums: Array) -> None:
         self._forward()
         loops.modulus(
-            self._rows, data.frames[row], data.good, data.background, self._inv, self._scale, self._row, sums
-        )
+            self._rows, data.frames[row], data.good, data.background, data.limit,
+            self._inv * data.brightness(row), self._scale, self._row, sums,
+        )  # fmt: skip
         self._backward()
 
     def add_residuals(
@@ -137,11 +138,12 @@ class FFTWKernels:
         for row, y, x, b in _places(data, rows):
             loops.exit_waves(p[b], o, y, x, self._rows)
             self._forward()
+            power = data.brightness(row)
             loops.slope_weights(
-                self._rows, data.frames[row], data.good, data.background, self._inv, poisson, slope,
-                curvature, sums,
+                self._rows, data.frames[row], data.good, data.background, data.limit, self._inv * power,
+                poisson, slope, curvature, sums,
             )  # fmt: skip
-            loops.scale_pixels(self._rows, slope, -self._scale)
+            loops.scale_pixels(self._rows, slope, -self._scale * power)
             self._backward()
             loops.add_numerators(p[b], o, y, x, self._rows, n, num_object.y, num_object.x, q[b])
 
@@ -157,13 +159,17 @@ class FFTWKernels:
             loops.exit_waves(p[b], o, y, x, self._rows)
             self._forward()
             wave[...] = self._rows
+            inv = self._inv * data.brightness(row)
             loops.slope_weights(
-                wave, data.frames[row], data.good, data.background, self._inv, poisson, slope, curvature,
-                self._scratch,
+                wave, data.frames[row], data.good, data.background, data.limit, inv, poisson, slope,
+                curvature, self._scratch,
             )  # fmt: skip
             loops.step_waves(p[b], o, dp[b], do, y, x, self._rows)
             self._forward()
-            loops.line_sums(wave, self._rows, slope, curvature, data.good, data.background, self._inv, sums)
+            loops.line_sums(
+                wave, self._rows, slope, curvature, data.frames[row], data.good, data.background, data.limit,
+                inv, sums,
+            )  # fmt: skip
 
     def _planes(self) -> tuple[Array, Array]:
         return np.empty(self.shape, np.float32), np.empty(self.shape, np.float32)
@@ -176,17 +182,17 @@ class FFTWKernels:
         for part in (obj, *slopes):
             loops.exit_waves(p, _rows(part), y, x, self._rows)
             self._forward()
-            waves.append(self._wave * np.float32(np.sqrt(self._inv)))
-        target = np.sqrt(np.maximum(data.frames[row].astype(np.float32), 0))
-        return solve_shift(waves[0], np.stack(waves[1:]), target, data.good, data.background)
+            waves.append(self._wave * np.float32(np.sqrt(self._inv * data.brightness(row))))
+        counts, good = data.measured(row, self.real)
+        return solve_shift(waves[0], np.stack(waves[1:]), np.sqrt(counts), good, data.background)
 
     def intensity(self, data: FrameSet, row: int, probe: Array, obj: Array) -> Array:
         """See `KernelSet.intensity`."""
         y, x = data.corner[row]
         loops.exit_waves(_rows(probe)[data.bank[row]], _rows(obj), int(y), int(x), self._rows)
         self._forward()
-        modelled = (np.abs(self._wave) ** 2).sum(axis=0) * np.float32(self._inv) + data.background
-        return np.asarray(modelled)
+        inv = np.float32(self._inv * data.brightness(row))
+        return np.asarray((np.abs(self._wave) ** 2).sum(axis=0) * inv + data.background)
 
 
 def _rows(array: Array) -> Array:

@@ -45,12 +45,15 @@ def modulus(
     counts: Array,
     good: Array,
     background: Array,
+    limit: float,
     inv_n: float,
     scale: float,
     row: Array,
     sums: Array,
 ) -> None:
     """Impose the measured modulus: ``wave *= scale * (sqrt(I) / (sqrt(I_m) + 1e-6) if good else 1)``.
+
+    Counts from `limit` on, and NaN, are not measured.
 
     ``I_m = inv_n sum |wave|^2 + background`` is the modelled intensity. Adds to `sums`: the misfit
     ``sum good (sqrt(I_m) - sqrt(I))^2``, the measured ``sum good I``, and the modelled ``sum good I_m``.
@@ -64,6 +67,7 @@ def modulus(
     k_in = row.dtype.type(inv_n)
     k_out = row.dtype.type(scale)
     zero = row.dtype.type(0.0)
+    top = row.dtype.type(limit)
     for y in range(ny):
         first = wave[0, y]
         for x in range(nx):
@@ -78,13 +82,14 @@ def modulus(
             model = k_in * row[x] + b[x]
             amplitude = np.sqrt(model)
             value = row.dtype.type(c[x])
-            value = max(zero, value)
+            w = g[x] if value < top else zero
+            value = max(zero, value) if value < top else zero
             target = np.sqrt(value)
             difference = amplitude - target
-            misfit += g[x] * difference * difference
-            measured += g[x] * value
-            modelled += g[x] * model
-            row[x] = k_out * (g[x] * (target / (amplitude + tiny) - one) + one)
+            misfit += w * difference * difference
+            measured += w * value
+            modelled += w * model
+            row[x] = k_out * (w * (target / (amplitude + tiny) - one) + one)
         sums[0] += misfit
         sums[1] += measured
         sums[2] += modelled
@@ -260,8 +265,8 @@ def multiply_rows(factor: Array, wave: Array) -> None:
 
 @jit
 def slope_weights(
-    wave: Array, counts: Array, good: Array, background: Array, inv_n: float, poisson: bool, slope: Array,
-    curvature: Array, sums: Array,
+    wave: Array, counts: Array, good: Array, background: Array, limit: float, inv_n: float, poisson: bool,
+    slope: Array, curvature: Array, sums: Array,
 ) -> None:  # fmt: skip
     """Write ``dL/dI_m`` to `slope`, ``d2L/dI_m2`` to `curvature`, ``(ny, nx)``; add to `sums` as `modulus`.
 
@@ -272,7 +277,7 @@ def slope_weights(
     real = slope.dtype.type
     k = real(inv_n)
     tiny = real(1e-6)
-    zero, one, half, soft = real(0.0), real(1.0), real(0.5), real(SOFT)
+    zero, one, half, soft, top = real(0.0), real(1.0), real(0.5), real(SOFT), real(limit)
     for y in range(ny):
         c, g, b, s, v = counts[y], good[y], background[y], slope[y], curvature[y]
         misfit, measured, modelled = zero, zero, zero
@@ -282,19 +287,20 @@ def slope_weights(
                 model += wave[m, y, 2 * x] ** 2 + wave[m, y, 2 * x + 1] ** 2
             model = k * model + b[x]
             value = real(c[x])
-            value = max(zero, value)
+            w = g[x] if value < top else zero
+            value = max(zero, value) if value < top else zero
             amplitude, target = np.sqrt(model), np.sqrt(value)
-            misfit += g[x] * (amplitude - target) ** 2
-            measured += g[x] * value
-            modelled += g[x] * model
+            misfit += w * (amplitude - target) ** 2
+            measured += w * value
+            modelled += w * model
             if poisson:
                 ratio = (value + soft) / (model + soft)
-                s[x] = g[x] * (one - ratio)
-                v[x] = g[x] * ratio / (model + soft)
+                s[x] = w * (one - ratio)
+                v[x] = w * ratio / (model + soft)
             else:
                 ratio = target / (amplitude + tiny)
-                s[x] = g[x] * (one - ratio)
-                v[x] = g[x] * half * ratio / (model + tiny)
+                s[x] = w * (one - ratio)
+                v[x] = w * half * ratio / (model + tiny)
         sums[0] += misfit
         sums[1] += measured
         sums[2] += modelled
@@ -314,8 +320,8 @@ def scale_pixels(wave: Array, factor: Array, scale: float) -> None:
 
 @jit
 def line_sums(
-    wave: Array, step: Array, slope: Array, curvature: Array, good: Array, background: Array, inv_n: float,
-    sums: Array,
+    wave: Array, step: Array, slope: Array, curvature: Array, counts: Array, good: Array, background: Array,
+    limit: float, inv_n: float, sums: Array,
 ) -> None:  # fmt: skip
     """Add L', L'' and the expected L'' of a Poisson likelihood along ``I(a) = |F + a D|^2``.
 
@@ -324,7 +330,7 @@ def line_sums(
     """
     waves, ny, width = wave.shape
     real = slope.dtype.type
-    k, two, zero, soft = real(inv_n), real(2.0), real(0.0), real(SOFT)
+    k, two, zero, soft, top = real(inv_n), real(2.0), real(0.0), real(SOFT), real(limit)
     for y in range(ny):
         first, second, expected = zero, zero, zero
         for x in range(width // 2):
@@ -338,7 +344,8 @@ def line_sums(
             b, c, model = two * k * b, k * c, k * model + background[y, x]
             first += slope[y, x] * b
             second += curvature[y, x] * b * b + two * slope[y, x] * c
-            expected += good[y, x] * b * b / (model + soft)
+            w = good[y, x] if real(counts[y, x]) < top else zero
+            expected += w * b * b / (model + soft)
         sums[0] += first
         sums[1] += second
         sums[2] += expected

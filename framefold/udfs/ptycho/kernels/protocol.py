@@ -32,6 +32,11 @@ class FrameSet:
         ``(ny, nx)`` of the kernels' real type: 1 for measured pixels, 0 for the others.
     background
         ``(ny, nx)`` of the kernels' real type, counts; added to the model.
+    limit
+        Values from here on, and NaN, are not measured in that frame: saturated, or marks of the detector.
+    power
+        float64 ``(n,)``: brightness of the beam in each frame, by which the modelled counts are multiplied
+        (not the background); None: 1.
     """
 
     frames: Array
@@ -39,6 +44,18 @@ class FrameSet:
     bank: npt.NDArray[np.int64]
     good: Array
     background: Array
+    limit: float = np.inf
+    power: Array | None = None
+
+    def brightness(self, row: int) -> float:
+        """Return the brightness of the beam in a frame."""
+        return 1.0 if self.power is None else float(self.power[row])
+
+    def measured(self, row: int, real: np.dtype[Any]) -> tuple[Array, Array]:
+        """Return the counts of a frame, not below 0, and its weights: `good`, 0 where nothing is measured."""
+        values = self.frames[row].astype(real)
+        valid = values < self.limit
+        return np.where(valid, np.maximum(values, 0), 0), np.where(valid, self.good, 0)
 
 
 @dataclass(frozen=True)

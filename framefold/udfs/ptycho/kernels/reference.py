@@ -38,16 +38,16 @@ class ReferenceKernels:
 
     def _project(self, data: FrameSet, row: int, psi: Array, sums: Array | None) -> Array:
         wave = to_detector(psi, self.factor)
-        amplitude = np.sqrt((np.abs(wave) ** 2).sum(axis=(0, 1)) + data.background)
-        counts = np.maximum(data.frames[row].astype(np.float64), 0)
+        amplitude = np.sqrt(self._intensity(data, row, wave))
+        counts, good = data.measured(row, self.real)
         if sums is not None:
-            sums += [
-                (data.good * (amplitude - np.sqrt(counts)) ** 2).sum(),
-                (data.good * counts).sum(),
-                (data.good * amplitude**2).sum(),
-            ]
-        factor = np.where(data.good > 0, np.sqrt(counts) / (amplitude + EPS), 1.0)
+            sums += [(good * v).sum() for v in ((amplitude - np.sqrt(counts)) ** 2, counts, amplitude**2)]
+        factor = np.where(good > 0, np.sqrt(counts) / (amplitude + EPS), 1.0)
         return from_detector(wave * factor, self.factor)
+
+    def _intensity(self, data: FrameSet, row: int, wave: Array) -> Array:
+        modelled = (np.abs(wave) ** 2).sum(axis=(0, 1))
+        return np.asarray(data.brightness(row) * modelled + data.background)
 
     def _place(self, data: FrameSet, row: int, target: Window) -> Array:
         ys, xs = self._at(data, row)
@@ -102,15 +102,15 @@ class ReferenceKernels:
 
     def _slopes(self, data: FrameSet, row: int, wave: Array, poisson: bool) -> tuple[Array, Array, Array]:
         """Return dL/dI_m, d2L/dI_m2, and what a frame adds to the sums."""
-        model = (np.abs(wave) ** 2).sum(axis=(0, 1)) + data.background
-        counts = np.maximum(data.frames[row].astype(np.float64), 0)
+        model = self._intensity(data, row, wave)
+        counts, good = data.measured(row, self.real)
         amplitude, target = np.sqrt(model), np.sqrt(counts)
-        sums = np.array([(data.good * v).sum() for v in ((amplitude - target) ** 2, counts, model)])
+        sums = np.array([(good * v).sum() for v in ((amplitude - target) ** 2, counts, model)])
         if poisson:
             ratio = (counts + SOFT) / (model + SOFT)
-            return data.good * (1 - ratio), data.good * ratio / (model + SOFT), sums
+            return good * (1 - ratio), good * ratio / (model + SOFT), sums
         ratio = target / (amplitude + EPS)
-        return data.good * (1 - ratio), data.good * ratio * 0.5 / (model + EPS), sums
+        return good * (1 - ratio), good * ratio * 0.5 / (model + EPS), sums
 
     def add_slopes(
         self, data: FrameSet, rows: Array, probe: Array, obj: Array, num_object: Window, num_probe: Array,
@@ -122,7 +122,8 @@ class ReferenceKernels:
             wave = to_detector(psi, self.factor)
             slope, _, found = self._slopes(data, row, wave, poisson)
             sums += found
-            self._add(data, row, p, o, from_detector(-slope * wave, self.factor), num_object, num_probe)
+            g = from_detector(-data.brightness(row) * slope * wave, self.factor)
+            self._add(data, row, p, o, g, num_object, num_probe)
 
     def add_line(
         self, data: FrameSet, rows: Array, probe: Array, obj: Array, step_probe: Array, step_obj: Array, sums:
@@ -134,10 +135,10 @@ class ReferenceKernels:
             dp, do, _ = self._exit(data, row, step_probe, step_obj)
             wave, step = to_detector(psi, self.factor), to_detector(p * do + dp * o, self.factor)
             slope, curvature, _ = self._slopes(data, row, wave, poisson)
-            b = 2 * (wave.conj() * step).real.sum(axis=(0, 1))
-            c = (np.abs(step) ** 2).sum(axis=(0, 1))
-            model = (np.abs(wave) ** 2).sum(axis=(0, 1)) + data.background
-            expected = data.good * b**2 / (model + SOFT)
+            power = data.brightness(row)
+            b = 2 * power * (wave.conj() * step).real.sum(axis=(0, 1))
+            c = power * (np.abs(step) ** 2).sum(axis=(0, 1))
+            expected = data.measured(row, self.real)[1] * b**2 / (self._intensity(data, row, wave) + SOFT)
             sums += [(slope * b).sum(), (curvature * b**2 + 2 * slope * c).sum(), expected.sum()]
 
     def position_step(self, data: FrameSet, row: int, probe: Array, obj: Array, slopes: Array) -> Array:
@@ -147,11 +148,11 @@ class ReferenceKernels:
         waves += [
             to_detector(p * s[(slice(None), *self._at(data, row))][:, None], self.factor) for s in slopes
         ]
-        flat = [w.reshape(-1, *self.shape) for w in waves]
-        target = np.sqrt(np.maximum(data.frames[row].astype(np.float64), 0))
-        return solve_shift(flat[0], np.stack(flat[1:]), target, data.good, data.background)
+        flat = [np.sqrt(data.brightness(row)) * w.reshape(-1, *self.shape) for w in waves]
+        counts, good = data.measured(row, self.real)
+        return solve_shift(flat[0], np.stack(flat[1:]), np.sqrt(counts), good, data.background)
 
     def intensity(self, data: FrameSet, row: int, probe: Array, obj: Array) -> Array:
         """See `KernelSet.intensity`."""
         wave = to_detector(self._exit(data, row, probe, obj)[2], self.factor)
-        return np.asarray((np.abs(wave) ** 2).sum(axis=(0, 1)) + data.background)
+        return self._intensity(data, row, wave)
