@@ -1,4 +1,4 @@
-"""``framefold fxs``: simulate shots, correlate them, look at correlations, invert them."""
+"""``framefold fxs``: correlate shots, look at correlations, invert them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from framefold.cli import fxs_arguments as arguments
+from framefold.cli import fxs_demo, fxs_simulate
 from framefold.cli.command import Command
 from framefold.cli.run import INTERRUPTED, follow, live_picture
 from framefold.cli.source_arguments import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Fluctuation X-ray scattering: angular correlations of many shots, and what follows from them.
 
+  framefold fxs demo --particle 4v8r.pdb.gz
   framefold fxs simulate shots.h5 --particle 4v8r.pdb.gz --shots 2000 --photons 1e5
   framefold fxs c2 shots.h5 --geometry shots.poni --adu-per-photon 1 --save c2.nxs --plot=c2.png
   framefold fxs show c2.nxs --plot=c2.png
@@ -39,9 +41,14 @@ DESCRIPTION = """Fluctuation X-ray scattering: angular correlations of many shot
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parts = parser.add_subparsers(dest="what", metavar="simulate|c2|show|invert|filter", required=True)
-    _simulate_arguments(
-        parts.add_parser("simulate", help="shots of a particle in random orientation, as a file")
+    parts = parser.add_subparsers(dest="what", metavar="demo|simulate|c2|show|invert|filter", required=True)
+    fxs_demo.add_arguments(
+        parts.add_parser("demo", help="simulated shots, correlated while they arrive, and their invariants")
+    )
+    fxs_simulate.add_arguments(
+        parts.add_parser(
+            "simulate", help="shots of a particle in random orientation, as a file or a live stream"
+        )
     )
     c2 = parts.add_parser("c2", help="sum angular correlations over a file or a live stream")
     add_dataset(c2)
@@ -76,46 +83,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     _output(clean.add_argument_group("output"), "filtered.nxs", live=False)
 
 
-def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "out", metavar="OUT", help=".h5, .nxs, .zarr or .npy; the geometry goes to OUT's .poni"
-    )
-    parser.add_argument(
-        "--particle", default="blobs", metavar="WHAT", help="PDB or mmCIF file, or blobs:N:SEED"
-    )
-    parser.add_argument("--shots", type=int, default=1000, metavar="N", help="(default 1000)")
-    parser.add_argument("--photons", type=float, default=1e5, metavar="N", help="per particle (default 1e5)")
-    parser.add_argument("--size", type=int, default=128, metavar="N", help="pixels per side (default 128)")
-    parser.add_argument("--pixel-size", type=float, default=5e-4, metavar="M", help="(default 5e-4)")
-    parser.add_argument("--distance", type=float, default=0.7, metavar="M", help="(default 0.7)")
-    parser.add_argument(
-        "--energy", type=float, default=6000.0, metavar="EV", help="of photons (default 6000)"
-    )
-    parser.add_argument("--n-particles", type=float, default=1.0, metavar="N", help="per shot (default 1)")
-    parser.add_argument("--poisson-particles", action="store_true", help="draw their number; N is the mean")
-    parser.add_argument("--coherent", action="store_true", help="particles of a shot interfere")
-    parser.add_argument(
-        "--focus",
-        type=float,
-        default=2000.0,
-        metavar="A",
-        help="spread of their places (default 2000 Angstrom)",
-    )
-    parser.add_argument(
-        "--hit-rate", type=float, default=1.0, metavar="F", help="shots with particles (default 1)"
-    )
-    parser.add_argument("--pulse-jitter", type=float, default=0.0, metavar="F", help="of the pulse energy")
-    parser.add_argument("--background", type=float, default=0.0, metavar="N", help="photons per pixel")
-    parser.add_argument(
-        "--panels", default="1,1", metavar="Y,X", help="panels with gaps between (default 1,1)"
-    )
-    parser.add_argument("--gap", type=int, default=4, metavar="N", help="pixels between panels (default 4)")
-    parser.add_argument("--bad-pixels", type=float, default=0.0, metavar="F", help="part of dark pixels")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default 0)")
-    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
-    add_progress(parser)
-
-
 def _output(group: Any, name: str, *, live: bool) -> None:
     group.add_argument("--save", metavar="FILE", help=f"for instance {name}")
     group.add_argument("--overwrite", action="store_true", help="replace an existing file")
@@ -126,43 +93,9 @@ def _output(group: Any, name: str, *, live: bool) -> None:
 def _run(args: argparse.Namespace) -> int:
     if getattr(args, "save", None) and Path(args.save).exists() and not args.overwrite:
         raise FramefoldError(f"{args.save} exists: use another name, or --overwrite")
-    return {"simulate": _simulate, "c2": _c2, "show": _show, "invert": _invert, "filter": _filter}[args.what](
-        args
-    )
-
-
-def _simulate(args: argparse.Namespace) -> int:
-    from framefold.context import Context  # noqa: PLC0415  # the help text comes without loading numba
-    from framefold.sim.fxs import simulate  # noqa: PLC0415
-    from framefold.udfs.fxs.geometry import Geometry  # noqa: PLC0415
-    from framefold.udfs.fxs.geometry_files import write_poni  # noqa: PLC0415
-
-    poni = Path(args.out).with_suffix(".poni")
-    if poni.exists() and not args.overwrite:
-        raise FramefoldError(f"{poni} exists: use another name, or --overwrite")
-    n = args.size
-    geometry = Geometry(
-        distance=args.distance, pixel_size=args.pixel_size, photon_energy=args.energy, centre=(n / 2, n / 2),
-        shape=(n, n),
-    )  # fmt: skip
-    particle = arguments.particle_of(args.particle)
-    shots = simulate(
-        particle, geometry, args.shots, photons=args.photons, n_particles=args.n_particles,
-        poisson_particles=args.poisson_particles, coherent=args.coherent, focus=args.focus,
-        hit_rate=args.hit_rate, pulse_jitter=args.pulse_jitter,
-        background=args.background, panels=arguments.pair(args.panels, "--panels"), gap=args.gap,
-        bad_pixels=args.bad_pixels, seed=args.seed,
-    )  # fmt: skip
-    with Context(executor="inline") as ctx:
-        ctx.export(ctx.load(shots), args.out, progress=wants_progress(args), overwrite=args.overwrite)
-    write_poni(geometry, poni)
-    print(f"{args.shots} shots of {particle.name} written to {args.out}, the geometry to {poni}")
-    print(f"q up to {geometry.q().max():.3g} 1/Angstrom, diameter {particle.diameter:.0f} Angstrom")
-    if shots.mask.any():
-        mask = Path(args.out).with_suffix(".mask.npy")
-        np.save(mask, shots.mask)
-        print(f"the mask of gaps and bad pixels is in {mask}")
-    return 0
+    parts = {"demo": fxs_demo.run, "simulate": fxs_simulate.run, "c2": _c2, "show": _show, "invert": _invert,
+             "filter": _filter}  # fmt: skip
+    return parts[args.what](args)
 
 
 def _c2(args: argparse.Namespace) -> int:

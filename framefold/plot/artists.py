@@ -131,14 +131,13 @@ class LineArtist:
         n = len(found[0][1])
         along = self._along = ruler(fields[0].axes[0] if fields[0].axes else Axis(), n)
         self._x = along.offset + along.scale * np.arange(n)
+        self._log = spec.scale == "log"
         marker = "." if n <= 64 else ""
         empty = np.full(n, np.nan)
         self._lines = [ax.plot(self._x, empty, marker=marker, lw=1.2, label=label)[0] for label, _ in found]
         ax.set_xlabel(along.label)
         ax.set_ylabel(spec.units)
         ax.grid(True, lw=0.3)
-        if spec.scale == "log":
-            ax.set_yscale("log")
         if len(found) > 1:
             ax.legend(fontsize="small")
         self.update(fields)
@@ -150,6 +149,9 @@ class LineArtist:
                 self._x = self._along.offset + self._along.scale * np.arange(len(values))
             line.set_data(self._x, values)
         self._ax.relim()
+        if self._log and any((values > 0).any() for _, values in curves(fields)):
+            self._ax.set_yscale("log")  # not before: a logarithmic axis without positive values is a warning
+            self._log = False
         self._ax.autoscale_view()
 
 

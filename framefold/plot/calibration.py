@@ -24,7 +24,7 @@ class Ruler:
     @property
     def label(self) -> str:
         """For the axis of a picture."""
-        if self.name in ("frame", "iteration") and self.units == "px":
+        if self.name in ("frame", "iteration", "order") and self.units == "px":
             return self.name  # a count
         return f"{self.name} ({self.units})" if self.name else self.units
 

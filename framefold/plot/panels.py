@@ -65,8 +65,11 @@ class Panel:
         """Return what to draw, from the results of all UDFs."""
         result = results[self.udf]
         if self.spec.kind == "line" and self.function is None and not self.channel:
-            return [curve_of(result[name]) for name in self.spec.results]
-        return [field_of(result[name], self.channel, self.function) for name in self.spec.results]
+            found = [curve_of(result[name]) for name in self.spec.results]
+        else:
+            found = [field_of(result[name], self.channel, self.function) for name in self.spec.results]
+        axes = self.spec.axes
+        return [replace(f, axes=axes) if f.axes == (Axis(),) * len(axes) else f for f in found]
 
 
 def field_of(buf: ResultBuffer, channel: tuple[int, ...] = (), function: Function | None = None) -> Field:
@@ -218,6 +221,8 @@ def _of_spec(index: int, spec: PlotSpec, result: UDFResult) -> list[Panel]:
     if spec.kind not in ("image", "hue-phase", "vectors"):
         return [Panel(index, spec)]
     extra = result[spec.results[0]].extra_shape
+    if extra and field_of(result[spec.results[0]]).values.ndim <= 2:  # the entries are the picture
+        return [Panel(index, spec)]
     channels = list(itertools.product(*map(range, extra))) if math.prod(extra) > 1 else [()]
     # of many channels (a spectrum per frame, many masks) the first stands for all
     return [Panel(index, spec, c) for c in (channels if len(channels) <= MAX_CHANNELS else channels[:1])]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from framefold.udfcore.metadata import Axis
+
 Drawing = Literal["image", "line", "vectors", "hue-phase", "table"]
 
 
@@ -30,6 +32,8 @@ class PlotSpec:
         Limits symmetric about zero.
     units
         Of the values.
+    axes
+        Of the dimensions of a result that has none, such as one of kind ``single``.
     """
 
     kind: Drawing
@@ -39,3 +43,4 @@ class PlotSpec:
     scale: Literal["linear", "log", "sqrt"] = "linear"
     symmetric: bool = False
     units: str = ""
+    axes: tuple[Axis, ...] = ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -257,6 +259,38 @@ def test_recommended_images_with_channels(result):
             return [PlotSpec("image", ("pair",), title="pair"), PlotSpec("image", ("many",))]
 
     assert [p.title for p in panels_of(True, [result], [Wise()])] == ["pair 0", "pair 1", "many 0"]
+
+
+def test_a_picture_among_the_results_of_a_run_is_whole_and_has_the_axes_that_were_recommended(
+    dataset, data, snapshots
+):
+    class Map(UDF):
+        def get_result_buffers(self):
+            return {"map": self.buffer("single", (4, 7), reduce="sum")}
+
+        def process_frame(self, frame):
+            self.results.map[...] = np.arange(28).reshape(4, 7)
+
+        def get_plots(self):
+            return [PlotSpec("image", ("map",), axes=(Axis("D", 90, 0, "degrees"), Axis("q", 0.1, 1, "1/Å")))]
+
+    result = snapshots(dataset(data), Map())[-1].buffers[0]
+    (panel,) = panels_of(True, [result], [Map()])
+    assert panel.title == "map"
+    ax = figure_of([result], udfs=[Map()]).axes[0]
+    assert ax.images[0].get_array().shape == (4, 7)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("q (1/Å)", "D (degrees)")
+    np.testing.assert_allclose(ax.images[0].get_extent(), (0.95, 1.65, 315, -45))
+
+
+def test_a_logarithmic_line_waits_for_its_first_positive_value(result):
+    ax = Figure().add_subplot()
+    spec = PlotSpec("line", ("curve",), scale="log")
+    (field,) = Panel(0, spec).fields([result])
+    artist = artist_for(ax, spec, [replace(field, values=np.zeros(len(field.values)))])
+    assert ax.get_yscale() == "linear"
+    artist.update([replace(field, values=np.ones(len(field.values)))])
+    assert ax.get_yscale() == "log"
 
 
 def test_titles_name_the_udf_where_there_are_several(result, udf):

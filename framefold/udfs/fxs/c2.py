@@ -14,7 +14,7 @@ from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.udf import UDF
 from framefold.udfs.fxs import c2_setup as setup
-from framefold.udfs.fxs.c2_buffers import PLOTS, declared, live_results
+from framefold.udfs.fxs.c2_buffers import declared, live_results, pictures
 from framefold.udfs.fxs.c2_items import BLOCK, items_of
 from framefold.udfs.fxs.correlator import Correlator, Layout, Live, Sums
 from framefold.udfs.fxs.geometry import Geometry
@@ -40,8 +40,9 @@ class C2UDF(UDF):
 
     Results: ``products`` (sums by group, order and packed lower triangle of (q, q')), ``amplitudes`` and
     ``product_frames`` (what belongs to them), ``score``, ``scale`` and ``veto_code`` per frame, ``saxs``,
-    ``diagonal`` (C2(q, q, D) without m = 0), ``rows`` (C2(q0, q', D)), ``cc_half`` per shell,
-    ``shots_needed``, ``odd_even`` and ``hit_rate``. What is drawn live is not corrected for masks.
+    ``diagonal`` (C2(q, q, D) without m = 0), ``contrast`` (the same over SAXS^2), ``rows`` (C2(q0, q', D)),
+    ``cc_half`` per shell, ``shots_needed``, ``odd_even`` and ``hit_rate``. What is drawn live is not
+    corrected for masks.
 
     Parameters
     ----------
@@ -343,4 +344,4 @@ class C2UDF(UDF):
 
     def get_plots(self) -> Sequence[PlotSpec]:
         """Draw what says whether the run is worth going on with."""
-        return PLOTS
+        return pictures(self.params.grid)

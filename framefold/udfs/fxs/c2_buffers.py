@@ -8,20 +8,28 @@ from typing import Any
 import numpy as np
 
 from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.metadata import Axis
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfs.fxs import convergence
 from framefold.udfs.fxs.correlator import Layout, diagonal_shape, row_shape
 from framefold.udfs.fxs.grid import PolarGrid
 from framefold.udfs.fxs.shots import VetoCode
 
-PLOTS = (
-    PlotSpec("line", ("saxs",), title="SAXS", scale="log"),
-    PlotSpec("image", ("diagonal",), title="C2(q, q, D), D downwards", symmetric=True),
-    PlotSpec("line", ("cc_half",), title="CC1/2 per shell"),
-    PlotSpec("image", ("cc_map",), title="CC1/2, order by shell"),
-    PlotSpec("line", ("odd_even",), title="odd / even orders"),
-    PlotSpec("line", ("score",), title="score of frames"),
-)
+
+def pictures(grid: PolarGrid) -> tuple[PlotSpec, ...]:
+    """Return what is drawn during a run."""
+    rings = Axis("q", grid.q_step, float(grid.q[0]), "1/Å")
+    first = convergence.shells(grid.n_q)[0]
+    parts = Axis("q", (first.stop - first.start) * grid.q_step, float(grid.q[first].mean()), "1/Å")
+    return (
+        PlotSpec("line", ("saxs",), title="SAXS", scale="log", units="photons / pixel", axes=(rings,)),
+        PlotSpec("image", ("contrast",), title="C2(q, q, D) / SAXS²", symmetric=True,
+                 axes=(Axis("D", 360 / grid.n_phi, 0.0, "degrees"), rings)),
+        PlotSpec("line", ("cc_half",), title="CC1/2 per shell", axes=(parts,)),
+        PlotSpec("image", ("cc_map",), title="CC1/2", symmetric=True, axes=(Axis("order"), parts)),
+        PlotSpec("line", ("odd_even",), title="odd / even orders: centre and mask alarm", axes=(rings,)),
+        PlotSpec("line", ("score",), title="score of frames"),
+    )  # fmt: skip
 
 
 def declared(
@@ -50,6 +58,7 @@ def declared(
         "saxs": single("single", (grid.n_q,), "float64", use=only),
         "saxs2": single("single", (grid.n_q,), "float64", use=only),
         "diagonal": single("single", (grid.n_phi, grid.n_q), "float64", use=only),
+        "contrast": single("single", (grid.n_phi, grid.n_q), "float64", use=only),
         "rows": single("single", (n_rows, grid.n_phi, grid.n_q), "float64", use=only),
         "cc_half": single("single", (shells,), "float64", use=only),
         "cc_map": single("single", (diagonal_shape(layout)[1], shells), "float64", use=only),
@@ -72,10 +81,12 @@ def live_results(r: Any, grid: PolarGrid, n: int, seen: int, *, halves: bool) ->
     pair = convergence.halves_of(r.live_diagonals, r.used, halves)
     cc_map, curve, needed = convergence.live_curves(*pair, grid.n_q)
     spectrum = r.live_diagonals.sum(axis=0) / max(n, 1)
+    diagonal = convergence.to_angles(spectrum[:, 0], grid.n_phi)
     return {
         "saxs": saxs,
         "saxs2": saxs2,
-        "diagonal": convergence.to_angles(spectrum[:, 0], grid.n_phi),
+        "diagonal": diagonal,
+        "contrast": np.divide(diagonal, saxs**2, out=np.zeros_like(diagonal), where=saxs > 0),
         "rows": convergence.to_angles(np.moveaxis(r.live_rows, 1, 0) / max(n, 1), grid.n_phi).swapaxes(0, 1),
         "cc_half": curve,
         "cc_map": cc_map,

@@ -164,4 +164,4 @@ def odd_even(spectrum: Array) -> Floats:
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = spectrum[1::2].sum(axis=0) / spectrum[2::2].sum(axis=0)
-    return np.where(np.isfinite(ratio), ratio, 0.0)
+    return np.where(np.isfinite(ratio), ratio, np.nan)
