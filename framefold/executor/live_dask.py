@@ -18,7 +18,15 @@ from framefold.executor.dask_session import WorkerGone
 from framefold.executor.drive import Run
 from framefold.executor.live_report import live_report
 from framefold.executor.live_session import LiveWorker, News, rejuvenate
-from framefold.udfcore.live import AcquisitionEnd, AcquisitionStart, Layout, LiveSource, SectorStats
+from framefold.udfcore.live import (
+    AcquisitionEnd,
+    AcquisitionStart,
+    FirstFrame,
+    Layout,
+    LiveSource,
+    SectorStats,
+    last_of,
+)
 from framefold.udfcore.live_share import Share, shares
 from framefold.udfcore.partitioning import Feed
 from framefold.udfcore.plan import Plan
@@ -41,6 +49,7 @@ class DaskStation:
         self._source = source
         self._groups = _groups(source)
         self._joined = False
+        self._elects = False
         self._drive: DaskDrive | None = None
         self._sessions: list[Session] = []
         timeout = source.options.start_timeout
@@ -67,6 +76,7 @@ class DaskStation:
         starts = self._all("prepare", layout if self.groups == 1 else "pieces")
         if self.groups == 1 or starts[0] is None:
             return starts[0]
+        self._elects = all(self._all("hold"))
         sectors = sorted((s for start in starts for s in start.sectors), key=lambda s: s.index)
         return replace(starts[0], sectors=tuple(sectors))
 
@@ -105,7 +115,7 @@ class DaskStation:
     def drive(self) -> DaskDrive:
         """Return what runs the next acquisition."""
         self._all("arm")
-        self._drive = DaskDrive(self._sessions, self._source.url, self.shares)
+        self._drive = DaskDrive(self._sessions, self._source.url, self.shares, lambda: self._elects)
         return self._drive
 
     def close(self) -> None:
@@ -172,10 +182,14 @@ class DaskDrive:
         sessions: Sequence[Session],
         url: str,
         shares: Callable[[Plan], Sequence[tuple[Share | None, Share | None]]],
+        elects: Callable[[], bool],
     ) -> None:
         self.feed: Feed = RemoteFeed(sessions)
         self._sessions = sessions
         self._shares = shares
+        self._elects = elects
+        self._first: FirstFrame | None = None
+        self._over: set[int] = set()
         self._url = url
         self._news: list[News | None] = [None] * len(sessions)
         self._lost: dict[int, str] = {}
@@ -212,6 +226,29 @@ class DaskDrive:
             )
             self._threads.append(thread)
             thread.start()
+        if self._elects():
+            self._threads.append(threading.Thread(target=self._elect, name="framefold-elect", daemon=True))
+            self._threads[-1].start()
+
+    def _elect(self) -> None:
+        """Find out the first frame that can come whole in the sectors of all sessions, and begin with it."""
+        with ThreadPoolExecutor(len(self._sessions)) as pool:
+            found = [c for c in pool.map(self._candidate, range(len(self._sessions))) if c is not None]
+        if not found or self.closed:
+            return
+        self._first = last_of(found)
+        for session in self._sessions:
+            with contextlib.suppress(ExecutorError):
+                session.call("agree", self._first)
+
+    def _candidate(self, rank: int) -> FirstFrame | None:
+        """Return what one session sees as the first frame; None if it is lost, or has ended."""
+        with contextlib.suppress(ExecutorError):
+            while not self.closed and rank not in self._over:
+                found: FirstFrame | None = self._sessions[rank].call("candidate", COLLECT_SECONDS)
+                if found is not None:
+                    return found
+        return None
 
     def listening(self, timeout: float) -> None:
         """Wait until the acquisition is taken."""
@@ -241,6 +278,7 @@ class DaskDrive:
         except BaseException as exc:  # noqa: BLE001  # raised in the thread that merges
             self._queue.put(self._error or exc)
         finally:
+            self._over.add(rank)
             self._queue.put(_DONE)
 
     def partials(self, job: Job) -> Iterator[Partial]:
@@ -263,6 +301,13 @@ class DaskDrive:
                 yield item
         if self._error is not None:
             raise self._error
+        firsts = {n.end.first_id for n in self._news if n is not None and n.end is not None and n.span[1]}
+        if len(firsts) > 1:
+            raise StreamError(
+                f"{self._url}: the workers took different frames for the first: ids "
+                f"{sorted(firsts, key=str)}. "
+                "the results are wrong. Please report this"
+            )
         for news in self._news:
             for text, n in ({} if news is None else news.notes).items():
                 job.notes[text] = job.notes.get(text, 0) + n

@@ -21,13 +21,16 @@ from framefold.udfcore.live import (
     AcquisitionEnd,
     AcquisitionStart,
     EndReason,
+    FirstFrame,
     Layout,
     LiveSource,
     SectorStats,
+    SharedStart,
 )
 from framefold.udfcore.live_share import Share
 from framefold.udfcore.task import Partial
 
+ELECT_SECONDS = 0.002
 MAX_WAITING = 256  # partials that wait for the head; then the ring fills, and says so in the accounts
 
 
@@ -108,6 +111,22 @@ class LiveWorker:
     async def prepare(self, layout: Layout) -> AcquisitionStart | None:
         """Bind or connect."""
         return await asyncio.to_thread(self._stream.prepare, layout)
+
+    async def hold(self) -> bool:
+        """Wait with the beginning of acquisitions for `agree`; False where that is not needed."""
+        return isinstance(self._stream, SharedStart) and await asyncio.to_thread(self._stream.hold)
+
+    async def candidate(self, timeout: float) -> FirstFrame | None:
+        """Return the first frame as the own sectors see it, None after `timeout` seconds without one."""
+        until = time.monotonic() + timeout
+        while (found := self._stream.candidate()) is None and time.monotonic() < until:
+            await asyncio.sleep(ELECT_SECONDS)
+        first: FirstFrame | None = found
+        return first
+
+    async def agree(self, first: FirstFrame) -> None:
+        """Begin with this frame."""
+        self._stream.agree(first)
 
     async def offer(
         self, rank: int, groups: Sequence[tuple[int, ...]], start: AcquisitionStart, tee: bool,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -320,6 +320,46 @@ class Stream(Protocol):
 
     def close(self) -> None:
         """Free sockets, memory and processes; may be called at any time and twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FirstFrame:
+    """The id that the first frame of an acquisition has on the wire, where it is known modulo ``2**bits``."""
+
+    id: int
+    bits: int
+
+
+def last_of(candidates: Sequence[FirstFrame]) -> FirstFrame:
+    """Return the candidate that comes last; they lie together, at either side of where ids wrap around."""
+    base = candidates[0]
+    half = 1 << (base.bits - 1)
+    ahead = max((c.id - base.id + half) % (2 * half) - half for c in candidates)
+    return FirstFrame((base.id + ahead) % (2 * half), base.bits)
+
+
+@runtime_checkable
+class SharedStart(Protocol):
+    """A `Stream` of some sectors that finds out the first frame together with those of other processes."""
+
+    def hold(self) -> bool:
+        """Do not begin before `agree`; False if the first frame is known. Called once, after `prepare`."""
+        ...
+
+    def candidate(self) -> FirstFrame | None:
+        """Return the first frame of which every piece can come in the own sectors; None: not known so far."""
+        ...
+
+    def agree(self, first: FirstFrame) -> None:
+        """Begin with this frame, the last of all candidates."""
+        ...
+
+    def resume(self, first: FirstFrame) -> None:
+        """Let the next `wait_start` join an acquisition that others have begun with frame `first`.
+
+        It begins with the block of the first packet that comes; what was before is not in the accounts.
+        """
         ...
 
 

@@ -23,6 +23,7 @@ from framefold.io.live.kernels_window import (
     ENDED,
     FIRST,
     FOREIGN,
+    HAS_REF,
     LATE,
     NOTICES,
     PHASE,
@@ -42,6 +43,7 @@ from framefold.io.live.kernels_window import (
     State,
     accept,
     begin,
+    catch_up,
     consider,
     elected,
     expire,
@@ -53,7 +55,7 @@ from framefold.io.live.kernels_window import (
 )  # fmt: skip
 
 # control words
-STOP, ARM, QUIT, KNOWN_FIRST = range(4)
+STOP, ARM, QUIT, KNOWN_FIRST, HOLD, CANDIDATE, RESUME = range(7)
 # columns of Stage.info
 _SECTOR, _SUSPECT = 0, 1
 _HEAD, _COUNT = 0, 1
@@ -252,10 +254,18 @@ def try_begin(w: State, stage: Stage, control: Any, now: int) -> None:
     if w.run[PHASE] != WAITING or not w.run[ARMED]:
         return
     if control[KNOWN_FIRST] >= 0:
+        if control[RESUME] and not w.run[HAS_REF]:
+            return
         w.run[FIRST] = control[KNOWN_FIRST]
     elif not elected(w):
         return
+    elif control[HOLD]:  # sectors in other processes have a say
+        control[CANDIDATE] = w.run[FIRST]
+        return
     begin(w, now)
+    if control[RESUME]:
+        control[RESUME] = 0
+        catch_up(w)
     w.run[REPLAY] = stage.queue[_COUNT]
 
 

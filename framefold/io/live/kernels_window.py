@@ -441,6 +441,24 @@ def begin(w: State, now: int) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
+def catch_up(w: State) -> None:
+    """Leave out the blocks before the first packet that was seen: others have received those.
+
+    To be called behind `begin`.
+    """
+    first = w.run[FIRST]
+    behind = w.run[REF] - first
+    if w.cfg[ID_BITS] < 63:
+        behind &= (1 << w.cfg[ID_BITS]) - 1
+    total = w.cfg[FRAMES]
+    k = block_of(w, behind if total < 0 else min(behind, max(total - 1, 0)))
+    w.run[NEXT], w.run[TOP] = k, k - 1
+    for s in range(w.cfg[SECTORS]):
+        w.sectors[s, S_LAST] = first + behind
+        w.sectors[s, S_NEXT] = k
+
+
+@numba.njit(nogil=True, cache=True)
 def prepare_next(w: State, now: int, frames: int) -> None:
     """Wait for the next acquisition; stragglers of the last one do not start it."""
     last = np.int64(-1)

@@ -28,6 +28,7 @@ from framefold.udfcore.live import (
     AcquisitionStart,
     Block,
     EndReason,
+    FirstFrame,
     Layout,
     LiveOptions,
     SectorSpec,
@@ -170,6 +171,7 @@ class UdpStream:
         self._frames, self._bitmap = 0, [0] * len(sectors)
         self._since = 0.0
         self._active = self._ended = self._asked = False
+        self._resumed: int | None = None
         self._endpoints = tuple(source.detector.endpoints[i] for i in sectors)
         self._last_stats = tuple(SectorStats(s.index, s.endpoint) for s in self.sectors)
 
@@ -207,9 +209,36 @@ class UdpStream:
         self._since, self._asked = time.monotonic(), False
         self._timeout = self.source.options.start_timeout if timeout is None else timeout
         self._active, self._ended = True, False
-        ring.arrays["control"][r.STOP] = 0
-        ring.arrays["control"][r.ARM] = 1
+        control = ring.arrays["control"]
+        control[r.STOP] = 0
+        control[r.CANDIDATE] = k.NEVER
+        if self._resumed is not None:
+            control[r.KNOWN_FIRST], control[r.RESUME], self._resumed = self._resumed, 1, None
+        elif control[r.HOLD]:
+            control[r.KNOWN_FIRST] = -1
+        control[r.ARM] = 1
         return self.source._start(self.sectors)
+
+    def hold(self) -> bool:
+        """Do not begin before `agree`; see `SharedStart.hold`."""
+        if self.source.options.first_frame is not None:
+            return False
+        self._opened().arrays["control"][r.HOLD] = 1
+        return True
+
+    def candidate(self) -> FirstFrame | None:
+        """Return the first frame as the own sectors see it; see `SharedStart.candidate`."""
+        found = int(self._opened().arrays["control"][r.CANDIDATE])
+        bits = min(self.source.detector.format.id_bits, 63)
+        return None if found == k.NEVER else FirstFrame(found % 2**bits, bits)
+
+    def agree(self, first: FirstFrame) -> None:
+        """Begin with this frame; see `SharedStart.agree`."""
+        self._opened().arrays["control"][r.KNOWN_FIRST] = first.id
+
+    def resume(self, first: FirstFrame) -> None:
+        """Take the next acquisition from wherever it is; see `SharedStart.resume`."""
+        self._resumed = first.id
 
     def next_block(self, timeout: float) -> Block | AcquisitionEnd | None:
         """Return the next closed block, the end, or None; see `Stream.next_block`."""
@@ -282,11 +311,11 @@ class UdpStream:
         own = sum(len(s.pieces) for s in self.sectors) * d.format.pixels * item
         frame = math.prod(d.sig_shape) * item if layout == "frames" else own
         ring = options.ring_bytes or min(default_ring_bytes(), max(64 << 20, 512 * frame))
-        # in a block at most: many slots are better than large ones, but eight frames shall fit
-        share = max(ring // (GOOD_SLOTS * frame), min(FIRST_BLOCK, ring // (2 * MIN_SLOTS * frame)))
-        most = max(1, min(SLOT_BYTES // frame, share, MAX_ROOM))
-        if self.source.n_frames is not None:
-            most = min(most, self.source.n_frames)
+        most = self._most(ring, frame)
+        if len(self.sectors) < len(d.sectors):
+            # streams on several hosts must agree about the blocks, however many sectors each of them has
+            whole = math.prod(d.sig_shape) * item
+            most = min(most, self._most(options.ring_bytes or 64 << 20, whole))
         block = FIRST_BLOCK if d.fps is None else max(1, round(options.block_time * d.fps))
         slots = ring // (most * frame)
         if slots < MIN_SLOTS:
@@ -295,6 +324,12 @@ class UdpStream:
                 f"{MIN_SLOTS * frame}"
             )
         return _Sizes(min(block, most), most, min(slots, MAX_SLOTS), frame)
+
+    def _most(self, ring: int, frame: int) -> int:
+        """Return the most frames of a block: many slots are better than large ones, but eight shall fit."""
+        share = max(ring // (GOOD_SLOTS * frame), min(FIRST_BLOCK, ring // (2 * MIN_SLOTS * frame)))
+        most = max(1, min(SLOT_BYTES // frame, share, MAX_ROOM))
+        return most if self.source.n_frames is None else min(most, self.source.n_frames)
 
     def _spec(self, layout: Layout) -> CoreSpec:
         options, d = self.source.options, self.source.detector
