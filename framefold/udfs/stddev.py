@@ -68,34 +68,36 @@ class StdDevUDF(UDF):
         }
 
     def get_task_data(self) -> Mapping[str, Any]:
-        """Keep per part of the frame how many frames it saw, and for floats its running sums."""
+        """Keep for floats how many frames each part of the frame saw, and its running sums."""
         return {"frames": {}, "sums": {}}
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Add the tile to the sums of its part."""
-        part = self.meta.tiling_scheme_idx
-        frames, views = self.task_data.frames, self.results
+        views = self.results
         if "s1" in views:
             kernel.power_sums(tile, views.s1, views.s2)
-        else:
-            sums = self.task_data.sums
-            if part not in sums:
-                shift = kernel.first_mean(tile)
-                sums[part] = shift, np.zeros_like(shift), np.zeros_like(shift)
-            kernel.deviation_sums(tile, *sums[part])
+            # here, not once per partition: so the sums stay on the worker, and need not travel after each
+            views.count += tile.shape[0]
+            return
+        part, frames, sums = self.meta.tiling_scheme_idx, self.task_data.frames, self.task_data.sums
+        if part not in sums:
+            shift = kernel.first_mean(tile)
+            sums[part] = shift, np.zeros_like(shift), np.zeros_like(shift)
+        kernel.deviation_sums(tile, *sums[part])
         frames[part] = frames.get(part, 0) + tile.shape[0]
 
-    def postprocess(self) -> None:
-        """Write counts and moments of the partition."""
+    def before_shipping(self) -> None:
+        """Write counts and moments of the partition, for floats."""
         results, scheme = self.results, self.meta.tiling_scheme
+        if "s1" in results:
+            return
         assert scheme is not None  # process_tile has one
         for part, n in self.task_data.frames.items():
             where = scheme[part].get()
             results.count[where] = n
-            if "s1" not in results:
-                results.total[where], results.m2[where] = kernel.moments_of_deviations(
-                    n, *self.task_data.sums[part]
-                )
+            results.total[where], results.m2[where] = kernel.moments_of_deviations(
+                n, *self.task_data.sums[part]
+            )
 
     def merge(self, dest: Any, src: Any) -> None:
         """Merge moments pairwise."""
