@@ -20,6 +20,18 @@ F1 = np.float32(1.0)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
+def _fetch(frame: Array) -> float:  # pragma: no cover - compiled
+    """Read one number of each 64 bytes in order, which brings them into the cache; return their sum."""
+    step = 64 // frame.itemsize
+    s = 0.0
+    for y in range(frame.shape[0]):
+        row = frame[y]
+        for x in range(0, frame.shape[1], step):
+            s += row[x]
+    return s
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def gather_crops(
     tile: Array,
     y0: int,
@@ -30,8 +42,10 @@ def gather_crops(
     corners: Array,
     fresh: bool,
     out: Array,
-) -> None:  # pragma: no cover - compiled
+) -> float:  # pragma: no cover - compiled
     """Copy what `tile` holds of each crop; NaN where a pixel is bad, infinite where it is saturated.
+
+    What is returned means nothing: it keeps the first, fast reading of a frame from being left out.
 
     Parameters
     ----------
@@ -54,7 +68,12 @@ def gather_crops(
     size = out.shape[2]
     fixed = corners.shape[0] == 1
     nan, full = np.float32(np.nan), np.float32(np.inf)
+    # reading in order is thrice as fast as crop by crop, where the crops hold a good part of the frame
+    dense = out.shape[1] * size * size * 5 > rows * cols
+    s = 0.0
     for n in range(tile.shape[0]):
+        if dense:
+            s += _fetch(tile[n])
         for m in range(out.shape[1]):
             cy = corners[0 if fixed else n, m, 0] - y0
             cx = corners[0 if fixed else n, m, 1] - x0
@@ -62,6 +81,12 @@ def gather_crops(
             if fresh and (first > 0 or last < size or cy < 0 or cy + size > rows):
                 out[n, m] = nan
             if last <= first:
+                continue
+            if plain and first == 0 and last == size and cy >= 0 and cy + size <= rows:
+                for y in range(size):
+                    source, target = tile[n, cy + y, cx : cx + size], out[n, m, y]
+                    for x in range(size):
+                        target[x] = np.float32(source[x])
                 continue
             for y in range(max(0, -cy), min(size, rows - cy)):
                 source = tile[n, cy + y, cx + first : cx + last]
@@ -74,6 +99,7 @@ def gather_crops(
                     for x in range(target.shape[0]):
                         v = np.float32(source[x]) if source[x] < saturation else full
                         target[x] = v if ok[x] else nan
+    return s
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

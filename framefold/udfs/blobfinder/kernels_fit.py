@@ -78,10 +78,10 @@ def _gain(S: Array, n: int, x: Array) -> float:  # pragma: no cover - compiled
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def fit_disk(
-    crop: Array, good: Array, iy: int, ix: int, sub_y: float, sub_x: float,
+    crop: Array, good: Array, whole: bool, iy: int, ix: int, sub_y: float, sub_x: float,
     offsets: Array, py: Array, px: Array,
     radius: float, table: Array, origin: float, step: float, mode: int, gain: float,
-    work: Array, S: Array, L: Array, x: Array, p: Array, out: Array,
+    work: Array, S: Array, S6: Array, L: Array, x: Array, p: Array, out: Array,
 ) -> int:  # fmt: skip  # pragma: no cover - compiled
     """Fit one disk by maximum likelihood, and return its flags.
 
@@ -89,6 +89,8 @@ def fit_disk(
     ----------
     crop, good
         ``(L, L)`` float32: counts, and 1 where they count.
+    whole
+        All of them count.
     iy, ix
         Pixel about which the fit is done: highest correlation.
     sub_y, sub_x
@@ -103,23 +105,27 @@ def fit_disk(
         `ML4`, `ML6` or `AUTO`.
     gain
         Counts per electron.
-    work, S, L, x, p
-        Scratch: ``(5, len(py))`` float32, ``(28,)``, ``(6, 6)``, ``(6,)`` float64; `p` ``(6,)`` float64
+    work, S, S6, L, x, p
+        Scratch: ``(5, len(py))`` float32, ``(28,)`` twice, ``(6, 6)``, ``(6,)`` float64; `p` ``(6,)`` float64
         receives b, A, By, Bx, cy, cx, relative to (iy, ix).
     out
         ``(4,)`` float64: sigma_y, sigma_x (px), chi2 per degree of freedom, A / sigma_A.
     """
     d, e = work[0], work[1]
     n = offsets.shape[0]
-    count = 0.0
+    count = float(n)
+    flat, at = crop.reshape(-1), iy * crop.shape[1] + ix
     for k in range(n):
-        yy, xx = iy + offsets[k, 0], ix + offsets[k, 1]
-        d[k] = crop[yy, xx]
-        e[k] = good[yy, xx]
-        count += e[k]
+        d[k] = flat[at + offsets[k, 0] * crop.shape[1] + offsets[k, 1]]
+    for k in range(d.shape[0]):
+        e[k] = np.float32(k < n)
+    if not whole:
+        count = 0.0
+        for k in range(n):
+            e[k] = good[iy + offsets[k, 0], ix + offsets[k, 1]]
+            count += e[k]
     for k in range(n, d.shape[0]):
         d[k] = np.float32(0.0)
-        e[k] = np.float32(0.0)
     floor = FLOOR * gain
     p[2] = p[3] = 0.0
     p[4], p[5] = sub_y, sub_x
@@ -134,57 +140,46 @@ def fit_disk(
     length = np.inf
     tilted = mode == ML6
     if not tilted:
+        gained, chi, known = 0.0, 0.0, False
         for i in range(_STEPS):
             if i:
                 _profile(py, px, p[4], p[5], radius, table, origin, step, work)
-            sums_plain(d, e, work[2], work[3], work[4], p[1], p[0], floor, S)
+            # the first step is seldom the last: only then is the tilt asked for
+            known = mode == AUTO and i > 0
+            if known:
+                sums_tilted(
+                    d, e, py, px, work[2], work[3], work[4], p[4], p[5], 1.0 / radius,
+                    p[1], 0.0, 0.0, p[0], floor, S6,
+                )  # fmt: skip
+                _drop_tilt(S6, S)
+            else:
+                sums_plain(d, e, work[2], work[3], work[4], p[1], p[0], floor, S)
             fine = solve_packed(S, 4, _RIDGE, L, x)
             if not fine:
                 break
+            # the sums are not made again where the last step ends: it gains what a parabola does
             gained = _gain(S, 4, x)
+            chi = S[14] - gained
             length = _bounded(p, x, 4, floor)
             fine = length < 1e6
             if not fine or gained < _GAIN * gain:
                 break
         if not fine:
             return NOT_CONVERGED | LOW_SNR
-        _profile(py, px, p[4], p[5], radius, table, origin, step, work)
-        chi = 0.0
-        if mode == AUTO:
+        if mode == AUTO and not known:
+            _profile(py, px, p[4], p[5], radius, table, origin, step, work)
             sums_tilted(
-                d,
-                e,
-                py,
-                px,
-                work[2],
-                work[3],
-                work[4],
-                p[4],
-                p[5],
-                1.0 / radius,
-                p[1],
-                0.0,
-                0.0,
-                p[0],
-                floor,
-                S,
-            )
-            chi = S[27]
-            # what a step in the tilt alone would gain, whatever the others do at best
-            if solve_packed(S, 6, _RIDGE, L, x):
-                tilted = _gain(S, 6, x) > 8.0 * gain
-            # the first four parameters in the order of the smaller matrix
-            _drop_tilt(S)
-        else:
-            sums_plain(d, e, work[2], work[3], work[4], p[1], p[0], floor, S)
-            chi = S[14]
-        fine = solve_packed(S, 4, 0.0, L, x)
-        if not fine:
-            return NOT_CONVERGED | LOW_SNR
+                d, e, py, px, work[2], work[3], work[4], p[4], p[5], 1.0 / radius,
+                p[1], 0.0, 0.0, p[0], floor, S6,
+            )  # fmt: skip
+            gained = 0.0
         vy, vx = last_variances(L, 4)
         out[0], out[1] = math.sqrt(vy * gain), math.sqrt(vx * gain)
         out[2] = chi / gain / max(count - 4.0, 1.0)
         out[3] = p[1] * math.sqrt(_schur_amplitude(S) / gain)
+        # what a step in the tilt would gain, whatever the others do at best
+        if mode == AUTO and solve_packed(S6, 6, _RIDGE, L, x):
+            tilted = _gain(S6, 6, x) - gained > 8.0 * gain
     if tilted:
         # x[0:4] are spare beyond the six of a step: remember the smaller model
         b0, a0, y0, x0, length0 = p[0], p[1], p[4], p[5], length
@@ -235,14 +230,12 @@ def fit_disk(
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _drop_tilt(S: Array) -> None:  # pragma: no cover - compiled
-    """Turn the packed sums of 6 parameters into those of 4."""
-    s30, s31, s33, s34 = S[10], S[11], S[14], S[19]
-    t30, t31, t33 = S[15], S[16], S[20]
-    g0, g1, g4, g5, chi = S[21], S[22], S[25], S[26], S[27]
-    S[3], S[4], S[5] = s30, s31, s33
-    S[6], S[7], S[8], S[9] = t30, t31, s34, t33
-    S[10], S[11], S[12], S[13], S[14] = g0, g1, g4, g5, chi
+def _drop_tilt(S6: Array, S: Array) -> None:  # pragma: no cover - compiled
+    """Write those of the packed sums of 6 parameters that belong to the 4 without a tilt."""
+    S[0], S[1], S[2] = S6[0], S6[1], S6[2]
+    S[3], S[4], S[5] = S6[10], S6[11], S6[14]
+    S[6], S[7], S[8], S[9] = S6[15], S6[16], S6[19], S6[20]
+    S[10], S[11], S[12], S[13], S[14] = S6[21], S6[22], S6[25], S6[26], S6[27]
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

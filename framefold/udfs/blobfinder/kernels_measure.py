@@ -31,6 +31,7 @@ from framefold.udfs.blobfinder.kernels_simd import ROWS
 from framefold.udfs.blobfinder.kernels_top import mass_centre, upsampled
 
 Array = npt.NDArray[Any]
+F0 = np.float32(0.0)
 # numba's cache of a caller does not notice changes of its callees in other files: change this file with them
 
 
@@ -80,8 +81,9 @@ def measure(
     corr = np.zeros(max(rows, width) * width if maps.shape[0] else rows * width, np.float32)
     top = np.empty(8, np.float32)
     work = np.empty((5, py.shape[0]), np.float32)
-    S, L = np.empty(28), np.empty((6, 6))
+    S, S6, L = np.empty(28), np.empty(28), np.empty((6, 6))
     x, p, out = np.empty(6), np.empty(6), np.empty(4)
+    ring = _rings(offsets, radius)
     half = size // 2
     fixed = corners.shape[0] == 1
     unit = 0.5 * math.sqrt(gain) if scaling == SCALE_SQRT else 0.0
@@ -128,12 +130,12 @@ def measure(
                 cy, cx = top[2] - top[0], top[3] - top[1]
                 sy = sx = unit * mass_noise[reach] / max(mass, 1e-12)
             if mode in (PARABOLA, COM, UPSAMPLE):
-                amplitude[n, m], background[n, m] = _levels(crop, iy, ix, offsets, radius)
+                amplitude[n, m], background[n, m] = _levels(crop, iy, ix, offsets, ring)
                 chi2[n, m] = np.nan
             else:
                 flag |= fit_disk(
-                    crop, good, iy, ix, cy, cx, offsets, py, px, radius, table, origin, step, mode, gain,
-                    work, S, L, x, p, out,
+                    crop, good, bad == 0, iy, ix, cy, cx, offsets, py, px, radius, table, origin, step,
+                    mode, gain, work, S, S6, L, x, p, out,
                 )  # fmt: skip
                 cy, cx = p[4], p[5]
                 sy, sx, chi2[n, m] = out[0], out[1], out[2]
@@ -149,18 +151,34 @@ def measure(
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def _levels(
-    crop: Array, iy: int, ix: int, offsets: Array, radius: float
+    crop: Array, iy: int, ix: int, offsets: Array, ring: Array
 ) -> tuple[float, float]:  # pragma: no cover
-    """Return mean height inside the disk above the mean outside, and the latter."""
+    """Return mean height inside the disk above the mean outside, and the latter.
+
+    `ring` is 1 at the offsets inside, 2 outside, 0 at the edge.
+    """
     inner, outer, n_in, n_out = 0.0, 0.0, 0, 0
+    flat, size = crop.reshape(-1), crop.shape[1]
+    at = iy * size + ix
     for k in range(offsets.shape[0]):
-        r2 = float(offsets[k, 0] ** 2 + offsets[k, 1] ** 2)
-        v = crop[iy + offsets[k, 0], ix + offsets[k, 1]]
-        if r2 <= (radius - 1.0) ** 2 or r2 == 0.0:
-            inner += v
-            n_in += 1
-        elif r2 >= (radius + 1.0) ** 2:
-            outer += v
-            n_out += 1
+        v = flat[at + offsets[k, 0] * size + offsets[k, 1]]
+        is_in, is_out = ring[k] == 1, ring[k] == 2
+        inner += v if is_in else F0
+        outer += v if is_out else F0
+        n_in += is_in
+        n_out += is_out
     level = outer / n_out if n_out else 0.0
     return inner / n_in - level, level
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _rings(offsets: Array, radius: float) -> Array:  # pragma: no cover - compiled
+    """Return 1 for offsets well inside a disk, 2 for those well outside, else 0."""
+    ring = np.zeros(offsets.shape[0], np.int32)
+    for k in range(offsets.shape[0]):
+        r2 = float(offsets[k, 0] ** 2 + offsets[k, 1] ** 2)
+        if r2 <= (radius - 1.0) ** 2 or r2 == 0.0:
+            ring[k] = 1
+        elif r2 >= (radius + 1.0) ** 2:
+            ring[k] = 2
+    return ring
