@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from framefold.udfs.ptycho.denominators import Histogram
 from framefold.udfs.ptycho.free_pixels import deviance
-from framefold.udfs.ptycho.kernels.protocol import FrameSet, KernelSet, Window
+from framefold.udfs.ptycho.kernels.protocol import FrameSet, KernelSet, SweepStep, Window
 
 Rows = npt.NDArray[np.int64]
 Phase = Callable[[Any, KernelSet, FrameSet, Rows, Window], None]
@@ -90,30 +90,10 @@ def sweep(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Win
     if len(rows) == 0:
         return
     obj, probe = np.array(loop.object), np.array(loop.probe)
-    ny, nx = probe.shape[-2:]
-    d_probe = np.zeros_like(probe[None])
-    power = (np.abs(probe) ** 2).sum(axis=0)
-    part = (np.abs(obj) ** 2).sum(axis=0)
-    top_probe, top_object = float(power.max()), float(part.max())
-    a = loop.mix
-    for row in lane.rng(2, lane.loop.sweeps, lane.lane_rows[0]).permutation(rows):
-        y, x = data.corner[row]
-        d_object = np.zeros((len(obj), ny, nx), obj.dtype)
-        d_probe[...] = 0
-        kernels.add_residuals(
-            data, np.array([row]), probe[None], obj, Window(d_object, int(y), int(x)), d_probe, results.misfit
-        )
-        view = obj[:, y : y + ny, x : x + nx]
-        if a < 1:
-            power = (np.abs(probe) ** 2).sum(axis=0)
-            part = (np.abs(view) ** 2).sum(axis=0)
-            view += loop.alpha * d_object / ((1 - a) * power + a * top_probe)
-            step = d_probe[0] / ((1 - a) * part + a * top_object)
-        else:
-            view += (loop.alpha / top_probe) * d_object
-            step = d_probe[0] / top_object
-        if loop.update_probe:
-            probe += loop.alpha * step
+    tops = (float((np.abs(w) ** 2).sum(axis=0).max()) for w in (probe, obj))
+    order = lane.rng(2, loop.sweeps, lane.lane_rows[0]).permutation(rows)
+    step = SweepStep(loop.alpha, loop.mix, *tops)
+    kernels.sweep(data, order, probe, obj, step, loop.update_probe, results.misfit)
     start, _ = lane.lane_rows
     corner, bank = lane.loop.corner[start + rows], np.zeros(len(rows), np.int64)
     weight = Histogram(corner, bank, 1, obj.shape[-2:], kernels.real).of_object(loop.probe[None])

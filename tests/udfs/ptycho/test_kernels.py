@@ -10,7 +10,7 @@ import pytest
 from framefold.udfs.ptycho.kernels import loops
 from framefold.udfs.ptycho.kernels.fftw import FFTWKernels
 from framefold.udfs.ptycho.kernels.propagate import fresnel_factor, from_detector, to_detector
-from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
+from framefold.udfs.ptycho.kernels.protocol import FrameSet, SweepStep, Window
 from framefold.udfs.ptycho.kernels.reference import ReferenceKernels
 from framefold.udfs.ptycho.kernels.shift_fit import object_slopes
 
@@ -71,6 +71,36 @@ def test_fftw_kernels_agree_with_the_reference(n, m, modes, objects, bank, near)
     for a, b in zip(found[1], found[0], strict=True):
         if np.abs(b).max() > 0:
             close(a, b, 2e-5)  # float32 transforms of 64 x 64: about 1e-6, sums over frames
+
+
+@pytest.mark.parametrize(
+    "modes, objects, mix, with_probe", [(1, 1, 1, True), (2, 2, 0.3, True), (1, 2, 1, False)]
+)
+def test_sweeps_update_frame_after_frame(modes, objects, mix, with_probe):
+    data, probe, obj, _ = problem(16, 12, modes, objects)
+    step = SweepStep(0.9, mix, 20.0, 15.0)
+    rows = np.array([3, 0, 4, 1])
+    found = []
+    for make, d, cast in ((ReferenceKernels, data, "c16"), (FFTWKernels, single(data), "c8")):
+        p, o, sums = probe[0].astype(cast), obj.astype(cast), np.zeros(3)
+        make((16, 12), modes * objects).sweep(d, rows, p, o, step, with_probe, sums)
+        found.append((p, o, sums))
+    for a, b in zip(found[1], found[0], strict=True):
+        close(a, b, 2e-5)
+    # one frame: a step of the numerators over the denominators of the old pair
+    p, o = probe[0].copy(), obj.copy()
+    kernels = ReferenceKernels((16, 12), modes * objects)
+    kernels.sweep(data, rows[:1], p, o, step, with_probe, np.zeros(3))
+    num_o, num_p = np.zeros_like(obj), np.zeros_like(probe)
+    kernels.add_residuals(data, rows[:1], probe, obj, Window(num_o), num_p, np.zeros(3))
+    y, x = data.corner[3]
+    part = obj[:, y : y + 16, x : x + 12]
+    d_p = (1 - mix) * (np.abs(part) ** 2).sum(axis=0) + mix * 15
+    np.testing.assert_allclose(p, probe[0] + with_probe * 0.9 * num_p[0] / d_p, rtol=1e-12)
+    d_o = (1 - mix) * (np.abs(probe[0]) ** 2).sum(axis=0) + mix * 20
+    np.testing.assert_allclose(
+        o[:, y : y + 16, x : x + 12], part + 0.9 * num_o[:, y : y + 16, x : x + 12] / d_o, rtol=1e-12
+    )
 
 
 def test_windows_of_the_numerator_are_parts_of_it():

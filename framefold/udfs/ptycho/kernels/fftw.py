@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.udfs.ptycho.kernels import loops
-from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
+from framefold.udfs.ptycho.kernels.protocol import FrameSet, SweepStep, Window
 from framefold.udfs.ptycho.kernels.shift_fit import solve_shift
 
 Array = npt.NDArray[Any]
@@ -95,6 +95,22 @@ class FFTWKernels:
             loops.residual_numerators(
                 p[b], o, y, x, self._rows, n, num_object.y, num_object.x, q[b], with_probe
             )
+
+    def sweep(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, step: SweepStep, with_probe: bool, sums:
+        Array,
+    ) -> None:  # fmt: skip
+        """See `KernelSet.sweep`."""
+        p, o = _rows(probe), _rows(obj)
+        width = 2 * self.shape[1]
+        d_obj, d_probe = np.empty((len(o), width), self.real), np.empty((len(p), width), self.real)
+        for row, y, x, _ in _places(data, rows):
+            loops.exit_waves(p, o, y, x, self._rows)
+            self._project(data, row, sums)
+            loops.both_steps(
+                p, o, y, x, self._rows, step.mix, step.top_probe, step.top_object, step.alpha, with_probe,
+                d_obj, d_probe, self._row,
+            )  # fmt: skip
 
     def relax(
         self, data: FrameSet, rows: Array, probe: Array, obj: Array, waves: Array, beta: float, gamma: float,

@@ -67,6 +67,16 @@ class Window:
     x: int = 0
 
 
+@dataclass(frozen=True)
+class SweepStep:
+    """Step of a sweep: ``alpha / ((1 - mix) |P|^2 + mix top_probe)``, the same for the other factor."""
+
+    alpha: float
+    mix: float
+    top_probe: float
+    top_object: float
+
+
 class KernelSet(Protocol):
     """Sums over frames. All `add_*` methods add to arrays of the caller; `rows` index the frame set.
 
@@ -82,6 +92,13 @@ class KernelSet(Protocol):
         None, sums: Array,
     ) -> None:  # fmt: skip
         """Add ``conj(P) chi`` and ``conj(O) chi``, ``chi = Pi(P O) - P O``, Pi the modulus projection."""
+        ...
+
+    def sweep(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, step: SweepStep, with_probe: bool, sums:
+        Array,
+    ) -> None:  # fmt: skip
+        """Update `probe` ``(M, ny, nx)`` and `obj` in place, frame after frame in the order of `rows`."""
         ...
 
     def relax(

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.udfs.ptycho.kernels.propagate import from_detector, to_detector
-from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
+from framefold.udfs.ptycho.kernels.protocol import FrameSet, SweepStep, Window
 from framefold.udfs.ptycho.kernels.shift_fit import solve_shift
 
 Array = npt.NDArray[Any]
@@ -32,7 +32,7 @@ class ReferenceKernels:
 
     def _exit(self, data: FrameSet, row: int, probe: Array, obj: Array) -> tuple[Array, Array, Array]:
         """Return P ``(1, M, ...)``, O ``(L, 1, ...)`` and psi ``(L, M, ...)`` of a frame."""
-        p = probe[data.bank[row]][None]
+        p = probe[data.bank[row] if len(probe) > 1 else 0][None]
         o = obj[(slice(None), *self._at(data, row))][:, None]
         return p, o, p * o
 
@@ -73,6 +73,22 @@ class ReferenceKernels:
         for row in rows:
             p, o, psi = self._exit(data, row, probe, obj)
             self._add(data, row, p, o, self._project(data, row, psi, sums) - psi, num_object, num_probe)
+
+    def sweep(
+        self, data: FrameSet, rows: Array, probe: Array, obj: Array, step: SweepStep, with_probe: bool, sums:
+        Array,
+    ) -> None:  # fmt: skip
+        """See `KernelSet.sweep`."""
+        a = step.mix
+        for row in rows:
+            p, o, psi = self._exit(data, row, probe[None], obj)
+            chi = self._project(data, row, psi, sums) - psi
+            d_obj, d_probe = (p.conj() * chi).sum(axis=1), (o.conj() * chi).sum(axis=0)
+            d_obj /= (1 - a) * (np.abs(p[0]) ** 2).sum(axis=0) + a * step.top_probe
+            d_probe /= (1 - a) * (np.abs(o[:, 0]) ** 2).sum(axis=0) + a * step.top_object
+            obj[(slice(None), *self._at(data, row))] += step.alpha * d_obj
+            if with_probe:
+                probe += step.alpha * d_probe
 
     def relax(
         self, data: FrameSet, rows: Array, probe: Array, obj: Array, waves: Array, beta: float, gamma: float,
