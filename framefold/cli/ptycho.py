@@ -126,6 +126,12 @@ def _model_arguments(group: Any) -> None:
     add("--object", metavar="FILE", help=".npy: complex starting object (default: 1 everywhere)")
     add("--mask", metavar="FILE", help=".npy: True for bad pixels, beside those of the file")
     add("--background", metavar="COUNTS", help="known background: a number, FILE.npy, or 'estimate'")
+    add(
+        "--regularise",
+        default="",
+        metavar="LIST",
+        help="of clip, phase-only, smooth, tv, flat-outside, probe-support: 'clip(0, 1.05); tv(0.01)'",
+    )
     add("--saturation", default="auto", metavar="COUNTS|none", help="counts from here on are not measured")
     add("--refine-brightness", action="store_true", help="follow the brightness of an unsteady beam")
     add("--refine-positions", nargs="?", const="yes", choices=("yes", "affine"), help="from iteration 10 on")
@@ -282,6 +288,7 @@ def make_ptychography(args: argparse.Namespace) -> Ptychography:
         orientation=args.orientation,
         saturation=_saturation(args.saturation),
         refine_brightness=args.refine_brightness,
+        regularise=args.regularise,
         free_pixels=args.free_pixels,
         precision="double" if args.double else "single",
     )

@@ -33,6 +33,7 @@ from framefold.udfs.ptycho.phases import PHASES
 from framefold.udfs.ptycho.positions import Flip, ScanPositions, bank_shifts, place
 from framefold.udfs.ptycho.quality import half_of
 from framefold.udfs.ptycho.recipe import Engine, Modes, Recipe, parse_recipe
+from framefold.udfs.ptycho.regularise import Constraint, as_constraints
 from framefold.udfs.ptycho.schedule import Entry, check_schedule, moves
 from framefold.udfs.ptycho.setup import Setup, prepare
 from framefold.udfs.ptycho.shift import gather_bank, make_bank, phase_ramps
@@ -107,6 +108,9 @@ class Ptychography(IterativeUDF):
         type, or a value at which counts pile up; None: all are measured.
     refine_brightness
         Follow the brightness of the beam from frame to frame, from iteration 4 on, every other iteration.
+    regularise
+        What is known beside the data, imposed after each iteration: constraints of
+        `framefold.udfs.ptycho.regularise`, or text, ``"clip(0, 1.05); tv(0.01); probe-support(20)"``.
     precision
         ``"double"``: the plain numpy kernels, for checks.
 
@@ -147,6 +151,7 @@ class Ptychography(IterativeUDF):
         orientation: Literal["given", "auto"] = "given",
         saturation: Saturation = "auto",
         refine_brightness: bool = False,
+        regularise: str | Sequence[Constraint] = (),
     ) -> None:
         super().__init__(
             geometry=geometry, positions=positions, probe=probe, object=object, modes=modes,
@@ -154,8 +159,9 @@ class Ptychography(IterativeUDF):
             background=background, crop=crop, centre=centre, subpixel=subpixel, phase_positive=phase_positive,
             find_defocus=find_defocus, refine_positions=refine_positions, seed=seed, precision=precision,
             schedule=schedule, free_pixels=free_pixels, half=half, orientation=orientation,
-            saturation=saturation, refine_brightness=refine_brightness,
+            saturation=saturation, refine_brightness=refine_brightness, regularise=regularise,
         )  # fmt: skip
+        self.constraints = as_constraints(regularise)
         if orientation not in ("given", "auto"):
             raise UDFError(
                 f"orientation={orientation!r} is not 'given' or 'auto'; ScanPositions(flip=...) states one"
@@ -362,6 +368,8 @@ class Ptychography(IterativeUDF):
         loop.update_object = moves(planned, "object", iteration)
         stage = self.recipe.stages[loop.stage]
         yield from stage.iterate(self, loop.stage_iteration)
+        for constraint in self.constraints:
+            constraint.apply(self)
         due = iteration >= refine.START and iteration % refine.EVERY == 0
         if due and self.params.refine_positions and moves(planned, "positions", iteration):
             yield from refine.refine_positions(self)
