@@ -10,29 +10,23 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from framefold.errors import ConvergenceError, DataError, UDFError
+from framefold.errors import UDFError
 from framefold.udfcore.iterative import DataInfo, History, IterativeUDF, Pass, PassBuffer, stratified
 from framefold.udfcore.metadata import Axis
 from framefold.udfcore.plotspec import PlotSpec
-from framefold.udfs.ptycho import diagnose, free_pixels, refine
+from framefold.udfs.ptycho import beginning, free_pixels, progress, refine, report
 from framefold.udfs.ptycho import modes as mixed
-from framefold.udfs.ptycho.ambiguity import displayed, remove_ambiguities
-from framefold.udfs.ptycho.autofocus import find_defocus
-from framefold.udfs.ptycho.denominators import Histogram, effective_overlap
-from framefold.udfs.ptycho.engines.ap import AP
+from framefold.udfs.ptycho.denominators import Histogram
 from framefold.udfs.ptycho.engines.epie import EPIE
-from framefold.udfs.ptycho.engines.ml import ML
-from framefold.udfs.ptycho.engines.rpie import RPIE
-from framefold.udfs.ptycho.engines.waves import DM, RAAR
+from framefold.udfs.ptycho.engines.known import as_recipe
 from framefold.udfs.ptycho.frame_window import Centre, Crop
-from framefold.udfs.ptycho.initial import more_modes, scaled
 from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
 from framefold.udfs.ptycho.model import Geometry
-from framefold.udfs.ptycho.orientation import find_orientation, oriented
+from framefold.udfs.ptycho.orientation import oriented
 from framefold.udfs.ptycho.phases import PHASES
 from framefold.udfs.ptycho.positions import Flip, ScanPositions, bank_shifts, place
 from framefold.udfs.ptycho.quality import half_of
-from framefold.udfs.ptycho.recipe import Engine, Modes, Recipe, parse_recipe
+from framefold.udfs.ptycho.recipe import Engine, Recipe
 from framefold.udfs.ptycho.regularise import Constraint, as_constraints
 from framefold.udfs.ptycho.schedule import Entry, check_schedule, moves
 from framefold.udfs.ptycho.setup import Setup, prepare
@@ -40,14 +34,7 @@ from framefold.udfs.ptycho.shift import gather_bank, make_bank, phase_ramps
 from framefold.udfs.ptycho.unmeasured import Saturation
 
 Array = npt.NDArray[Any]
-ENGINES: dict[str, type[Any]] = {
-    "RPIE": RPIE, "AP": AP, "ER": AP, "DM": DM, "RAAR": RAAR, "EPIE": EPIE, "ML": ML
-}  # fmt: skip
 ORTHOGONALISE_EVERY = 10
-FLAT = 1e-3  # E changes by less than this share in 10 iterations: converged
-MOST = 200
-WORSE_THAN_NOTHING = 2.0  # E of a model that is dark everywhere is 1
-EXACT = 1e-9  # of E: below, rises are rounding
 
 
 class Ptychography(IterativeUDF):
@@ -189,7 +176,7 @@ class Ptychography(IterativeUDF):
         self.fresh = np.zeros(0, np.int64)  # live frames without exit waves
         self._histogram: Histogram | None = None
         self._ramps: Array | None = None
-        self._before: tuple[Array, Array] = (np.zeros(0), np.zeros(0))
+        self.before: tuple[Array, Array] = (np.zeros(0), np.zeros(0))
 
     # --- the data ----------------------------------------------------------------------------
 
@@ -351,18 +338,10 @@ class Ptychography(IterativeUDF):
         """Yield the passes of the stage that is due."""
         self.iteration = iteration
         loop = self.loop
-        self._before = np.array(loop.object), np.array(loop.probe)
-        if loop.surveyed != len(self.present):
-            yield Pass("survey")
-            self._leave_dark_frames()
+        self.before = np.array(loop.object), np.array(loop.probe)
+        yield from beginning.take_in(self)
         if iteration == 0:
-            if self.setup.orientations:
-                yield from find_orientation(self)
-            if self.searches_defocus:
-                yield from find_defocus(self)
-                loop.best_probe = np.array(loop.probe)
-                self._before = np.array(loop.object), np.array(loop.probe)
-            self._look_at_overlap()
+            yield from beginning.find_start(self)
         planned = self.params.schedule
         loop.update_probe = moves(planned, "probe", iteration, iteration >= self.params.probe_update_start)
         loop.update_object = moves(planned, "object", iteration)
@@ -382,35 +361,11 @@ class Ptychography(IterativeUDF):
         if len(loop.probe) > 1 and (iteration + 1) % ORTHOGONALISE_EVERY == 0:
             self.orthogonalise()
 
-    def _leave_dark_frames(self) -> None:
-        """Keep frames without light from the fit."""
-        loop = self.loop
-        dark = np.zeros_like(loop.dark)
-        dark[self.present] = diagnose.dark_frames(self.sums.counts[self.present])
-        loop.dark, loop.surveyed = dark, len(self.present)
-        self._histogram = None
-        if dark.any() and not self.growing:
-            first = int(self.setup.order[dark].min())
-            self.say(f"{int(dark.sum())} frames have no light and are left out, the first is number {first}")
-
     def orient(self, flip: Flip) -> None:
         """Lay the positions onto the canvas flipped."""
         self.loop.flip = flip
         self.loop.corner, self.loop.bank_index = place(self.start_pixels, self.setup.canvas.steps)
         self.positions_changed()
-
-    def _look_at_overlap(self) -> None:
-        """Note how many frames see a typical spot; engines choose their batches by it."""
-        s, loop = self.setup, self.loop
-        corner = loop.corner[self.lit]
-        plain = Histogram(corner, np.zeros(len(corner), np.int64), 1, s.canvas.shape)
-        loop.overlap = effective_overlap(plain, loop.probe[None].astype(np.complex64))
-        if loop.overlap < 3 and not self.growing:
-            self.say(
-                f"warning: the frames hardly overlap ({loop.overlap:.1f} of them see a typical spot, 3 "
-                "are needed): "
-                "check the positions and their unit, the wavelength and the distances"
-            )
 
     def step(self, phase: str, results: SimpleNamespace) -> None:
         """Hand the sums to the engine, which waits for them in `plan`."""
@@ -495,130 +450,18 @@ class Ptychography(IterativeUDF):
         if not self.growing:
             loop.stage, loop.stage_iteration = 0, 0
             self.say(f"{len(self.present)} of {len(self.setup.corner)} frames came")
-        self._look_at_overlap()
+        beginning.look_at_overlap(self)
 
     # --- the end of an iteration -------------------------------------------------------------
 
     def converged(self, history: History) -> bool | str:
         """Go on in the recipe; return why it is over."""
-        loop = self.loop
-        self._guard(float(history["error"][-1]))
-        loop.stage_iteration += 1
-        if self.growing:
-            return False  # the first algorithm of the recipe goes on as long as frames come
-        stage = self.recipe.stages[loop.stage]
-        error = history["error"]
-        error = error[np.isfinite(error)]
-        over = False
-        reason = "the recipe is finished"
-        if stage.n is not None:
-            over = loop.stage_iteration >= stage.n
-        elif loop.stage_iteration >= MOST:
-            over, reason = True, f"{MOST} iterations of {type(stage).__name__}"
-        elif loop.stage_iteration > 10 and len(error) > 10 and abs(error[-11] - error[-1]) < FLAT * error[-1]:
-            over, reason = True, "converged: E changed by less than 0.1 % in 10 iterations"
-        if self.setup.free is not None and free_pixels.back_to_minimum(self):
-            return (
-                "over-fitting: pixels that the fit does not see are met worse and worse; fewer modes may help"
-            )
-        if not over:
-            return False
-        return False if self._next_stage() else reason
-
-    def _guard(self, error: float) -> None:
-        """Keep the best state; go back to it with half the step when the iteration diverges.
-
-        Raises
-        ------
-        ConvergenceError
-            After three times.
-        """
-        loop = self.loop
-        stage = self.recipe.stages[loop.stage]
-        if np.isnan(error) and getattr(stage, "keeps_waves", False):
-            return  # these note an error now and then only
-        if error <= loop.best_error and error < WORSE_THAN_NOTHING:
-            loop.best_error, loop.bad_iterations = error, 0
-            # the error is of the model before this iteration's step
-            loop.best_object, loop.best_probe = self._before
-            return
-        finite = error < WORSE_THAN_NOTHING and bool(np.isfinite(loop.probe).all())
-        loop.bad_iterations += 1
-        if finite and (error <= max(2 * loop.best_error, EXACT) or loop.bad_iterations < 3):
-            return
-        if loop.rollbacks == 3:
-            raise ConvergenceError(
-                f"the reconstruction diverged {loop.rollbacks + 1} times, E is {error:.3g} after "
-                f"{loop.best_error:.3g} at best. " + " ".join(n for n in self.notes if "warning" in n)
-            )
-        loop.rollbacks += 1
-        loop.bad_iterations, loop.damping = 0, loop.damping / 2
-        loop.object, loop.probe = np.array(loop.best_object), np.array(loop.best_probe)
-        loop.v_object, loop.v_probe = np.zeros_like(loop.object), np.zeros_like(loop.probe)
-        loop.stage_iteration = -1  # 0 after this iteration: momenta and exit waves start anew
-        self.probe_changed()
-        self.say(f"it diverged at iteration {self.iteration + 1}: back to the best state, with half the step")
-
-    def _next_stage(self) -> bool:
-        loop = self.loop
-        loop.best_error, loop.bad_iterations = np.inf, 0
-        loop.free_best, loop.free_age = np.inf, 0
-        loop.stage += 1
-        loop.stage_iteration = 0
-        stages = self.recipe.stages
-        while loop.stage < len(stages) and isinstance(stages[loop.stage], Modes):
-            self._set_modes(stages[loop.stage].modes)
-            loop.stage += 1
-        return loop.stage < len(stages)
-
-    def _set_modes(self, n: int) -> None:
-        loop = self.loop
-        total = float((np.abs(loop.probe) ** 2).sum())
-        loop.probe = scaled(more_modes(loop.probe, n), total).astype(loop.probe.dtype)
-        loop.v_probe = np.zeros_like(loop.probe)
-        self.probe_changed()
+        return progress.converged(self, history)
 
     def resumed(self) -> None:
         """Exit waves are made anew; the histogram follows the positions."""
         self.loop.refill = True
         self._histogram = None
-
-    def finish(self) -> None:
-        """Order the modes by power, and look at the probe."""
-        if len(self.loop.probe) > 1:
-            self.orthogonalise()
-        said = diagnose.probe_at_border(self.loop.probe) if self.setup.geometry.kind == "far" else None
-        if said is not None:
-            self.say(said)
-        error = self.history["error"]
-        error = error[np.isfinite(error)]
-        lacks = diagnose.above_noise(float(error[-1]), self.setup.noise, self.params) if len(error) else None
-        if lacks is not None:
-            self.say(lacks)
-
-    def publish(self) -> Mapping[str, Any]:
-        """Return the results, ambiguities removed."""
-        loop, s = self.loop, self.setup
-        weight = self.object_denominator()
-        obj, probe = remove_ambiguities(
-            loop.object, loop.probe, weight, phase_positive=self.params.phase_positive
-        )
-        modulus, phase = displayed(obj[0], weight)
-        return {
-            "object": obj[0] if len(obj) == 1 else obj,
-            "probe": probe,
-            "phase": phase,
-            "modulus": modulus,
-            "probe_main": probe[0],
-            "error": self.history["error"],
-            "positions": self.refined_pixels,
-            "mode_powers": mixed.powers(probe),
-            "pixel_size": np.asarray(s.pixel_size),
-            "raw_object": loop.object,
-            "raw_probe": loop.probe,
-            "illumination": weight,
-            **({"llk_free": free_pixels.held(self.history["llk_free"])} if self.params.free_pixels else {}),
-        }
 
     @property
     def refined_pixels(self) -> npt.NDArray[np.float64]:
@@ -627,44 +470,21 @@ class Ptychography(IterativeUDF):
         out[self.setup.order] += self.loop.moves
         return out
 
+    def finish(self) -> None:
+        """Order the modes by power, and say what may be wrong."""
+        if len(self.loop.probe) > 1:
+            self.orthogonalise()
+        for sentence in report.last_words(self):
+            self.say(sentence)
+
+    def publish(self) -> Mapping[str, Any]:
+        """Return the results, ambiguities removed."""
+        return report.results(self)
+
     def get_axes(self) -> Mapping[str, tuple[Axis, ...]]:
         """Return the axes of the results."""
-        s = self.setup
-        wide = max(s.pixel_size) * max(s.canvas.shape) > 2e-6
-        factor, name = (1e6, "um") if wide else (1e9, "nm")
-        unit = tuple(Axis(n, size * factor, 0.0, name) for n, size in zip("yx", s.pixel_size, strict=True))
-        names = ("phase", "modulus", "probe_main", "illumination")
-        return {
-            **dict.fromkeys(names, unit),
-            "object": unit,
-            **dict.fromkeys(("error", "llk_free"), (Axis("iteration", 1.0, 1.0, ""),)),
-        }
+        return report.axes(self.setup)
 
     def get_plots(self) -> Sequence[PlotSpec]:
         """Return phase and modulus of the object, the probe, and the error."""
-        return (
-            PlotSpec("image", ("phase",), title="Phase of the object", units="rad", cmap="gray"),
-            PlotSpec("image", ("modulus",), title="Modulus of the object", cmap="gray"),
-            PlotSpec("hue-phase", ("probe_main",), title="Probe"),
-            PlotSpec("line", ("error",), title="Error E", scale="log"),
-            *(
-                [PlotSpec("line", ("llk_free",), title="Deviance of pixels that the fit does not see")]
-                if self.params.free_pixels
-                else []
-            ),
-        )
-
-
-def as_recipe(recipe: str | Engine | Recipe, modes: int) -> Recipe:
-    """Return a `Recipe`; ``"auto"``: 15 RPIE (30 with several modes), then AP until it converges."""
-    if isinstance(recipe, Recipe):
-        return recipe
-    if isinstance(recipe, str):
-        if recipe == "auto":
-            return Recipe((RPIE(15 if modes == 1 else 30), AP()))
-        return parse_recipe(recipe, ENGINES)
-    if not hasattr(recipe, "iterate"):
-        raise DataError(
-            f"recipe={recipe!r}: give text such as '15 RPIE; 40 AP', an engine, or a product of them"
-        )
-    return Recipe((recipe,))
+        return report.plots(self.params)

@@ -14,23 +14,17 @@ from framefold.udfs.ptycho import diagnose, initial
 from framefold.udfs.ptycho.frame_window import FrameWindow, choose_window
 from framefold.udfs.ptycho.model import Geometry
 from framefold.udfs.ptycho.orientation import candidates, oriented
+from framefold.udfs.ptycho.plausible import frames_overlap, frames_touch, look_like_far_field
 from framefold.udfs.ptycho.positions import (
     Canvas,
     Flip,
     ScanPositions,
     hilbert_order,
     make_canvas,
-    typical_step,
 )
 from framefold.udfs.ptycho.unmeasured import find_unmeasured, valid_mean
 
 Array = npt.NDArray[Any]
-NEAR = (
-    "Geometry(kind='near', focus_distance=...) ; --near-field --focus-distance '3.65 mm' (inf for a "
-    "parallel beam)"
-)
-WIDE_STEP = 0.4  # of the field: probes wider than that would touch its border
-BORDER_LIGHT = 0.2  # of the median of the frame, at its border: more is not far-field diffraction
 INTEGER = 0.02  # px: positions closer than this to whole pixels are taken as whole
 
 
@@ -140,7 +134,7 @@ def prepare(info: DataInfo, params: Any) -> Setup:
         warnings.append(f"{100 * negative:.2g} % of the values are negative and taken as 0")
     asked = geometry.kind is None  # nobody said that it is the far field
     if asked:
-        _look_like_far_field(mean, good)
+        look_like_far_field(mean, good)
         geometry = replace(geometry, kind="far")
     far = geometry.kind == "far"
     window, said = choose_window(mean, good, params.crop, params.centre, far=far)
@@ -154,9 +148,9 @@ def prepare(info: DataInfo, params: Any) -> Setup:
     pixels, told = positions.pixels(metadata, nav, size)
     pixels = pixels[info.frame_ids]
     notes.append(told)
-    _frames_touch(pixels, shape, size)
+    frames_touch(pixels, shape, size)
     if far and asked:
-        _frames_overlap(pixels, shape)
+        frames_overlap(pixels, shape)
     steps = _steps(params.subpixel, pixels)
     if params.refine_positions:
         if steps == 1 and params.subpixel != "auto":
@@ -212,54 +206,6 @@ def _good(info: DataInfo, mask: Any, sig: tuple[int, ...]) -> npt.NDArray[np.boo
     if not good.any():
         raise DataError("all pixels are masked: True marks bad pixels, not good ones")
     return good
-
-
-def _look_like_far_field(mean: Array, good: npt.NDArray[np.bool_]) -> None:
-    edge = max(1, min(mean.shape) // 20)
-    border = np.ones(mean.shape, bool)
-    border[edge:-edge, edge:-edge] = False
-    outside, inside = border & good, ~border & good
-    if not outside.any() or not inside.any():
-        return
-    at_border = float(np.median(mean[outside]))
-    typical = float(mean[inside].mean())
-    if typical > 0 and at_border > BORDER_LIGHT * typical:
-        raise DataError(
-            f"these frames do not look like far-field diffraction: their border has {at_border:.3g} counts "
-            f"per pixel, {100 * at_border / typical:.0f} % of the mean. If the detector sees a Fresnel "
-            "hologram "
-            f"(near field), say so, and how far the beam's focus is from the sample: {NEAR}. If it is "
-            "the far "
-            "field on a bright background: Geometry(kind='far') ; --far-field"
-        )
-
-
-def _frames_touch(pixels: npt.NDArray[np.float64], shape: tuple[int, int], size: tuple[float, float]) -> None:
-    """Refuse positions that lie further apart than a frame is wide: mostly a wrong unit."""
-    step = typical_step(pixels)
-    if step > min(shape):
-        raise DataError(
-            f"the positions lie {step:.3g} object pixels apart (of {size[0]:.3g} m), more than the "
-            f"{min(shape)} "
-            "that a frame covers: are they in m? ScanPositions(values, units='px') takes object pixels; "
-            "or check "
-            "wavelength and distance"
-        )
-
-
-def _frames_overlap(pixels: npt.NDArray[np.float64], shape: tuple[int, int]) -> None:
-    """Refuse far-field geometry whose steps exceed what any probe in the frame's field could cover."""
-    step = typical_step(pixels)
-    if step > WIDE_STEP * min(shape):
-        raise DataError(
-            f"as far-field diffraction, the frames would hardly overlap: the typical step is {step:.0f} "
-            "px of a "
-            f"field of {min(shape)} px. If the detector sees Fresnel holograms (near field), say so, and "
-            "how far "
-            f"the beam's focus is from the sample: {NEAR}. Otherwise check wavelength, distance and the "
-            "unit of "
-            "the positions; Geometry(kind='far') ; --far-field goes on all the same"
-        )
 
 
 def _steps(subpixel: Any, pixels: npt.NDArray[np.float64]) -> int:
