@@ -1,10 +1,13 @@
-"""Bragg disks against LiberTEM-blobfinder and the Cramer-Rao bound, interleaved in one run.
+"""Bragg disks against LiberTEM-blobfinder, py4DSTEM and the Cramer-Rao bound, interleaved in one run.
 
     python benchmarks/strain.py [--frames 2048] [--repeat 5] [--out docs/benchmarks/strain.md]
 
-The peer runs as a black box in an environment of its own: ``FRAMEFOLD_BLOBFINDER_PYTHON`` names its python. Data:
-256x256 frames in memory, 25 disks of radius 6 px, known lattice. Beside the frames per second of the wall clock stand
-those per second of processor time on all cores: what a quiet machine gives.
+The peers run as black boxes in environments of their own: ``FRAMEFOLD_BLOBFINDER_PYTHON`` and
+``FRAMEFOLD_PY4DSTEM_PYTHON`` name their python; they see the first 512 and 32 frames. py4DSTEM is not told the
+lattice: it searches each pattern for disks, on one core. Data: 256x256 frames in memory, 25 disks of radius 6 px, known
+lattice; the doses are those for which the bound (template and dose known) is 0.019 and 0.111 px, where the goals were
+set. Beside the frames per second of the wall clock stand those per second of processor time on all cores: what a quiet
+machine gives.
 """
 
 import argparse
@@ -29,10 +32,15 @@ from framefold.udfs.blobfinder.patterns import Disk
 
 RADIUS, SIG, DISKS = 6.0, (256, 256), 25
 # counts per px of disk and of background
-DOSES = {"high": (40.0, 1.0), "low": (1.35, 0.1)}
+DOSES = {"high": (48.0, 1.0), "low": (1.74, 0.1)}
+LATTICE = ((127.5, 127.5), (1.4, 54.0), (54.0, -1.4))
 OURS = ("auto", "ml4", "parabola")
 PEER = {"blobfinder fast": False, "blobfinder fast, upsampled": True}
+BLIND = {"py4DSTEM, polynomial": ("poly", 1), "py4DSTEM, multicorr": ("multicorr", 2)}
+PEER_FRAMES, BLIND_FRAMES = 512, 32
 GOALS = {"auto": 9000, "parabola": 13000}
+GOALS_PX = {"high": {"auto": 0.024, "parabola": 0.045}, "low": {"auto": 0.14}}
+GOALS_STRAIN = {"high": 6e-5, "low": 3.5e-4}
 
 
 def bound(level, background, known=False):
@@ -59,18 +67,17 @@ def scan_of(dose, frames, structure="uniform"):
     level, background = DOSES[dose]
     counts = level * DISKS * np.pi * RADIUS**2
     return cbed(
-        (frames // 64, 64), SIG, radius=RADIUS, dose=counts, background=background, falloff=0.0,
+        (frames // 64, 64), SIG, LATTICE, RADIUS, dose=counts, background=background, falloff=0.0,
         structure=structure, descan=1.2, seed=3,
     )  # fmt: skip
 
 
 class Peer:
-    """The process that runs LiberTEM-blobfinder."""
+    """The process that runs another program."""
 
-    def __init__(self, python):
-        script = Path(__file__).parent / "peers" / "blobfinder_jobs.py"
+    def __init__(self, python, script):
         self.process = subprocess.Popen(
-            [python, str(script), "threads"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [python, str(Path(__file__).parent / "peers" / script), "threads"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         self._answer()
@@ -79,7 +86,25 @@ class Peer:
         while line := self.process.stdout.readline():
             if line.startswith("{"):
                 return json.loads(line)
-        raise RuntimeError("the peer ended: is libertem-blobfinder installed there?")
+        raise RuntimeError(f"the peer ended: {self.process.args}")
+
+    def ask(self, job):
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+        answer = self._answer()
+        return answer["seconds"], answer["cpu"], np.load(job["out"])
+
+    def run_blind(self, file, scan, subpixel, blur, out):
+        t = scan.truth
+        job = {
+            "file": str(file), "radius": RADIUS, "sig": SIG, "frames": BLIND_FRAMES, "subpixel": subpixel,
+            "blur": blur, "expected": t.centres.mean(axis=0).tolist(), "out": str(out),
+        }  # fmt: skip
+        seconds, cpu, saved = self.ask(job)
+        centers = saved["centers"]
+        solve = np.linalg.pinv(np.column_stack([np.ones(len(t.indices)), t.indices]))
+        fit = np.einsum("ij,njk->nik", solve, centers)
+        return seconds, cpu, centers, fit[:, 1], fit[:, 2]
 
     def run(self, file, scan, upsample, out):
         t = scan.truth
@@ -87,13 +112,10 @@ class Peer:
             "file": str(file), "radius": RADIUS, "lattice": [t.zero.tolist(), t.a.tolist(), t.b.tolist()],
             "correlation": "fast", "indices": t.indices.tolist(), "upsample": upsample, "out": str(out),
         }  # fmt: skip
-        self.process.stdin.write(json.dumps(job) + "\n")
-        self.process.stdin.flush()
-        answer = self._answer()
-        saved = np.load(out)
+        seconds, cpu, saved = self.ask(job)
         order = [int(np.flatnonzero((saved["indices"] == h).all(axis=1))[0]) for h in t.indices]
-        centers = saved["centers"].reshape(len(t.centres), -1, 2)[:, order]
-        return answer["seconds"], answer["cpu"], centers, saved["a"].reshape(-1, 2), saved["b"].reshape(-1, 2)
+        centers = saved["centers"].reshape(-1, len(order), 2)[:, order]
+        return seconds, cpu, centers, saved["a"].reshape(-1, 2), saved["b"].reshape(-1, 2)
 
 
 def ours(ctx, ds, scan, subpixel):
@@ -110,11 +132,16 @@ def strain_rms(a, b, t):
     from framefold.udfs.blobfinder.strain import Frame, strain_of
 
     s = strain_of(a, b, np.zeros(3), np.stack([t.a, t.b]), Frame())
-    return float(np.sqrt(np.mean([s.eps_xx**2, s.eps_yy**2])))
+    return float(np.sqrt(np.nanmean([s.eps_xx**2, s.eps_yy**2])))
+
+
+def strain_bound(sigma):
+    """Return the bound of eps_xx of a 5x5 lattice whose disks have the standard deviation `sigma`."""
+    return sigma / np.sqrt(50) / np.hypot(*LATTICE[1])
 
 
 def rms(centers, t):
-    return float(np.sqrt(np.mean((centers - t.centres) ** 2)))
+    return float(np.sqrt(np.nanmean((centers - t.centres[: len(centers)]) ** 2)))
 
 
 def bare_ffts(frames, scan):
@@ -159,14 +186,16 @@ def main():
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     python = os.environ.get("FRAMEFOLD_BLOBFINDER_PYTHON")
-    peer = Peer(python) if python else None
+    peer = Peer(python, "blobfinder_jobs.py") if python else None
+    python = os.environ.get("FRAMEFOLD_PY4DSTEM_PYTHON")
+    blind = Peer(python, "py4dstem_disks.py") if python else None
     ctx, cores, text = ff.Context(), os.cpu_count(), []
     with tempfile.TemporaryDirectory() as folder:
         for dose, (level, background) in DOSES.items():
             scan = scan_of(dose, args.frames)
             frames, t = scan.array(), scan.truth
             file, out = Path(folder) / f"{dose}.npy", Path(folder) / "out.npz"
-            np.save(file, frames)
+            np.save(file, frames[: PEER_FRAMES // 64])
             ds = ctx.load(frames)
             runs = {}
             for i in range(args.repeat + 1):
@@ -174,19 +203,25 @@ def main():
                     runs.setdefault(name, []).append(ours(ctx, ds, scan, name))
                 for name, upsample in PEER.items() if peer and i <= 2 else ():
                     runs.setdefault(name, []).append(peer.run(file, scan, upsample, out))
+                for name, how in BLIND.items() if blind and i <= 2 else ():
+                    runs.setdefault(name, []).append(blind.run_blind(file, scan, *how, out))
             rows = []
             for name, all_runs in runs.items():
                 kept = all_runs[1:]  # the first compiles
                 wall, cpu = min(r[0] for r in kept), min(r[1] for r in kept)
+                n = BLIND_FRAMES if name in BLIND else PEER_FRAMES if name in PEER else args.frames
+                n = min(n, args.frames)
                 rows.append([
-                    f"`{name}`" if name in OURS else name, f"{args.frames / wall:.0f}",
-                    f"{cores * args.frames / cpu:.0f}", GOALS.get(name, ""), f"{rms(kept[0][2], t):.4f}",
+                    f"`{name}`" if name in OURS else name, f"{n / wall:.0f}", f"{cores * n / cpu:.0f}",
+                    GOALS.get(name, ""), f"{rms(kept[0][2], t):.4f}", GOALS_PX[dose].get(name, ""),
                     f"{strain_rms(kept[0][3], kept[0][4], t):.1e}",
+                    f"{GOALS_STRAIN[dose]:.1e}" if name == "auto" else "",
                 ])  # fmt: skip
             fft, gather = bare_ffts(frames.reshape(-1, *SIG)[:256], scan)
             note = (
                 f"{level:g} counts/px on {background:g}: bound {bound(level, background):.4f} px "
-                f"({bound(level, background, True):.4f} were height and background known). Bare transforms of the "
+                f"({bound(level, background, True):.4f} were height and background known), of strain "
+                f"{strain_bound(bound(level, background)):.1e}. Bare transforms of the "
                 f"crops: {cores * 256 / fft:.0f} frames/s on {cores} cores; cutting the crops out: "
                 f"{cores * 256 / gather:.0f}."
             )
@@ -196,7 +231,9 @@ def main():
                 f"frames per {cores} core seconds",
                 "goal",
                 "RMS px",
+                "goal",
                 "RMS strain",
+                "goal",
             ]
             text += [table(f"Dose: {dose}", rows, header), note, ""]
         rows = []
