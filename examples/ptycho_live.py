@@ -27,8 +27,9 @@ scan = ptycho_scan(500, 64, scan="spiral", probe_radius=9, photons=1.5e5, seed=5
 detector = DetectorEmulator("k2is", scan.frames, sectors=2, piece=(32, 32), rate=50, loss=0.005, seed=1)
 
 # %%
-# A live source is a dataset like any other. ``on_ready`` is called when everything listens: the place to start
-# the scan. The first frames give the starting probe; all that come later take part from the next iteration on.
+# A live source is a dataset like any other. ``on_ready`` is called when everything listens: the place to
+# start the scan. The first frames give the starting probe; all that come later take part from the next
+# iteration on.
 ctx = ff.Context()
 live = ctx.load(detector.url, nav_shape=(len(scan.frames),), idle_timeout=2.0)
 udf = Ptychography(scan.geometry, ScanPositions(scan.pixels, units="px"), free_pixels=0.02)
@@ -50,8 +51,8 @@ print(f"{np.count_nonzero(lost)} frames missed a packet: {np.flatnonzero(lost)}"
 
 
 # %%
-# The object grows with the spiral; grey is what no light has reached. When the last frame has come, the recipe
-# begins anew from what has been found, and ends with full sweeps until the error stands still.
+# The object grows with the spiral; grey is what no light has reached. When the last frame has come, the
+# recipe begins anew from what has been found, and ends with full sweeps until the error stands still.
 growing = [s for s in states if not s.final]
 whole = next(i for i, s in enumerate(states) if s.n_frames == states[-1].n_frames)
 picked = [growing[0], states[whole // 3], states[2 * whole // 3], states[-1]]

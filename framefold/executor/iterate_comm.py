@@ -17,6 +17,7 @@ from framefold.executor.iterate_reduce import Alone, Comm
 Array = npt.NDArray[Any]
 Op = Any
 RING_BYTES = 1 << 20  # smaller arrays go up and down a tree: 2 log n messages instead of 2 (n - 1)
+SMALL_BYTES = 1 << 15  # up to here messages are quicker than two meetings
 ALIGN = 64
 
 
@@ -113,8 +114,9 @@ class SocketComm:
 class SharedComm:
     """Joins arrays of the processes of one host in memory that all of them map.
 
-    Each writes its own, then sums its share of every array over all of them, in the order of their ranks,
-    then reads the whole; a byte to the first of them and back keeps them in step, and tells when one dies.
+    Each writes what the others sum, sums its own share of every array, writes that, and reads the shares of
+    the others: an array passes the memory twice, however many there are. A byte to the first of them and back
+    keeps them in step, and tells when one dies. Small arrays take the tree.
 
     Parameters
     ----------
@@ -140,6 +142,7 @@ class SharedComm:
         self._links = links
         self._ranks = list(ranks)
         self._between = between
+        self._tree = SocketComm(links, range(links.size))
         self._alone = last
         self._me = self._ranks.index(links.rank)
         self.rank, self.size = links.rank, links.size
@@ -155,6 +158,9 @@ class SharedComm:
 
     def allreduce(self, arrays: Sequence[tuple[Array, str]]) -> None:
         """See `Comm.allreduce`."""
+        if sum(a.nbytes for a, _ in arrays) <= SMALL_BYTES:
+            self._tree.allreduce(arrays)
+            return
         flat = [(a.reshape(-1), _op(reduce)) for a, reduce in arrays]
         places, total = [], 0
         for a, _ in flat:
@@ -163,27 +169,47 @@ class SharedComm:
         if total > self._half:
             self._grow(total)
         self._turn = 1 - self._turn  # the other half may still be read
-        base = self._turn * self._half
+        base, me = self._turn * self._half, self._me
         views = [
             [m[base + p : base + p + a.nbytes].view(a.dtype) for p, (a, _) in zip(places, flat, strict=True)]
             for m in self._maps
         ]
-        for view, (a, _) in zip(views[self._me], flat, strict=True):
-            view[...] = a
+        parts = [self._parts(len(a)) for a, _ in flat]
+        for (a, _), view, part in zip(flat, views[me], parts, strict=True):
+            for i, p in enumerate(part):
+                if i != me:  # the others' shares; the own one is summed here
+                    view[p] = a[p]
         self._meet()
-        n = len(self._ranks)
-        for i, (a, op) in enumerate(flat):
-            part = slice(len(a) * self._me // n, len(a) * (self._me + 1) // n)
-            total_part = views[0][i][part]
-            for other in views[1:]:
-                op(total_part, other[i][part], out=total_part)
+        for k, ((a, op), part) in enumerate(zip(flat, parts, strict=True)):
+            mine = a[part[me]]
+            for i, theirs in enumerate(views):
+                if i != me:
+                    op(mine, theirs[k][part[me]], out=mine)
+            views[me][k][part[me]] = mine
         self._meet()
+        if self._between is not None or self._alone:
+            for k, ((a, _), part) in enumerate(zip(flat, parts, strict=True)):
+                for i, p in enumerate(part):
+                    if i != me:
+                        a[p] = views[i][k][p]
         if not self._alone:
-            if self._between is not None:
-                self._between.allreduce([(v, r) for v, (_, r) in zip(views[0], arrays, strict=True)])
-            self._meet()
-        for view, (a, _) in zip(views[0], flat, strict=True):
-            a[...] = view
+            self._over_hosts(arrays, views[0])
+
+    def _over_hosts(self, arrays: Sequence[tuple[Array, str]], shared: Sequence[Array]) -> None:
+        """Join the sums of the hosts; the first process of each brings them to the others."""
+        if self._between is not None:
+            self._between.allreduce(arrays)
+            for view, (a, _) in zip(shared, arrays, strict=True):
+                view[...] = a.reshape(-1)
+        self._meet()
+        if self._between is None:
+            for view, (a, _) in zip(shared, arrays, strict=True):
+                a.reshape(-1)[...] = view
+
+    def _parts(self, n: int) -> list[slice]:
+        """Return which part of an array each process sums."""
+        cuts = [n * i // len(self._ranks) for i in range(len(self._ranks) + 1)]
+        return [slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
 
     def _meet(self) -> None:
         """Wait until all are here."""
