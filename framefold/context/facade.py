@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from framefold.context.keywords import AcquisitionKeywords, IterKeywords, Plots, Progress, Roi, RunKeywords
+from framefold.context.running import options_of, start_live_run, start_run
+from framefold.context.viewing import (
+    drawn,
+    ended,
+    folded,
+    iteration_viewers,
+    observers_of,
+    viewed,
+    viewers_of,
+)
 from framefold.errors import UDFError
 from framefold.executor.base import Executor
 from framefold.executor.choose import make_executor
-from framefold.executor.drive import Run, by_merge, latest, to_end
+from framefold.executor.drive import Run, by_merge, latest
 from framefold.executor.generator import AsyncResultGenerator, ResultGenerator
 from framefold.executor.iterate import IterateOptions, Iteration
 from framefold.executor.local import LocalExecutor
@@ -23,33 +33,13 @@ from framefold.io.registry import open_source
 from framefold.io.save import save_result
 from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.dataset import Dataset
-from framefold.udfcore.events import Observer
 from framefold.udfcore.iterative import IterativeUDF
 from framefold.udfcore.live_dataset import LiveDataset
-from framefold.udfcore.plan import RunOptions
 from framefold.udfcore.pre import Transform
 from framefold.udfcore.provenance import provenance_of
 from framefold.udfcore.results import ResultBuffer, Snapshot, UDFResult
-from framefold.udfcore.roi import as_roi
 from framefold.udfcore.source import Source
 from framefold.udfcore.udf import UDF
-
-Roi = Any
-Plots = Any
-Progress = Any
-
-
-class RunKeywords(TypedDict, total=False):
-    """The keyword-only arguments of `Context.run_udf`."""
-
-    pre: Sequence[Transform]
-    on_ready: Callable[[Any], Any] | None
-    publish_interval: float
-    partition_frames: int | None
-    deterministic: bool
-    dtype_policy: Literal["group", "joint"]
-    retries: int
-    validate: bool
 
 
 class Context:
@@ -245,19 +235,34 @@ class Context:
                 on_ready=on_ready, publish_every=max(publish_interval, 1.0),
             )  # fmt: skip
             return iteration.to_end() if sync else asyncio.to_thread(iteration.to_end)
-        ds, opts = self._options(
-            dataset, udfs, roi, corrections, backends, pre, partition_frames, deterministic, dtype_policy,
+        ds = self._as_dataset(dataset)
+        opts = options_of(
+            ds, udfs, roi, corrections, backends, pre, partition_frames, deterministic, dtype_policy,
             publish_interval,
         )  # fmt: skip
 
         def work() -> Any:
-            run = self._run(ds, udfs, opts, progress, retries, validate, on_ready)
-            viewers = _viewers(plots, self.plot_class, run, udfs)
-            results = _folded(run, viewers, publish_interval).buffers
+            run = start_run(
+                self.executor, ds, udfs, opts, progress, retries, validate, on_ready, self._live.add
+            )
+            viewers = viewers_of(plots, self.plot_class, run, udfs)
+            results = folded(run, viewers, publish_interval).buffers
             return results[0] if single else results
 
         return work() if sync else asyncio.to_thread(work)
 
+    @overload
+    def run_udf_iter(
+        self, dataset: Any, udf: Any, roi: Roi = ..., corrections: Corrections | None = ...,
+        progress: Progress = ..., backends: Sequence[str] | str | None = ..., plots: Plots = ...,
+        sync: Literal[True] = ..., **options: Unpack[IterKeywords],
+    ) -> ResultGenerator: ...  # fmt: skip
+    @overload
+    def run_udf_iter(
+        self, dataset: Any, udf: Any, roi: Roi = ..., corrections: Corrections | None = ...,
+        progress: Progress = ..., backends: Sequence[str] | str | None = ..., plots: Plots = ...,
+        *, sync: Literal[False], **options: Unpack[IterKeywords],
+    ) -> AsyncResultGenerator: ...  # fmt: skip
     def run_udf_iter(
         self,
         dataset: Any,
@@ -278,7 +283,7 @@ class Context:
         dtype_policy: Literal["group", "joint"] = "group",
         retries: int = 3,
         validate: bool = True,
-    ) -> Any:
+    ) -> ResultGenerator | AsyncResultGenerator:
         """Run UDFs and iterate over immutable snapshots of their results; see `run_udf` for the arguments.
 
         Parameters
@@ -295,17 +300,18 @@ class Context:
         if publish not in ("auto", "merge", "latest"):
             raise UDFError(f"publish={publish!r} is not one of 'auto', 'merge', 'latest'")
         udfs = [udf] if isinstance(udf, (UDF, type)) else list(udf)
-        ds, opts = self._options(
-            dataset, udfs, roi, corrections, backends, pre, partition_frames, deterministic, dtype_policy,
+        ds = self._as_dataset(dataset)
+        opts = options_of(
+            ds, udfs, roi, corrections, backends, pre, partition_frames, deterministic, dtype_policy,
             publish_interval,
         )  # fmt: skip
-        run = self._run(ds, udfs, opts, progress, retries, validate, on_ready)
+        run = start_run(self.executor, ds, udfs, opts, progress, retries, validate, on_ready, self._live.add)
         newest = publish == "latest" or (publish == "auto" and run.live is not None)
-        viewers = _viewers(plots, self.plot_class, run, udfs)
+        viewers = viewers_of(plots, self.plot_class, run, udfs)
         idle = viewers.idle if viewers else None
         steps = latest(run, publish_interval, idle) if newest else by_merge(run)
         if viewers:
-            steps = _viewed(steps, viewers)
+            steps = viewed(steps, viewers)
         generator = ResultGenerator(run, steps)
         return generator if sync else AsyncResultGenerator(generator)
 
@@ -367,24 +373,33 @@ class Context:
         >>> # for state in ctx.iterate(ds, Ptychography(), n=100):
         >>> #     print(state.iteration, state.history["error"][-1])
         """
-        ds, make = self._options(dataset, [udf], roi, corrections, None, pre, None, False, "group")
+        ds = self._as_dataset(dataset)
+        make = options_of(ds, [udf], roi, corrections, pre=pre)
         here = LocalExecutor(1)  # receives a live stream: iterations take the other threads of this process
 
         def receive(loader: UDF) -> Run:
-            return self._run(ds, [loader], make, False, 0, True, on_ready, here)
+            return start_run(here, ds, [loader], make, False, 0, True, on_ready, self._live.add)
 
         seconds = (
             float(str(publish_every).removesuffix("s")) if isinstance(publish_every, str) else publish_every
         )
+        saved, earlier = (None if path is None else Path(path) for path in (checkpoint, resume))
         return Iteration(
-            self.executor, ds, udf, make, IterateOptions(
-                n, seconds, lanes, residency, _path(checkpoint), checkpoint_every, _path(resume)
-            ),
+            self.executor, ds, udf, make,
+            IterateOptions(n, seconds, lanes, residency, saved, checkpoint_every, earlier),
             live=receive if isinstance(ds, LiveDataset) else None,
-            observers=tuple(self._observers(progress)), viewers=self._iteration_viewers(plots),
+            observers=tuple(observers_of(progress)), viewers=iteration_viewers(plots, self.plot_class),
             on_ready=on_ready, provenance=provenance_of, saver=save_result,
         )  # fmt: skip
 
+    @overload
+    def acquisitions(
+        self, dataset: Any, udf: UDF, n: int | None = ..., **options: Unpack[AcquisitionKeywords]
+    ) -> Iterator[UDFResult]: ...
+    @overload
+    def acquisitions(
+        self, dataset: Any, udf: Iterable[UDF], n: int | None = ..., **options: Unpack[AcquisitionKeywords]
+    ) -> Iterator[tuple[UDFResult, ...]]: ...
     def acquisitions(
         self,
         dataset: Any,
@@ -428,30 +443,47 @@ class Context:
 
         single = isinstance(udf, (UDF, type))
         udfs = [udf] if single else list(udf)
-        ds, options = self._options(
-            dataset, udfs, roi, corrections, backends, pre, None, False, dtype_policy, publish_interval
+        ds = self._as_dataset(dataset)
+        options = options_of(
+            ds,
+            udfs,
+            roi,
+            corrections,
+            backends,
+            pre,
+            dtype_policy=dtype_policy,
+            publish_interval=publish_interval,
         )
         if not isinstance(ds, LiveDataset):
             raise UDFError(f"acquisitions needs a live source, {ds.name} is a file or array: use run_udf")
         viewers: list[Any] = []
-        shown = _drawn(plots, keep=True)  # one page for all of them
+        shown = drawn(plots, keep=True)  # one page for all of them
 
         def begin(station: Any, prepared: bool, opened: Callable[[Any], Any]) -> Run:
-            return self._live_run(
-                station, ds, udfs, options, progress, validate, on_ready, prepared=prepared, opened=opened
+            return start_live_run(
+                self.executor,
+                station,
+                ds,
+                udfs,
+                options,
+                progress,
+                validate,
+                on_ready,
+                prepared=prepared,
+                opened=opened,
             )
 
         def follow(run: Run) -> Snapshot:
             if not viewers:
-                viewers.append(_viewers(shown, self.plot_class, run, udfs))
+                viewers.append(viewers_of(shown, self.plot_class, run, udfs))
             elif viewers[0]:
                 viewers[0].again(run.snapshot(final=False), udfs, run)
-            return _folded(run, viewers[0], publish_interval)
+            return folded(run, viewers[0], publish_interval)
 
         passes = Acquisitions(lambda: open_station(self.executor, ds), begin, follow, n)
         self._live.add(passes)
         done = (final.buffers[0] if single else final.buffers for final in passes.results())
-        return done if shown is plots else _ended(done, shown.stop)
+        return done if shown is plots else ended(done, shown.stop)
 
     def map(
         self,
@@ -531,7 +563,8 @@ class Context:
         """
         from framefold.convert import export_frames  # noqa: PLC0415  # loads h5py
 
-        ds, make = self._options(dataset, (None,), roi, corrections, None, pre, None, False, "group")
+        ds = self._as_dataset(dataset)
+        make = options_of(ds, (None,), roi, corrections, pre=pre)
         if isinstance(ds, LiveDataset):
             ds.export(path)
         assert isinstance(ds, Dataset)
@@ -543,7 +576,7 @@ class Context:
             dtype=dtype,
             compression=compression,
             overwrite=overwrite,
-            observers=self._observers(progress),
+            observers=observers_of(progress),
             provenance=provenance_of(ds, opts),
         )
 
@@ -556,7 +589,8 @@ class Context:
         from framefold.udfcore.inspection import inspect_run  # noqa: PLC0415  # a report, not needed to run
 
         udfs: list[Any] = [udf] if isinstance(udf, (UDF, type)) else list(udf)
-        given, make = self._options(dataset, udfs, roi, None, None, (), None, False, "group")
+        given = self._as_dataset(dataset)
+        make = options_of(given, udfs, roi)
         ds = given if isinstance(given, Dataset) else given.dataset
         return inspect_run(ds, udfs, make(ds), self.executor.capacity)
 
@@ -587,148 +621,3 @@ class Context:
 
     def _as_dataset(self, dataset: Any) -> Dataset | LiveDataset:
         return dataset if isinstance(dataset, (Dataset, LiveDataset)) else self.load(dataset)
-
-    def _options(
-        self, dataset: Any, udfs: Sequence[Any], roi: Roi, corrections: Corrections | None,
-        backends: Sequence[str] | str | None, pre: Sequence[Transform], partition_frames: int | None,
-        deterministic: bool, dtype_policy: str, publish_interval: float = 0.1,
-    ) -> tuple[Dataset | LiveDataset, Callable[[Dataset], RunOptions]]:  # fmt: skip
-        """Return the dataset, and what makes the options of a run when its shape is known."""
-        if dtype_policy not in ("group", "joint"):
-            raise UDFError(f"dtype_policy={dtype_policy!r} is not one of 'group', 'joint'")
-        if partition_frames is not None and partition_frames < 1:
-            raise UDFError(f"partition_frames must be at least 1, got {partition_frames}")
-        if not publish_interval > 0:
-            raise UDFError(f"publish_interval must be above 0 s, got {publish_interval}")
-        if not udfs:
-            raise ValueError("no UDF given: pass one UDF or a list with at least one")
-        ds = self._as_dataset(dataset)
-        names = (backends,) if isinstance(backends, str) else None if backends is None else tuple(backends)
-
-        def make(known: Dataset) -> RunOptions:
-            return RunOptions(
-                roi=as_roi(roi, tuple(known.shape.nav), known.name),
-                corrections=corrections,
-                backends=names,
-                pre=tuple(pre),
-                dtype_policy=dtype_policy,
-                partition_frames=partition_frames,
-                deterministic=deterministic,
-                publish_interval=publish_interval,
-            )
-
-        if isinstance(ds, Dataset):
-            options = make(ds)  # what is wrong is raised at once
-            return ds, lambda _: options
-        return ds, make
-
-    def _iteration_viewers(self, plots: Plots) -> Callable[[Any, Any, Any], Any] | None:
-        if not plots:
-            return None
-        from framefold.plot.live import make_viewers  # noqa: PLC0415  # matplotlib only where wanted
-
-        return lambda first, udfs, run: make_viewers(_drawn(plots), self.plot_class, first, udfs, run)
-
-    @staticmethod
-    def _observers(progress: Progress) -> list[Observer]:
-        if not progress:
-            return []
-        from framefold.plot.progress import progress_observer  # noqa: PLC0415  # only where wanted
-
-        return [progress_observer(progress)]
-
-    def _run(
-        self, ds: Dataset | LiveDataset, udfs: Sequence[Any], options: Callable[[Dataset], RunOptions],
-        progress: Progress, retries: int, validate: bool, on_ready: Callable[[Any], Any] | None = None,
-        where: Executor | None = None,
-    ) -> Run:  # fmt: skip
-        if isinstance(ds, LiveDataset):
-            from framefold.executor.live import open_station  # noqa: PLC0415  # only for live sources
-
-            where = where or self.executor
-            station = open_station(where, ds)
-            try:
-                run = self._live_run(
-                    station, ds, udfs, options, progress, validate, on_ready, where, opened=self._live.add
-                )
-            except BaseException:
-                station.close()
-                raise
-            run.closing.callback(station.close)
-            return run
-        opts = options(ds)
-        run = Run(
-            self.executor, ds, udfs, opts, observers=self._observers(progress), retries=retries,
-            validate=validate, provenance=lambda: provenance_of(ds, opts), saver=save_result,
-        )  # fmt: skip
-        if on_ready is not None:
-            on_ready(run.plan)
-        return run
-
-    def _live_run(
-        self, station: Any, ds: LiveDataset, udfs: Sequence[Any], options: Callable[[Dataset], RunOptions],
-        progress: Progress, validate: bool, on_ready: Callable[[Any], Any] | None,
-        where: Executor | None = None, **more: Any,
-    ) -> Run:  # fmt: skip
-        from framefold.executor.live import open_live  # noqa: PLC0415  # only for live sources
-
-        return open_live(
-            where or self.executor, station, ds, udfs, options, observers=self._observers(progress),
-            validate=validate, provenance=provenance_of, saver=save_result, on_ready=on_ready, **more,
-        )  # fmt: skip
-
-
-def _path(path: Any) -> Path | None:
-    return None if path is None else Path(path)
-
-
-def _viewers(plots: Plots, plot_class: Any, run: Run, udfs: Sequence[Any]) -> Any:
-    if not plots:
-        return None
-    from framefold.plot.live import make_viewers  # noqa: PLC0415  # matplotlib only where wanted
-
-    try:
-        return make_viewers(_drawn(plots), plot_class, run.snapshot(final=False), udfs, run)
-    except BaseException:
-        run.release()  # wrong names are found before anything runs: the UDF objects stay usable
-        raise
-
-
-def _drawn(plots: Plots, *, keep: bool = False) -> Plots:
-    """Return `plots`, with a view object in the place of ``"browser"``."""
-    if not isinstance(plots, str) or plots != "browser":
-        return plots
-    from framefold.web.view import BrowserView  # noqa: PLC0415  # bokeh only where wanted
-
-    return BrowserView(keep=keep)
-
-
-def _viewed(steps: Iterator[Snapshot], viewers: Any) -> Iterator[Snapshot]:
-    last = None
-    try:
-        for last in steps:
-            viewers.update(last)
-            yield last
-    except BaseException as exc:
-        viewers.fail(exc)
-        raise
-    if last is not None:
-        viewers.close(last)
-
-
-def _folded(run: Run, viewers: Any, interval: float) -> Snapshot:
-    """Fold a run to its end, with or without viewers, and return the final snapshot."""
-    return _followed(latest(run, interval, viewers.idle), viewers) if viewers else to_end(run)
-
-
-def _ended(results: Iterator[Any], end: Callable[[], None]) -> Iterator[Any]:
-    """Yield `results`, and call `end` however that ends."""
-    try:
-        yield from results
-    finally:
-        end()
-
-
-def _followed(steps: Iterator[Snapshot], viewers: Any) -> Snapshot:
-    (last,) = deque(_viewed(steps, viewers), maxlen=1)  # the others are let go
-    return last
