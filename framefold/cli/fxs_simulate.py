@@ -13,7 +13,7 @@ from framefold.cli.source_arguments import add_progress, wants_progress
 from framefold.errors import FramefoldError
 
 if TYPE_CHECKING:
-    from framefold.sim.fxs import Shots
+    from framefold.sim.fxs_shots import Shots
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,14 +12,12 @@ import numpy.typing as npt
 
 from framefold.errors import DataError
 from framefold.io.counter import ReadCounter
-from framefold.io.output import check_tile, output_for
 from framefold.sim import kernels_disk as kd
 from framefold.sim.deformation import Deformation
+from framefold.sim.made import Made
 from framefold.sim.noise import Detector, poisson
 from framefold.udfcore.metadata import Metadata
 from framefold.udfcore.shapes import Shape
-from framefold.udfcore.source import ReadStats
-from framefold.udfcore.tile import TileSlice
 
 Float = npt.NDArray[np.float64]
 
@@ -62,13 +59,14 @@ class CbedTruth:
 
 
 @dataclass(frozen=True, eq=False)
-class Cbed:
+class Cbed(Made):
     """A scan of diffraction patterns: any range of frames on demand, the same however it is cut.
 
     It is a `framefold.udfcore.source.Source`: a run reads it like a file. Made by
     `framefold.sim.stem.cbed`; it pickles by the options given there.
     """
 
+    what = "the synthetic scan"
     options: dict[str, Any]
     rebuild: Callable[[dict[str, Any]], Cbed]
 
@@ -145,40 +143,9 @@ class Cbed:
         return Metadata(mask=bad if bad.any() else None, nav_shape=self.scan)
 
     @property
-    def natural_chunks(self) -> tuple[int, ...]:
-        """Whole frames: a part of one costs as much."""
-        return (1, *self.sig)
-
-    @property
     def identity(self) -> str:
         """Shape, dtype and seed."""
         return f"cbed{self.shape} {self.dtype} seed={self.seed}"
-
-    @property
-    def is_view(self) -> bool:
-        """False: frames are made when read."""
-        return False
-
-    @property
-    def valid(self) -> None:
-        """All frames are there."""
-        return None
-
-    def read(self, tile: TileSlice, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
-        """Return a tile."""
-        check_tile(tile, math.prod(self.scan), self.sig, "the synthetic scan")
-        out = output_for(tile, self.dtype, out, "the synthetic scan")
-        began = time.perf_counter()
-        if tile.shape[1:] == self.sig:
-            self.frames(tile.start, tile.stop, out=out)
-        else:
-            out[...] = self.frames(tile.start, tile.stop)[(slice(None), *tile.sig)]
-        self.counter.add(out.nbytes, time.perf_counter() - began)
-        return out
-
-    def stats(self) -> ReadStats:
-        """Return what was made so far in this process."""
-        return self.counter.stats()
 
     def _check(self, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= math.prod(self.scan):

@@ -6,13 +6,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from framefold.udfs.fxs.build import build_operator
     from framefold.udfs.fxs.c2 import C2UDF
     from framefold.udfs.fxs.c2_result import Correlation
     from framefold.udfs.fxs.centre import refine_centre
     from framefold.udfs.fxs.geometry import Geometry
     from framefold.udfs.fxs.grid import PolarGrid
+    from framefold.udfs.fxs.pixels import PixelModel
     from framefold.udfs.fxs.polar_regrid import PolarRegrid
-    from framefold.udfs.fxs.regrid import PixelModel, PolarOperator, build_operator
+    from framefold.udfs.fxs.regrid import PolarOperator
     from framefold.udfs.fxs.scores import ScoreUDF
     from framefold.udfs.fxs.shots import ShotScale, Veto, VetoCode
 
@@ -20,7 +22,7 @@ _MODULES = {
     "C2UDF": "c2",
     "Correlation": "c2_result",
     "Geometry": "geometry",
-    "PixelModel": "regrid",
+    "PixelModel": "pixels",
     "PolarGrid": "grid",
     "PolarOperator": "regrid",
     "PolarRegrid": "polar_regrid",
@@ -28,7 +30,7 @@ _MODULES = {
     "ShotScale": "shots",
     "Veto": "shots",
     "VetoCode": "shots",
-    "build_operator": "regrid",
+    "build_operator": "build",
     "refine_centre": "centre",
 }
 

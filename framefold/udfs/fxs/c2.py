@@ -14,13 +14,15 @@ from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.udf import UDF
 from framefold.udfs.fxs import c2_setup as setup
+from framefold.udfs.fxs.build import build_operator
 from framefold.udfs.fxs.c2_buffers import declared, live_results, pictures
 from framefold.udfs.fxs.c2_items import BLOCK, items_of
 from framefold.udfs.fxs.correlator import Correlator, Layout, Live, Sums
 from framefold.udfs.fxs.geometry import Geometry
 from framefold.udfs.fxs.grid import PolarGrid
 from framefold.udfs.fxs.lanes import LANES
-from framefold.udfs.fxs.regrid import PixelModel, PolarOperator, build_operator, raw_rows
+from framefold.udfs.fxs.pixels import PixelModel
+from framefold.udfs.fxs.regrid import PolarOperator, raw_rows
 from framefold.udfs.fxs.shot_kernels import add_scaled, saturated_share
 from framefold.udfs.fxs.shots import ShotScale, Veto, VetoCode, sampled, window_mean
 

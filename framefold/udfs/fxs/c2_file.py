@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from framefold.errors import DataError
 from framefold.udfs.fxs.grid import PolarGrid
+from framefold.udfs.fxs.nexus import group, opened, written
 from framefold.udfs.fxs.selfterm import SelfTerm
 
 if TYPE_CHECKING:
@@ -43,36 +41,25 @@ def save(c: Correlation, path: str | os.PathLike[str], *, overwrite: bool = Fals
     DataError
         If the file exists.
     """
-    import h5py  # noqa: PLC0415  # takes 0.1 s to load
-
-    target = Path(path)
-    if target.exists() and not overwrite:
-        raise DataError(f"{target} exists: choose another name, or pass overwrite=True")
-    draft = target.with_name(target.name + ".part")  # a broken write leaves the old file alone
-    with h5py.File(draft, "w") as file:
-        file.attrs["default"] = "entry"
-        entry = _group(file, "entry", "NXentry", default="data")
-        entry.attrs["format"] = FORMAT
-        entry["program_name"] = f"framefold {_version()}"
+    with written(path, FORMAT, overwrite=overwrite) as entry:
         entry["parameters"] = json.dumps(c.parameters)
         grid = c.grid
         entry.attrs.update(
             n_q=grid.n_q, n_phi=grid.n_phi, q_min=grid.q_min, q_max=grid.q_max, centred=c.centred,
             paired=c.paired, halves=c.halves, wavelength=c.wavelength or 0.0,
         )  # fmt: skip
-        sums = _group(entry, "sums", "NXcollection")
+        sums = group(entry, "sums", "NXcollection")
         for name in _ARRAYS:
             sums[name] = getattr(c, name)
         if c.self_term is not None:
-            noise = _group(entry, "self_term", "NXcollection")
+            noise = group(entry, "self_term", "NXcollection")
             for name in ("first", "second", "spectra"):
                 noise[name] = getattr(c.self_term, name)
         _estimates(entry, c, c2)
-    draft.replace(target)
 
 
 def _estimates(entry: Any, c: Correlation, c2: bool) -> None:
-    data = _group(entry, "data", "NXdata", signal="C_m", axes=["order", "q", "q_prime"])
+    data = group(entry, "data", "NXdata", signal="C_m", axes=["order", "q", "q_prime"])
     data["order"], data["q"], data["q_prime"] = c.orders, c.q, c.q
     data["dphi"] = c.grid.phi
     for name in ("q", "q_prime"):
@@ -83,11 +70,11 @@ def _estimates(entry: Any, c: Correlation, c2: bool) -> None:
         if c2:
             cube = c.c2().astype(np.float32)
             data.create_dataset("C2", data=cube, chunks=(1, *cube.shape[1:]))
-    curve = _group(entry, "saxs", "NXdata", signal="saxs", axes=["q"])
+    curve = group(entry, "saxs", "NXdata", signal="saxs", axes=["q"])
     curve["q"], curve["saxs"] = c.q, c.saxs
     if c.halves and min(c.n_frames(half=0), c.n_frames(half=1)) >= 2:
         found = c.cc_half()
-        cc = _group(entry, "cc_half", "NXdata", signal="curve", axes=["q"])
+        cc = group(entry, "cc_half", "NXdata", signal="curve", axes=["q"])
         cc["q"], cc["curve"], cc["map"], cc["order"] = found.q, found.curve, found.map, found.orders
         cc["shots_needed"] = found.shots_needed
 
@@ -100,20 +87,10 @@ def load(path: str | os.PathLike[str]) -> Correlation:
     DataError
         If the file is not there, or is something else.
     """
-    import h5py  # noqa: PLC0415  # as above
-
     from framefold.udfs.fxs.c2_result import Correlation  # noqa: PLC0415  # it imports this module on demand
 
-    try:
-        file = h5py.File(path, "r")
-    except OSError as exc:
-        raise DataError(f"cannot read {path}: {exc}") from exc
-    with file:
-        entry = file.get("entry")
-        if entry is None or entry.attrs.get("format") != FORMAT:
-            raise DataError(
-                f"{path} holds no correlations: write one with Correlation.save or framefold fxs c2"
-            )
+    otherwise = "holds no correlations: write one with Correlation.save or framefold fxs c2"
+    with opened(path, FORMAT, otherwise) as entry:
         at = entry.attrs
         noise = None
         if "self_term" in entry:
@@ -128,18 +105,3 @@ def load(path: str | os.PathLike[str]) -> Correlation:
             parameters=json.loads(entry["parameters"][()]),
             **{name: entry["sums"][name][()] for name in _ARRAYS},
         )
-
-
-def _group(parent: Any, name: str, kind: str, **attributes: Any) -> Any:
-    group = parent.create_group(name)
-    group.attrs["NX_class"] = kind
-    for key, value in attributes.items():
-        group.attrs[key] = value
-    return group
-
-
-def _version() -> str:
-    try:
-        return version("framefold")
-    except PackageNotFoundError:
-        return "unknown"

@@ -116,9 +116,10 @@ def fold_orders(
     chars = np.array([U, N], np.uint8)
     sizes = np.array([n_q, used, n_q, n_q], np.int32)
     scalars = np.array([1, 0], stack.dtype)
-    c, s, f = chars.ctypes.data, sizes.ctypes.data, scalars.ctypes.data
     item = stack.itemsize
     for m in range(first, last):
+        # taken here, so that the arrays live as long as the loop: an address alone does not keep them
+        c, s, f = chars.ctypes.data, sizes.ctypes.data, scalars.ctypes.data
         a = stack.ctypes.data + m * depth * n_q * item
         if item == 4:
             ssyrk(c, c + 1, s, s + 4, f, a, s + 8, f + item, square.ctypes.data, s + 12)
@@ -157,10 +158,11 @@ def fold_hermitian(
     chars = np.array([U, N, T], np.uint8)
     sizes = np.array([n_q, used // 2, 2 * n_q], np.int32)  # every other row: twice the stride
     scalars = np.array([1, 0, 2], stack.dtype)
-    c, s, f = chars.ctypes.data, sizes.ctypes.data, scalars.ctypes.data
     item = stack.itemsize
     real, imaginary = np.empty(n_q), np.empty(n_q)
     for m in range(first, last):
+        # taken here, so that the arrays live as long as the loop: an address alone does not keep them
+        c, s, f = chars.ctypes.data, sizes.ctypes.data, scalars.ctypes.data
         a = stack.ctypes.data + m * depth * n_q * item
         b, out = a + n_q * item, product.ctypes.data
         if item == 4:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from framefold.errors import DataError, UDFError
 from framefold.udfs.fxs.correlator import Layout
 from framefold.udfs.fxs.orders import choose_orders
-from framefold.udfs.fxs.regrid import PixelModel, PolarOperator
+from framefold.udfs.fxs.pixels import PixelModel
+from framefold.udfs.fxs.regrid import PolarOperator
 from framefold.udfs.fxs.shots import ShotScale, check_window
 
 Array = npt.NDArray[Any]

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
+from framefold.udfs.fxs.build import build_operator
 from framefold.udfs.fxs.geometry import Geometry
 from framefold.udfs.fxs.grid import PolarGrid
-from framefold.udfs.fxs.regrid import PixelModel, build_operator
+from framefold.udfs.fxs.pixels import PixelModel
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]

@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from framefold.errors import UDFError
 from framefold.udfcore.transform_base import Region, Scope, Sig
+from framefold.udfs.fxs.build import build_operator
 from framefold.udfs.fxs.geometry import Geometry
 from framefold.udfs.fxs.grid import PolarGrid
-from framefold.udfs.fxs.regrid import PixelModel, PolarOperator, build_operator
+from framefold.udfs.fxs.pixels import PixelModel
+from framefold.udfs.fxs.regrid import PolarOperator
 
 Array = npt.NDArray[Any]
 

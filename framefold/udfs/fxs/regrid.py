@@ -2,122 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import threading
-import warnings
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
 
 from framefold.errors import DataError
 from framefold.udfs.fxs import regrid_kernels as kernels
-from framefold.udfs.fxs.bilinear import bilinear_entries
-from framefold.udfs.fxs.geometry import Geometry
 from framefold.udfs.fxs.grid import PolarGrid
 from framefold.udfs.fxs.lanes import LANES
 from framefold.udfs.fxs.tiled import TiledMatrix, tiled_matrix
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class PixelModel:
-    """What a pixel's counts mean, beyond its place; it goes into the weights and costs nothing per frame.
-
-    Attributes
-    ----------
-    mask
-        Bool of frame shape, True where a pixel is bad.
-    dark
-        Counts without light, number or frame.
-    gain
-        Factor that makes counts equal between pixels (it multiplies, as in `Corrections`), number or frame.
-    adu_per_photon
-        Counts of one photon; None: not known, frames stay in counts and there is no photon self-term.
-    read_noise
-        Standard deviation of a pixel without light, in counts, number or frame.
-    efficiency
-        Further response, such as quantum efficiency, number or frame.
-    polarisation
-        Factor f, 1 for horizontal; None: do not correct.
-    solid_angle
-        Correct for the solid angle of pixels.
-    """
-
-    mask: Any = None
-    dark: Any = None
-    gain: Any = None
-    adu_per_photon: float | None = None
-    read_noise: Any = 0.0
-    efficiency: Any = None
-    polarisation: float | None = 1.0
-    solid_angle: bool = True
-
-    def response(self, geometry: Geometry) -> Floats:
-        """Return counts per photon that a pixel of nominal size would see, flat."""
-        g = np.full(geometry.shape, float(self.adu_per_photon or 1.0))
-        if self.gain is not None:
-            g = g / _frame(self.gain, geometry.shape, "gain")
-        if self.efficiency is not None:
-            g = g * _frame(self.efficiency, geometry.shape, "efficiency")
-        if self.solid_angle:
-            g = g * geometry.solid_angle()
-        if self.polarisation is not None:
-            g = g * geometry.polarisation(self.polarisation)
-        return g.reshape(-1)
-
-    def dark_counts(self, geometry: Geometry) -> Floats:
-        """Return the dark counts, flat."""
-        dark = np.zeros(geometry.shape) if self.dark is None else _frame(self.dark, geometry.shape, "dark")
-        return dark.reshape(-1)
-
-    def variance(self, geometry: Geometry, scaled: Array, scale2: float) -> Floats:
-        """Return the variance of counts, flat: Poisson statistics of photons, and the read noise.
-
-        Parameters
-        ----------
-        scaled
-            Mean of ``s^2 * raw`` over frames, flat, s the scale of a frame.
-        scale2
-            Mean of ``s^2``.
-        """
-        if self.adu_per_photon is None:
-            raise DataError("the variance of counts needs adu_per_photon=")
-        one = np.full(geometry.shape, self.adu_per_photon)
-        if self.gain is not None:
-            one = one / _frame(self.gain, geometry.shape, "gain")
-        light = np.maximum(scaled - scale2 * self.dark_counts(geometry), 0)
-        noise = _frame(self.read_noise, geometry.shape, "read_noise").reshape(-1)
-        return one.reshape(-1) * light + scale2 * noise**2
-
-    def good(self, geometry: Geometry) -> npt.NDArray[np.bool_]:
-        """Return which pixels count, flat."""
-        if self.mask is None:
-            good = np.ones(geometry.shape, bool)
-        else:
-            mask = np.asarray(self.mask)
-            if mask.shape != geometry.shape:
-                raise DataError(f"the mask has shape {mask.shape}, the geometry {geometry.shape}")
-            good = mask == 0
-        if geometry.absent is not None:
-            good = good & ~np.asarray(geometry.absent, bool)
-        return good.reshape(-1)
-
-    @property
-    def identity(self) -> str:
-        """Hash of the contents."""
-        h = hashlib.sha256()
-        for value in (self.mask, self.dark, self.gain, self.efficiency, self.read_noise):
-            a = np.asarray(np.nan if value is None else value)
-            h.update(f"{a.dtype.str}{a.shape}".encode() + np.ascontiguousarray(a).tobytes())
-        h.update(repr((self.adu_per_photon, self.polarisation, self.solid_angle)).encode())
-        return h.hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,126 +158,3 @@ def raw_rows(frames: Array, sig_dims: int) -> Array:
     if flat.dtype.itemsize not in (1, 2, 4, 8) or flat.dtype == np.float16:
         flat = flat.astype(np.float32)
     return flat
-
-
-def build_operator(
-    geometry: Geometry,
-    grid: PolarGrid,
-    pixels: PixelModel | None = None,
-    *,
-    splitting: str = "subpixel",
-    min_coverage: float = 0.5,
-    weight: str = "binary",
-) -> PolarOperator:
-    """Make the polar operator of a detector.
-
-    Parameters
-    ----------
-    geometry, grid, pixels
-        Where pixels are, which bins, and what counts mean.
-    splitting
-        ``"subpixel"`` cuts each pixel in 3 x 3 parts and more where bins are narrow. ``"none"`` gives a
-        pixel to the bin of its centre: more variance in the outer bins, holes in the inner ones.
-        ``"bilinear"`` interpolates at the centre of each bin, for flat detectors: it reads four pixels per
-        bin and leaves out all others, so that outer bins lose most photons.
-    min_coverage
-        Bins with less have weight 0.
-    weight
-        ``"binary"``: weight 1 elsewhere; ``"coverage"``: weight is the coverage.
-
-    Raises
-    ------
-    DataError
-        If the grid reaches beyond the detector, or no pixel is good.
-    """
-    pixels = pixels or PixelModel()
-    if splitting not in ("subpixel", "none", "bilinear"):
-        raise DataError(f"splitting={splitting!r} is not one of 'subpixel', 'none', 'bilinear'")
-    if weight not in ("binary", "coverage"):
-        raise DataError(f"weight={weight!r} is not one of 'binary', 'coverage'")
-    key = repr((geometry.identity, grid, pixels.identity, splitting, min_coverage, weight))
-    with _one_at_a_time:
-        if key in _cache:
-            _cache.move_to_end(key)
-            return _cache[key]
-        operator = _build(geometry, grid, pixels, splitting, min_coverage, weight)
-        _cache[key] = operator
-        while len(_cache) > 2:
-            _cache.popitem(last=False)
-    return operator
-
-
-_cache: OrderedDict[str, PolarOperator] = OrderedDict()
-_one_at_a_time = threading.Lock()  # fold lanes share transforms
-
-
-def _build(
-    geometry: Geometry, grid: PolarGrid, model: PixelModel, splitting: str, min_coverage: float, weight: str
-) -> PolarOperator:
-    q = geometry.q()
-    q_detector = float(q.max() if geometry.absent is None else q.max(where=~geometry.absent, initial=0.0))
-    if grid.q_max > q_detector:
-        raise DataError(
-            f"q_max={grid.q_max:g} lies beyond the detector, whose corners reach {q_detector:.4g} 1/Angstrom"
-        )
-    if splitting == "bilinear":
-        pixel, target, share = bilinear_entries(geometry, grid)
-    else:
-        pixel, target, share = _entries(geometry, grid, 1 if splitting == "none" else 3)
-    if geometry.absent is not None:  # what is not there is no hole in its bin
-        there = ~np.asarray(geometry.absent, bool).reshape(-1)[pixel]
-        pixel, target, share = pixel[there], target[there], share[there]
-    response, dark, good = model.response(geometry), model.dark_counts(geometry), model.good(geometry)
-    good = good & np.isfinite(response) & (response > 0) & np.isfinite(dark)
-    if not good.any():
-        raise DataError("no pixel is good: all are masked, or have a gain that is not positive")
-    n_bins = grid.n_q * grid.n_phi
-    whole = np.bincount(target, share * np.where(good, response, model.adu_per_photon or 1.0)[pixel], n_bins)
-    keep = good[pixel]
-    pixel, target, share = pixel[keep], target[keep], share[keep]
-    total = np.bincount(target, share * response[pixel], n_bins)
-    ring = whole.reshape(grid.shape)
-    median = np.array([np.median(row[row > 0]) if (row > 0).any() else 1.0 for row in ring])
-    reference = np.maximum(ring, median[:, None])
-    coverage = total.reshape(grid.shape) / reference
-    inside = coverage >= min_coverage
-    covered = float(inside.mean())
-    if covered < 0.5:
-        warnings.warn(
-            f"only {100 * covered:.0f} % of the polar bins are covered by good pixels: "
-            "check q_min, q_max, the centre and the mask",
-            stacklevel=4,
-        )
-    polar_weight = np.where(inside, coverage if weight == "coverage" else 1.0, 0.0).astype(np.float32)
-    keep = inside.reshape(-1)[target]
-    pixel, target, share = pixel[keep], target[keep], share[keep]
-    values = (share / total[target]).astype(np.float32)
-    n_pixels = int(np.prod(geometry.shape))
-    matrix = scipy.sparse.csr_matrix((values, (target, pixel)), shape=(n_bins, n_pixels))
-    usable = np.where(good, dark, 0.0)
-    offset = matrix.astype(np.float64) @ usable
-    return PolarOperator(
-        grid, geometry.shape, matrix, offset, coverage, polar_weight, np.where(good, response, 0.0), usable
-    )
-
-
-def _entries(geometry: Geometry, grid: PolarGrid, parts: int) -> tuple[Array, Array, Floats]:
-    """Return pixel, bin and area share of all pairs that overlap."""
-    centre, e1, e2 = geometry.frames_of_pixels()
-    room = 3 * centre.shape[1] + 65536
-    while True:
-        pixel, target, share = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room)
-        n = kernels.split_pixels(
-            centre, e1, e2, 4 * np.pi / (geometry.wavelength * 1e10), grid.q_min, grid.q_step, grid.n_q,
-            grid.n_phi, parts, pixel, target, share,
-        )  # fmt: skip
-        if n >= 0:
-            return pixel[:n], target[:n], share[:n]
-        room *= 2
-
-
-def _frame(value: Any, shape: tuple[int, ...], name: str) -> Floats:
-    array = np.asarray(value, dtype=np.float64)
-    if array.ndim and array.shape != shape:
-        raise DataError(f"{name} has shape {array.shape}, the geometry {shape}")
-    return np.broadcast_to(array, shape)
