@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import resource
+import select
 import socket
 import statistics
 import subprocess
@@ -24,7 +25,6 @@ import numpy as np
 import framefold as ff
 from framefold.io.live.feed import Over
 from framefold.io.live.sequential import SequentialSource
-from framefold.io.live.tcp import Closed, TcpConnection
 from framefold.kernels.reduce import sum_frames
 from framefold.udfcore.live import AcquisitionStart, LiveOptions, PieceGrid, SectorSpec
 
@@ -32,6 +32,7 @@ SECTORS, SIDE = 4, 512
 WIDTH = SIDE // SECTORS
 STRIPE = SIDE * WIDTH * 2
 CHUNK = 8  # frames that are sent, or received by C1, at once
+LEAST = 2**19  # bytes that are worth a call
 SKIPPED = 0.2
 GOALS = {"path A": 0.85, "path B": 0.75}
 
@@ -41,14 +42,16 @@ class Stripes:
 
     def __init__(self, ports, frames):
         self.endpoint, self._frames = f"stripes://{ports[0]}", frames
-        self._connections = [TcpConnection("127.0.0.1", p) for p in ports]
+        self._ports, self._sockets, self._poll = ports, [], select.poll()
+        self._ended = 0
+        self._spare = np.empty((SECTORS, CHUNK * STRIPE), np.uint8)
         self._here = [None] * SECTORS  # rows, their bytes or a buffer of that size, what arrived
         self._next = [0] * SECTORS
         self._told = False
 
     def connect(self):
-        for connection in self._connections:
-            connection.connect()
+        self._sockets = [socket.create_connection(("127.0.0.1", p)) for p in self._ports]
+        self._sector_of = {c.fileno(): s for s, c in enumerate(self._sockets)}
 
     def begin(self, timeout, *, wanted):
         if self._told:
@@ -64,55 +67,60 @@ class Stripes:
         return AcquisitionStart(self._frames, (SIDE, SIDE), np.dtype("uint16"), None, sectors, 0)
 
     def receive(self, assembly, timeout):
-        some = False
         for s in range(SECTORS):
-            some |= self._read(assembly, s, 0.0)
-        if some or assembly.complete:
-            return None
-        slowest = min(range(SECTORS), key=lambda s: self._next[s])
-        try:
-            self._read(assembly, slowest, timeout)
-        except Closed:
-            return Over("end-message")
-        return None
+            if self._here[s] is None:
+                self._open_place(assembly, s)
+        ready = self._poll.poll(timeout * 1000)
+        for fd, _ in ready:
+            self._read(assembly, self._sector_of[fd])
+        return Over("end-message") if self._ended == SECTORS else None
 
-    def _read(self, assembly, s, timeout):
-        if self._here[s] is None:
-            # a sector that is a whole block ahead waits for the others
-            if self._next[s] > min(self._next) + assembly.block_frames:
-                return False
+    def _open_place(self, assembly, s):
+        # a sector that is a whole block ahead waits for the others
+        rows = None
+        if self._next[s] <= min(self._next) + assembly.block_frames:
             rows = assembly.ahead(s, self._next[s])
-            if rows is None:
-                return False
-            flat = rows.flags.c_contiguous
-            space = rows.reshape(-1).view(np.uint8) if flat else np.empty(rows.size * 2, np.uint8)
-            self._here[s] = [rows, space, 0, 0]
+        if rows is None:
+            return
+        if rows.flags.c_contiguous:
+            space = rows.reshape(-1).view(np.uint8)
+        else:  # whole frames: stripes are put in from memory that stays in the cache
+            rows = rows[:CHUNK]
+            space = self._spare[s][: len(rows) * STRIPE]
+        self._here[s] = [rows, space, 0, 0]
+        self._wait_for(s, len(space))
+
+    def _wait_for(self, s, left):
+        self._sockets[s].setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, min(left, LEAST))
+        self._poll.register(self._sockets[s], select.POLLIN)
+
+    def _read(self, assembly, s):
         rows, space, got, done = here = self._here[s]
-        left = len(space) - got
-        try:
-            n = self._connections[s].read_into(space.data[got:], timeout, min(left, 2**18) if timeout else 1)
-        except Closed:
-            return False
+        n = self._sockets[s].recv_into(space.data[got:], 0, socket.MSG_DONTWAIT)
         if not n:
-            return False
-        here[2] += n
-        whole = here[2] // STRIPE
+            self._poll.unregister(self._sockets[s])
+            self._ended += 1
+            return
+        here[2] = got = got + n
+        whole = got // STRIPE
+        if got == len(space):
+            self._here[s] = None
+            self._poll.unregister(self._sockets[s])
+        elif len(space) - got < LEAST:
+            self._wait_for(s, len(space) - got)
         if whole > done:
             if not rows.flags.c_contiguous:
                 part = space[done * STRIPE : whole * STRIPE].view(np.uint16)
                 rows[done:whole] = part.reshape(-1, SIDE, WIDTH)
             here[3] = whole
             self._next[s] += whole - done
-            if whole == len(rows):
-                self._here[s] = None
             assembly.filled(s, self._next[s] - (whole - done), whole - done)
-        return True
 
     def heard(self):
         return ""
 
     def close(self):
-        for connection in self._connections:
+        for connection in self._sockets:
             connection.close()
 
 
