@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import StreamError
-from framefold.io.live import kernels_window as k
+from framefold.io.live import kernels_state as k
 from framefold.udfcore.live import SectorStats
 
 _COLUMNS: dict[str, Any] = {

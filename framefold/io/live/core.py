@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from framefold.errors import StreamError
+from framefold.io.live import kernels_blocks as blocks
+from framefold.io.live import kernels_election as election
 from framefold.io.live import kernels_receive as r
-from framefold.io.live import kernels_window as k
+from framefold.io.live import kernels_state as k
 from framefold.io.live.ring import Ring
 from framefold.io.live.sockets import Endpoint, bind, buffer_advice, granted_buffer, kernel_drops
 from framefold.io.live.window import COUNTERS, Limits, new_state, plan_from, shared_arrays, take_notices
@@ -185,11 +187,11 @@ class Core:
     def _warm(self) -> None:
         """Compile, or load from the cache, what is first called when an acquisition ends."""
         state, stage = self._state, self._stage
-        k.finish(state)
+        blocks.finish(state)
         r.give_back(state, stage)
         r.discard_stage(state, stage)
         state.run[k.REASON] = k.BY_RESTART  # no stragglers to wait for
-        k.prepare_next(state, 0, -1 if self.spec.frames is None else self.spec.frames)
+        election.prepare_next(state, 0, -1 if self.spec.frames is None else self.spec.frames)
         r.reconsider(state, self._places, stage, 0)
 
     def _buffers(self) -> r.Net:
@@ -236,7 +238,7 @@ class Core:
         elif run[k.PHASE] == k.RUNNING and self._is_idle(now):
             reason = IDLE
         if reason >= 0 and run[k.PHASE] == k.RUNNING:
-            k.finish(state)
+            blocks.finish(state)
             run[k.REASON] = reason
         elif reason >= 0 and run[k.PHASE] == k.WAITING:
             r.discard_stage(state, self._stage)
@@ -325,7 +327,7 @@ class Core:
         first = int(state.run[k.FIRST]) % 2 ** min(self.spec.id_bits, 63)
         self.send((END, reason, last, first, 0, 0, 0, 0))
         frames = -1 if self.spec.frames is None else self.spec.frames
-        k.prepare_next(state, now, frames)
+        election.prepare_next(state, now, frames)
         state.plan[0, 2] = state.plan[1, 2] = self.spec.block
         self._rate = _Rate()
         r.reconsider(state, self._places, self._stage, now)

@@ -8,13 +8,28 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from numba import types
 
+from framefold.io.live.kernels_blocks import (
+    expire,
+    finish,
+    settle,
+    undo,
+)
+from framefold.io.live.kernels_election import (
+    begin,
+    catch_up,
+    consider,
+    elected,
+    lift_barrier,
+)
+from framefold.io.live.kernels_fate import (
+    accept,
+)
 from framefold.io.live.kernels_packet import LONG, OK, PAYLOAD, parse, place
-from framefold.io.live.kernels_window import (
+from framefold.io.live.kernels_state import (
     ARMED,
     BY_RESTART,
     BYTES,
@@ -41,18 +56,9 @@ from framefold.io.live.kernels_window import (
     VALID,
     WAITING,
     State,
-    accept,
-    begin,
-    catch_up,
-    consider,
-    elected,
-    expire,
-    finish,
     inner,
-    lift_barrier,
-    settle,
-    undo,
-)  # fmt: skip
+    kernel,
+)
 
 # control words
 STOP, ARM, QUIT, KNOWN_FIRST, HOLD, CANDIDATE, RESUME = range(7)
@@ -62,6 +68,8 @@ _HEAD, _COUNT = 0, 1
 _MSG_DONTWAIT = 0x40
 _MONOTONIC = 1
 _POLL_MS = 5
+# typed: literals would be compiled apart, and everything that they are passed to
+_FRESH, _KEPT = np.int64(0), np.int64(1)
 
 
 class Places(NamedTuple):
@@ -146,7 +154,7 @@ def _consider(w: State, m: Places, stage: Stage, at: int, now: int) -> None:
             stage.info[j, _SUSPECT] = 0
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def reconsider(w: State, m: Places, stage: Stage, now: int) -> None:
     """Let all packets that are kept take part in the election of the next acquisition."""
     for i in range(stage.queue[_COUNT]):
@@ -212,7 +220,7 @@ def _give_back(w: State, stage: Stage, sector: int) -> None:
     w.sectors[sector, S_STREAK] = 0
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def give_back(w: State, stage: Stage) -> None:
     """Keep the candidates of all sectors for the next acquisition, when this one has ended."""
     for s in range(w.cfg[SECTORS]):
@@ -245,7 +253,7 @@ def _take_oldest(w: State, m: Places, stage: Stage, now: int) -> None:
         return
     packet = stage.packets[at]
     _, raw, piece, _ = parse(packet, packet.shape[0], m.table, w.pieces[sector])
-    _take(w, m, stage, packet, sector, raw, piece, now, 1)
+    _take(w, m, stage, packet, sector, raw, piece, now, _KEPT)
 
 
 @inner
@@ -269,7 +277,7 @@ def try_begin(w: State, stage: Stage, control: Any, now: int) -> None:
     w.run[REPLAY] = stage.queue[_COUNT]
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def ingest(
     w: State, m: Places, stage: Stage, control: Any, batch: Any, lengths: Any, count: int, sector: int,
     now: int,
@@ -300,7 +308,7 @@ def ingest(
             w.counters[sector, FOREIGN if status == LONG or lengths[i] < 0 else CORRUPT] += 1
             stage.odd[sector, 0], stage.odd[sector, 1] = lengths[i], status
         elif w.run[PHASE] == RUNNING and w.run[REPLAY] == 0:
-            _take(w, m, stage, packet, sector, raw, piece, now, 0)
+            _take(w, m, stage, packet, sector, raw, piece, now, _FRESH)
         elif w.run[PHASE] == RUNNING:
             # behind those that were kept
             if stage.queue[_COUNT] == stage.packets.shape[0]:
@@ -318,7 +326,7 @@ def ingest(
             give_back(w, stage)
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def discard_stage(w: State, stage: Stage) -> None:
     """Count the packets that were kept as foreign: the acquisition ended before it began."""
     for i in range(stage.queue[_COUNT]):
@@ -328,7 +336,7 @@ def discard_stage(w: State, stage: Stage) -> None:
     stage.queue[_COUNT] = 0
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def step(w: State, m: Places, stage: Stage, control: Any, now: int) -> None:
     """Do what is due without a packet: begin, take what was kept, close what is over."""
     try_begin(w, stage, control, now)
@@ -357,7 +365,7 @@ def _receive_from(net: Net, s: int) -> int:
     return count
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def receive(w: State, m: Places, stage: Stage, net: Net, control: Any, seconds: float) -> None:
     """Receive until a block closes, the acquisition ends, a word of control is set, or time is over."""
     until = _clock(net) + np.int64(seconds * 1e9)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from framefold.errors import DataError, StreamError
 from framefold.io.live import kernels_receive as r
-from framefold.io.live import kernels_window as k
+from framefold.io.live import kernels_state as k
 from framefold.io.live.accounting import Evidence, require_balance, sector_stats
 from framefold.io.live.core import BLOCK, REASONS, CoreSpec
 from framefold.io.live.packet import PacketFormat

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framefold.io.live import kernels_window as k
+from framefold.io.live import kernels_state as k
 
 RUN_WORDS, SECTOR_WORDS, COUNTERS = 20, 12, 12
 NOTICE_WORDS = 7

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from framefold.errors import DataError
 from framefold.io.live import kernels_packet as kp
 from framefold.io.live import kernels_receive as kr
-from framefold.io.live import kernels_window as kw
+from framefold.io.live import kernels_state as kw
 from framefold.io.live import open_url
 from framefold.io.live.core import Core
 from framefold.io.live.packet import Check, Field, PacketFormat, Term

@@ -6,7 +6,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from framefold.io.live import kernels_window as k
+from framefold.io.live import kernels_blocks as blocks
+from framefold.io.live import kernels_election as election
+from framefold.io.live import kernels_state as k
+from framefold.io.live.kernels_fate import accept
 from framefold.io.live.window import Limits, new_state, plan_from, take_notices
 
 PIECES = (2, 3)
@@ -159,7 +162,7 @@ class Window(RuleBasedStateMachine):
         self.model = Model(block, slots, frames, SECOND)
         self.state = new_state(Limits(PIECES, slots, block, block, frames, BITS, 1.0))
         self.state.run[k.FIRST] = first
-        k.begin(self.state, self.now)
+        election.begin(self.state, self.now)
         self.seen = 0
 
     def one(self, sector, frame, piece):
@@ -169,18 +172,18 @@ class Window(RuleBasedStateMachine):
         self.now += 1
         expected = self.model.packet(sector, frame, piece, self.now)
         raw = (self.first + frame) % 2**BITS
-        fate, slot, block, inside, room = k.accept(self.state, sector, raw, piece, self.now, 0)
+        fate, slot, block, inside, room = accept(self.state, sector, raw, piece, self.now, 0)
         if expected == "restart":
             assert fate == k.RESTARTED
             self.state.counters[sector, k.RECEIVED] += 0
-            k.finish(self.state)
+            blocks.finish(self.state)
             self.model.finish()
             return
         assert NAMES[fate] == expected
         if fate == k.VALID:
             assert 0 <= slot < len(self.state.slots)
             assert (block, inside, room) == (frame // self.model.n, frame % self.model.n, self.model.n)
-            k.settle(self.state, sector, block)
+            blocks.settle(self.state, sector, block)
 
     @precondition(lambda self: not self.model.ended)
     @rule(sector=st.integers(0, 1), step=st.integers(-12, 14), piece=st.integers(0, 1))
@@ -214,7 +217,7 @@ class Window(RuleBasedStateMachine):
     def time_passes(self, seconds):
         self.now += round(seconds * SECOND)
         self.model.expire(self.now)
-        k.expire(self.state, self.now)
+        blocks.expire(self.state, self.now)
 
     @rule()
     def release(self):
@@ -226,7 +229,7 @@ class Window(RuleBasedStateMachine):
     @rule()
     def stop(self):
         self.model.finish()
-        k.finish(self.state)
+        blocks.finish(self.state)
 
     @invariant()
     def same(self):
@@ -274,14 +277,14 @@ def test_ids_are_unwrapped(bits):
 
 def test_the_size_of_blocks_changes_where_it_was_announced():
     state = new_state(Limits((1,), 6, 2, 8, 30, 32, 1.0))
-    k.begin(state, 1)
+    election.begin(state, 1)
     spans = []
     for f in range(30):
         if f == 5:
             plan_from(state, 4, 8)  # block 2 is open, 3 is not announced differently
-        fate, _, block, *_ = k.accept(state, 0, f, 0, f + 2, 0)
+        fate, _, block, *_ = accept(state, 0, f, 0, f + 2, 0)
         assert fate == k.VALID
-        k.settle(state, 0, block)
+        blocks.settle(state, 0, block)
         for b, first, n, slot, *_ in take_notices(state):
             spans.append((b, first, n))
             state.slots[slot] = 0
@@ -291,10 +294,10 @@ def test_the_size_of_blocks_changes_where_it_was_announced():
 
 def test_a_block_holds_as_much_as_its_plan_says():
     state = new_state(Limits((2,), 4, 3, 3, 7, 32, 1.0))
-    k.begin(state, 1)
+    election.begin(state, 1)
     for f in (6, 5, 4, 3, 2, 1, 0):
         for p in (1, 0):
-            fate, _, block, inside, room = k.accept(state, 0, f, p, 9, 0)
+            fate, _, block, inside, room = accept(state, 0, f, p, 9, 0)
             assert (fate, block, inside, room) == (k.VALID, f // 3, f % 3, 3)
-            k.settle(state, 0, block)
+            blocks.settle(state, 0, block)
     assert [(b, n) for b, _, n, *_ in take_notices(state)] == [(0, 3), (1, 3), (2, 1)]
