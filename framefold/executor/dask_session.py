@@ -36,6 +36,11 @@ class DaskSession:
         self._ident = ident
         self._closed = False
 
+    @property
+    def host(self) -> str:
+        """Address of the worker's machine."""
+        return self._worker.rpartition("://")[2].rpartition(":")[0]
+
     def call(self, method: str, *args: Any) -> Any:
         """Run a method of the object where it lives and return what it returns.
 

@@ -31,6 +31,7 @@ class _Hold:
 
     block: Block
     tasks: int
+    pieces: tuple[int, ...]
 
 
 class LiveFeed:
@@ -47,6 +48,8 @@ class LiveFeed:
 
     Attributes
     ----------
+    unwanted
+        Valid pieces per sector of blocks that no row of the run needs.
     end
         Why the acquisition ended; None before.
     """
@@ -76,6 +79,7 @@ class LiveFeed:
         self.start: AcquisitionStart | None = None
         self.end: AcquisitionEnd | None = None
         self._stats: tuple[SectorStats, ...] = ()
+        self.unwanted: tuple[int, ...] = ()
         self.blocks = 0
         self.frames = 0
         self.first_time: float | None = None
@@ -189,6 +193,8 @@ class LiveFeed:
                 before = self._damaged or [0] * len(partial.live.damaged)
                 self._damaged = [a + b for a, b in zip(before, partial.live.damaged, strict=True)]
         if free:
+            if partial.live is not None:
+                partial.live.arrived = hold.pieces
             self._stream.release(hold.block)
 
     def update(self, version: int, patches: tuple[dict[str, object], ...]) -> None:
@@ -242,16 +248,20 @@ class LiveFeed:
     def _take(self, block: Block) -> None:
         plan = self._plan
         assert plan is not None
-        for i, flags in enumerate(block.valid):
-            self._seen[i] += int(np.count_nonzero(flags))
+        pieces = tuple(int(np.count_nonzero(flags)) for flags in block.valid)
+        for i, n in enumerate(pieces):
+            self._seen[i] += n
         self.frames += block.frames
         self.first_time = self.first_time or block.t_first or None
         self.last_time = block.t_last or self.last_time
         ranges = row_ranges(plan, block)
         if not ranges:
             self._stream.release(block)
+            self.unwanted = tuple(
+                a + n for a, n in zip(self.unwanted or (0,) * len(pieces), pieces, strict=True)
+            )
         self.blocks += 1
-        hold = _Hold(block, len(ranges))
+        hold = _Hold(block, len(ranges), pieces)
         for start, stop, shift in ranges:
             with self._lock:
                 self._blocks[self._tasks] = hold

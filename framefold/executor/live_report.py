@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
 from framefold.executor.drive import Run
 from framefold.udfcore.live import AcquisitionEnd, AcquisitionStart, SectorStats
 from framefold.udfcore.live_report import LiveReport, count_status, percentiles
+
+if TYPE_CHECKING:
+    from framefold.executor.live_session import News
 
 
 def live_report(
@@ -50,3 +54,70 @@ def live_report(
         lanes=lanes,
         sectors=[s.as_dict() for s in stats],
     )
+
+
+def sector_accounts(
+    known: Sequence[News],
+    gone: Sequence[News],
+    whole: bool,
+    over: bool,
+    frames: int,
+    start: AcquisitionStart,
+) -> list[SectorStats]:
+    """Return the accounts of all sectors.
+
+    Parameters
+    ----------
+    known
+        The last news of all sessions; several of a sector whose worker was lost.
+    gone
+        Those of sessions that were lost.
+    whole
+        All UDFs get whole frames: what did not come in time where they are put together is not valid.
+    over
+        All others have told everything.
+    frames
+        Of the acquisition, as those tell that were not lost.
+    start
+        All sectors.
+    """
+    found: dict[int, SectorStats] = {}
+    again: set[int] = set()
+    told: dict[int, int] = {}
+    every = [s.index for s in start.sectors]
+    for news in known:
+        for s in news.stats:
+            old = found.get(s.sector)
+            found[s.sector] = replace(s) if old is None else _added(old, s)
+            if any(news is n for n in gone):
+                again.add(s.sector)
+        of = every if whole else [s.sector for s in news.stats]
+        for sector, n in zip(of, news.told, strict=False):
+            told[sector] = told.get(sector, 0) + n
+    for spec in start.sectors if over else ():
+        if spec.index not in found:  # its worker was lost before it told anything
+            found[spec.index] = SectorStats(spec.index, spec.endpoint)
+            again.add(spec.index)
+    for s in found.values():
+        n = sum(news.dropped.get(s.sector, 0) for news in known) if whole else 0
+        s.valid, s.lost, s.overrun = s.valid - n, s.lost + n, s.overrun + n
+        if gone and over:
+            n = max(0, s.valid - told.get(s.sector, 0))
+            s.valid, s.lost, s.with_worker = s.valid - n, s.lost + n, s.with_worker + n
+    whole_time = [s for s in found.values() if s.sector not in again]
+    pieces = {spec.index: len(spec.pieces) for spec in start.sectors}
+    for sector in again:  # what was sent while nobody received its sectors was expected, too
+        s, own = found[sector], pieces[sector]
+        seen = max((w.expected // pieces[w.sector] for w in whole_time), default=frames)
+        s.expected = max(s.expected, seen * own, s.valid)
+        s.lost = s.expected - s.valid
+    return sorted(found.values(), key=lambda s: s.sector)
+
+
+def _added(a: SectorStats, b: SectorStats) -> SectorStats:
+    """Return the accounts of a sector over two sessions."""
+    total = replace(b)
+    for f in fields(SectorStats):
+        if f.name not in ("sector", "endpoint", "ring_fill"):
+            setattr(total, f.name, getattr(a, f.name) + getattr(b, f.name))
+    return total

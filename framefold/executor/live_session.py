@@ -54,6 +54,10 @@ class News:
         What ended the acquisition, None if nothing went wrong.
     notes
         What the fold noticed: text -> count.
+    told
+        Pieces per sector of the blocks whose partials the head has got; empty: none so far.
+    first
+        The first frame, where the stream can tell.
     dropped
         For sectors (by number) pieces that arrived, but not in time where frames are put together.
     """
@@ -67,6 +71,8 @@ class News:
     error: BaseException | None
     notes: dict[str, int]
     dropped: dict[int, int]
+    told: tuple[int, ...] = ()
+    first: FirstFrame | None = None
 
 
 class _Fold:
@@ -106,6 +112,7 @@ class LiveWorker:
         self._shuffle: ShuffleStream | None = None
         self._feed: LiveFeed | None = None  # tells of the acquisition
         self._folds: list[_Fold] = []
+        self._told: tuple[int, ...] = ()
         self._error: BaseException | None = None
 
     async def prepare(self, layout: Layout) -> AcquisitionStart | None:
@@ -127,6 +134,33 @@ class LiveWorker:
     async def agree(self, first: FirstFrame) -> None:
         """Begin with this frame."""
         self._stream.agree(first)
+
+    async def resume(self, first: FirstFrame) -> bool:
+        """Join an acquisition that others have begun; False if the stream cannot do that."""
+        if not isinstance(self._stream, SharedStart):
+            return False
+        self._stream.resume(first)
+        return True
+
+    async def stop_waiting(self) -> None:
+        """End the acquisition if nothing has come: nobody else receives any more."""
+        if self._feed is not None and not self._feed.frames:
+            await asyncio.to_thread(self._feed.stop, "idle")
+
+    async def acquisition(self) -> int:
+        """Return the number of the acquisition, as the processes count them that put frames together."""
+        assert self._shuffle is not None, "offer was not called"
+        return self._shuffle.run
+
+    async def rejoin(self, run: int) -> None:
+        """Take part in an acquisition that the others have begun."""
+        assert self._shuffle is not None, "offer was not called"
+        self._shuffle.rejoin(run)
+
+    async def reconnect(self, rank: int, address: Address) -> None:
+        """Connect to a process that takes the place of a lost one."""
+        assert self._shuffle is not None, "offer was not called"
+        await asyncio.to_thread(self._shuffle.reconnect, rank, address)
 
     async def offer(
         self, rank: int, groups: Sequence[tuple[int, ...]], start: AcquisitionStart, tee: bool,
@@ -157,6 +191,7 @@ class LiveWorker:
         """Make ready for the next acquisition."""
         self._error = None
         self._folds = []
+        self._told = ()
         self._ready.clear()
         self._feed = LiveFeed(self._stream, self._source.options.start_timeout)
 
@@ -233,6 +268,8 @@ class LiveWorker:
                         lambda: len(self._ready) < MAX_WAITING or fold.feed.cancelled.is_set()
                     )
                     self._ready.append(partial)
+                    if partial.live is not None and fold.feed is self._feed:
+                        self._told = _sum(self._told, partial.live.arrived)
                     self._changed.notify_all()
         except BaseException as exc:  # noqa: BLE001  # travels to the head
             self._error = self._error or exc
@@ -251,6 +288,7 @@ class LiveWorker:
             self._changed.wait_for(lambda: bool(self._ready) or all(f.done for f in self._folds), timeout)
             partials, done = tuple(self._ready), bool(self._folds) and all(f.done for f in self._folds)
             self._ready.clear()
+            told = _sum(self._told, feed.unwanted)
             self._changed.notify_all()
         _age(partials)
         notes: dict[str, int] = {}
@@ -259,7 +297,7 @@ class LiveWorker:
         dropped = {} if self._shuffle is None else dict(self._shuffle.dropped)
         return News(
             partials, feed.accounts(), feed.span, feed.start, feed.end, done, self._error if done else None,
-            notes, dropped,
+            notes, dropped, told, self._stream.first() if isinstance(self._stream, SharedStart) else None,
         )  # fmt: skip
 
     def _disarm(self) -> None:
@@ -272,6 +310,11 @@ class LiveWorker:
             if fold.thread is not None:
                 fold.thread.join()
                 fold.thread = None
+
+
+def _sum(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the sums; an empty tuple is zeros."""
+    return tuple(x + y for x, y in zip(a, b, strict=True)) if a and b else a or b
 
 
 def own_wire() -> Wire:

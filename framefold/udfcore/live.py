@@ -57,6 +57,10 @@ class LiveOptions:
         Frames kept by navigation buffers of runs without an end.
     first_frame
         Id of the first frame where it is known beforehand; None: announced or elected.
+    on_worker_loss
+        When a worker dies that receives: its sectors are received again on its host, from the frame on that
+        is then sent (``"restart"``, where the detector sends without being asked), the others go on without
+        them (``"continue"``), or the run ends (``"error"``).
     """
 
     missing: Missing = "skip"
@@ -71,6 +75,7 @@ class LiveOptions:
     n_frames: int | None = None
     history: int = 65536
     first_frame: int | None = None
+    on_worker_loss: Literal["restart", "continue", "error"] = "restart"
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +247,9 @@ class AcquisitionEnd:
 class SectorStats:
     """The accounts of one sector, in pieces. Every packet has exactly one fate.
 
-    ``received == valid + duplicate + late + overrun + corrupt + foreign`` and
-    ``expected == valid + lost`` over the frames of closed blocks.
+    ``received == valid + duplicate + late + overrun + corrupt + foreign + with_worker`` and
+    ``expected == valid + lost`` over the frames of closed blocks. `with_worker` had arrived on a worker that
+    was lost before it told what it made of them.
     """
 
     sector: int
@@ -260,6 +266,7 @@ class SectorStats:
     kernel_drops: int = 0
     bytes: int = 0
     ring_fill: float = 0.0
+    with_worker: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the counters as plain values."""
@@ -353,6 +360,10 @@ class SharedStart(Protocol):
 
     def agree(self, first: FirstFrame) -> None:
         """Begin with this frame, the last of all candidates."""
+        ...
+
+    def first(self) -> FirstFrame | None:
+        """Return the first frame of the acquisition that runs; None: it has not begun."""
         ...
 
     def resume(self, first: FirstFrame) -> None:

@@ -67,6 +67,8 @@ class LivePart:
         As in `LiveTask`.
     damaged
         By sector, pieces that arrived and turned out not to be decodable; empty: none.
+    arrived
+        By sector, valid pieces of the block that is done with this partial; empty: others follow.
     """
 
     status: npt.NDArray[np.uint8]
@@ -75,6 +77,7 @@ class LivePart:
     closed: list[float]
     shift: int = 0
     damaged: tuple[int, ...] = ()
+    arrived: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)

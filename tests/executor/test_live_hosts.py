@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import framefold as ff
-from framefold.errors import StreamError
-from framefold.io.live.memory import MemoryLiveSource
+from framefold.errors import ExecutorError, StreamError
+from framefold.io.live.memory import MemoryLiveSource, MemoryStream
+from framefold.udfcore.live import FirstFrame
 from framefold.udfs import StdDevUDF, SumUDF
 
 SIG = (8, 6)
@@ -206,6 +207,135 @@ class Deadly(ff.UDF):
         if self.meta.sig_slice.origin[1] == 2 and self.meta.frame_ids[0] >= 16:
             os.kill(os.getpid(), signal.SIGKILL)
         self.results.n += len(tile)
+
+
+class GatedSource(MemoryLiveSource):
+    """Sends no more than `GATE` blocks before a stream joins that takes the place of a lost one."""
+
+    gate = ""
+
+    def open(self, sectors=None):
+        stream = GatedStream(self, sectors)
+        stream.gate = self.url.partition("//")[2]
+        return stream
+
+    def bound_as(self, start):
+        return self
+
+
+GATE = 5  # blocks
+
+
+class GatedStream(MemoryStream):
+    joins = False
+
+    def hold(self):
+        return False
+
+    def candidate(self):
+        return None
+
+    def agree(self, first):
+        raise AssertionError("nobody asked for it")
+
+    def first(self):
+        return FirstFrame(0, 63)
+
+    def resume(self, first):
+        assert first == FirstFrame(0, 63)
+        self.joins = True
+
+    def wait_start(self, timeout):
+        start = super().wait_start(timeout)
+        if self.joins:
+            self._index, self._at = GATE, 4 * GATE
+            with open(self.gate, "w"):
+                pass
+        return start
+
+    def next_block(self, timeout):
+        if self._index >= GATE and not os.path.exists(self.gate):
+            time.sleep(min(timeout, 0.01))
+            return None
+        return super().next_block(timeout)
+
+
+class DiesOnce(ff.UDF):
+    """Ends the process that sees frame 16 of sector 1 for the first time."""
+
+    engine = ff.EngineOptions(effects=True)
+
+    def __init__(self, marker, whole):
+        super().__init__(marker=marker, whole=whole)
+
+    def get_method(self):
+        return self.UDF_METHOD.FRAME if self.params.whole else self.UDF_METHOD.TILE
+
+    def get_result_buffers(self):
+        return {"sum": self.buffer("nav", dtype="int64", reduce="sum")}
+
+    def _maybe_die(self, frame):
+        if frame >= 16 and not os.path.exists(self.params.marker):
+            with open(self.params.marker, "w"):
+                pass
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def process_tile(self, tile):
+        if self.meta.sig_slice.origin[1] == 2:
+            self._maybe_die(self.meta.frame_ids[0])
+        self.results.sum += tile.sum(axis=(1, 2), dtype="int64")
+
+    def process_frame(self, frame):
+        self._maybe_die(self.meta.frame_ids[0])
+        self.results.sum += frame.sum(dtype="int64")
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["joined", "shuffled"])
+def test_sectors_of_a_lost_worker_are_received_again(tmp_path, caplog, whole):
+    source = GatedSource(
+        DATA, sectors=3, pieces=2, block_frames=4, nav_shape=(5, 7), slots=9, url=f"gated://{tmp_path}/gate"
+    ).with_options(placement={0: "0", 1: "1", 2: "0"}, deadline=300.0)
+    with ff.Context(workers=2) as ctx:  # workers of its own: it ends one
+        res = ctx.run_udf(ctx.load(source), DiesOnce(f"{tmp_path}/died", whole), publish_interval=0.01)
+    good = res.damage.reshape(-1)
+    assert good[4 * GATE :].all()  # everything since it is received again
+    assert not good[16:20].all()
+    want = DATA.sum(axis=(1, 2))
+    np.testing.assert_array_equal(res["sum"].data.reshape(-1)[good], want[good])
+    assert res.report["end_reason"] == "n_frames"
+    assert "its sectors were received again, from a later frame on" in res.report["end_text"]
+    assert "its sectors are received again, live data cannot be repeated" in caplog.text
+    status = res.report["status"]
+    assert status["complete"] == good.sum()
+    assert sum(status.values()) == 35
+    for s in res.report["sectors"]:
+        assert s["expected"] == 70
+        assert s["expected"] == s["valid"] + s["lost"]
+        fates = ("valid", "duplicate", "late", "overrun", "corrupt", "foreign", "with_worker")
+        assert s["received"] == sum(s[name] for name in fates)
+        assert s["valid"] == 2 * good.sum() if whole else s["valid"] >= 2 * good.sum()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["continue", "error"])
+def test_what_happens_when_a_worker_is_lost_is_up_to_the_user(tmp_path, policy, caplog):
+    with open(f"{tmp_path}/gate", "w"):
+        pass
+    source = GatedSource(
+        DATA, sectors=3, pieces=2, block_frames=4, nav_shape=(5, 7), url=f"gated://{tmp_path}/gate"
+    ).with_options(placement={0: "0", 1: "1", 2: "0"}, deadline=300.0, on_worker_loss=policy)
+    with ff.Context(workers=2) as ctx:
+        ds, udf = ctx.load(source), DiesOnce(f"{tmp_path}/died", False)
+        if policy == "error":
+            with pytest.raises(ExecutorError, match=r"is gone.*; on_worker_loss='error' ends the run"):
+                ctx.run_udf(ds, udf)
+            return
+        res = ctx.run_udf(ds, udf)
+    assert "the other sectors go on" in caplog.text
+    one, two, three = res.report["sectors"]
+    assert (one["valid"], three["valid"]) == (70, 70)
+    assert two["expected"] == 70 == two["valid"] + two["lost"]
+    assert not res.damage.reshape(-1)[16:].any()
 
 
 def test_the_other_sectors_go_on_when_a_worker_dies(caplog):

@@ -1,5 +1,8 @@
 """Datagrams of one detector to two workers: they agree about the first frame, though sectors begin apart."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 
@@ -69,3 +72,53 @@ def test_workers_agree_about_the_first_frame(ctx, start_id):
 )
 def test_the_last_of_several_candidates(ids, bits, last):
     assert last_of([FirstFrame(i, bits) for i in ids]) == FirstFrame(last, bits)
+
+
+class DiesOnce(ff.UDF):
+    """Ends the process that sees frame 40 of sector 3 for the first time."""
+
+    engine = ff.EngineOptions(effects=True)
+
+    def __init__(self, marker):
+        super().__init__(marker=marker)
+
+    def get_result_buffers(self):
+        return {"total": self.buffer("nav", dtype="int64", reduce="sum")}
+
+    def process_tile(self, tile):
+        late = self.meta.frame_ids[-1] >= 40 and self.meta.sig_slice.origin[1] >= 48
+        if late and not os.path.exists(self.params.marker):
+            with open(self.params.marker, "w"):
+                pass
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.results.total += tile.sum(axis=(1, 2), dtype="int64")
+
+
+@pytest.mark.slow  # starts workers of its own, and one of them again
+def test_datagrams_are_received_again_when_a_worker_is_lost(tmp_path):
+    loops, enough = 500, 200  # 100 s at most; ends when something came that was received again
+    with (
+        ff.Context(workers=2) as ctx,
+        DetectorEmulator(
+            "k2is", DATA, sectors=4, rate=400, loops=loops, mode="series", gentle=False
+        ) as detector,
+    ):
+        live = ctx.load(
+            detector.url, nav_shape=(loops, 80), placement=placed(ctx, 4), idle_timeout=WAIT,
+            receiver="thread", start_timeout=WAIT, ring_bytes=1 << 22, deadline=5,
+        )  # fmt: skip
+        for part in ctx.run_udf_iter(live, DiesOnce(f"{tmp_path}/died"), on_ready=detector.start):
+            if np.count_nonzero(part.damage.reshape(-1)[60:]) > enough:
+                ctx.stop()
+    res = part.buffers[0]
+    good = res.damage.reshape(-1)
+    ids = np.flatnonzero(good)
+    assert (ids > 60).sum() > enough
+    assert res.report["first_id"] == 0
+    want = DATA.sum(axis=(1, 2), dtype="int64")
+    np.testing.assert_array_equal(res["total"].data.reshape(-1)[ids], want[ids % 80])
+    assert "received again" in res.report["end_text"]
+    for s in res.report["sectors"]:
+        assert s["expected"] == s["valid"] + s["lost"]
+    lost = [s["lost"] for s in res.report["sectors"]]
+    assert min(lost[2:]) > max(lost[:2])

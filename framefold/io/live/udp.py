@@ -118,6 +118,12 @@ class UdpSource:
             frames_wanted(request), peer or "",
         )  # fmt: skip
 
+    def bound_as(self, start: AcquisitionStart) -> UdpSource:
+        """Return the source with the ports that were bound, where the URL left them open."""
+        ports = {s.index: int(s.endpoint.rpartition(":")[2].split()[0]) for s in start.sectors}
+        ends = tuple(replace(e, port=ports.get(i, e.port)) for i, e in enumerate(self.detector.endpoints))
+        return replace(self, detector=replace(self.detector, endpoints=ends))
+
     def known(self) -> AcquisitionStart:
         """Return the geometry of all sectors."""
         return self._start(self.detector.sectors)
@@ -235,6 +241,12 @@ class UdpStream:
     def agree(self, first: FirstFrame) -> None:
         """Begin with this frame; see `SharedStart.agree`."""
         self._opened().arrays["control"][r.KNOWN_FIRST] = first.id
+
+    def first(self) -> FirstFrame | None:
+        """Return the first frame of the acquisition that runs; see `SharedStart.first`."""
+        run = self._opened().arrays["run"]
+        bits = min(self.source.detector.format.id_bits, 63)
+        return FirstFrame(int(run[k.FIRST]) % 2**bits, bits) if run[k.PHASE] == k.RUNNING else None
 
     def resume(self, first: FirstFrame) -> None:
         """Take the next acquisition from wherever it is; see `SharedStart.resume`."""
