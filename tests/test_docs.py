@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = [
     ROOT / "README.md",
     ROOT / "docs/index.md",
-    *sorted(ROOT.glob("docs/tutorials/*.md")),
+    # those that are notebooks run when the documentation is built
+    *sorted(p for p in ROOT.glob("docs/tutorials/*.md") if "file_format: mystnb" not in p.read_text()),
     *sorted(ROOT.glob("docs/how-to/*.md")),
 ]
 

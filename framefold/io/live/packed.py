@@ -23,7 +23,7 @@ class PackedFrames:
         Channels are the first signal axis of a frame; otherwise there is one.
     """
 
-    arrays: npt.NDArray[np.object_]
+    arrays: npt.NDArray[Any]
     stacked: bool
 
     def decode(self, frames: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
