@@ -13,6 +13,7 @@ import numpy as np
 
 from framefold.cli import summary
 from framefold.cli.command import Command
+from framefold.errors import FramefoldError
 from framefold.udfcore.combine import combined
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ def demo(scan: Cbed, out: Path, *, workers: int) -> int:
     from framefold.context import Context  # noqa: PLC0415
     from framefold.plot.live import LiveFigure  # noqa: PLC0415
 
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise FramefoldError(f"--out {out} cannot be made: {exc}") from exc
     picture, saved = out / "demo.png", out / "demo.nxs"
     source, udfs = Calibrated(scan), reductions(scan)
     where = f"{workers} processes (a local dask cluster)" if workers else "threads of this process"

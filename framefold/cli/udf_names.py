@@ -155,7 +155,12 @@ def make_udf(name: str, params: Mapping[str, Any]) -> UDF:
     missing = [p.name for p in known if p.default is p.empty and p.name not in params]
     if missing:
         raise ParameterError(f"--udf {name} needs {', '.join(f'-p {m}=...' for m in missing)}")
-    udf = found(**params)
+    try:
+        udf = found(**params)
+    except (TypeError, ValueError) as exc:
+        raise ParameterError(
+            f"--udf {name} does not take these parameters: {exc} (--debug shows where)"
+        ) from exc
     if not isinstance(udf, UDF):
         raise FramefoldError(
             f"--udf {name} made a {type(udf).__name__}, not a UDF: derive the class from framefold.UDF"

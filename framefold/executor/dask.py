@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -172,6 +173,9 @@ def _connect(where: Any, workers: int, threads: int) -> Connected:
         return Connected(where, False, None)
     if isinstance(where, str) and where.startswith("tls://"):
         _check_certificates(where)
+    if isinstance(where, str) and "://" not in where and not re.search(r":\d+$", where):
+        # dask finds out as well, and leaves a client behind that needs 20 s to give up
+        raise ExecutorError(f"{where!r} is no address of a dask scheduler: 'tcp://host:8786' would be one.")
     try:
         client = Client(where, set_as_default=False, timeout=CONNECT_TIMEOUT)  # type: ignore[no-untyped-call]
         return Connected(client, True, None)

@@ -25,6 +25,7 @@ FILE_SECONDS = 1.0
 IDLE_SECONDS = 0.05
 LATE_SECONDS = 0.5  # before an empty picture is shown of a run from which nothing comes
 SHARE = 0.05  # of the time, at most, goes into pictures
+PICTURES = ("", "png", "pdf", "svg", "jpg", "jpeg", "webp", "tif", "tiff", "eps", "ps")  # endings
 NO_WINDOW = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")  # backends
 
 
@@ -98,6 +99,7 @@ class LiveFigure:
         picture, and 300 ms to write it.
         """
         require_matplotlib()
+        _require_ending(self._path)
         self._board, self._dead, self._next, self._udfs = None, False, 0.0, tuple(udfs)
         self._stopped, self._waiting, self._seen = False, None, True
         self._began, self._main = self._clock(), threading.current_thread() is threading.main_thread()
@@ -204,7 +206,8 @@ class LiveFigure:
         if self._stopped:
             return f"{label}stopped after {snapshot.n_frames} of {self._total} frames"
         if snapshot.final:
-            return f"{label}{snapshot.n_frames} frames"
+            of = f" of {self._total}" if self._total > snapshot.n_frames else ""
+            return f"{label}{snapshot.n_frames}{of} frames"
         return f"{label}{100 * part:.0f} % of {self._total} frames"
 
 
@@ -323,6 +326,14 @@ def _place(
     import matplotlib.pyplot as plt  # noqa: PLC0415  # chooses the backend: only for windows
 
     return plt.figure, _window_writer(), WINDOW_SECONDS
+
+
+def _require_ending(path: Path | None) -> None:
+    """Refuse a picture file that matplotlib cannot write, before anything runs."""
+    if path is not None and path.suffix.lower().lstrip(".") not in PICTURES:
+        raise FramefoldError(
+            f"{path}: no picture has the ending {path.suffix!r}. Known are .{', .'.join(PICTURES[1:])}"
+        )
 
 
 def _on_screen() -> bool:

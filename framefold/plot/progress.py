@@ -49,6 +49,9 @@ class State:
         Since the start.
     ended
         None while it runs, else ``"done"``, ``"cancelled"`` or ``"failed"``.
+    first_done, first_seconds
+        `done` and `seconds` when the first frames were folded: what comes before (workers that start, kernels
+        that are compiled) says nothing of the time left.
     """
 
     title: str
@@ -57,6 +60,8 @@ class State:
     done: int = 0
     seconds: float = 0.0
     ended: str | None = None
+    first_done: int = 0
+    first_seconds: float = 0.0
 
     @property
     def fraction(self) -> float:
@@ -70,8 +75,9 @@ class State:
 
     @property
     def seconds_left(self) -> float | None:
-        """At the mean speed so far; None before the first frame."""
-        return self.seconds * (self.total - self.done) / self.done if self.done else None
+        """At the mean speed since the first frames; None before there is one."""
+        since, seconds = self.done - self.first_done, self.seconds - self.first_seconds
+        return seconds * (self.total - self.done) / since if since and seconds > 0 else None
 
 
 def text_of(state: State) -> str:
@@ -135,6 +141,8 @@ class Reporter:
             return
         state = replace(self._state, seconds=now - self._started)
         if isinstance(event, PartitionDone):
+            if not state.done:
+                state = replace(state, first_done=event.frames, first_seconds=state.seconds)
             self._state = state = replace(state, done=state.done + event.frames)
             if now - self._shown < self._every:
                 return

@@ -89,6 +89,7 @@ def test_own_modules_and_files(own, where):
         ("no_such_module:X", {}, "no module 'no_such_module'"),
         ("no_such_file.py:X", {}, r"no file no_such_file\.py"),
         ("sum", {"x": 1}, "--udf sum has no parameter 'x'"),
+        ("com", {"r": "abc"}, r"--udf com does not take these parameters: .*--debug"),
     ],
 )
 def test_mistakes(own, name, params, text):

@@ -328,9 +328,10 @@ def test_a_cluster_without_workers_gets_some_time(dataset, monkeypatch):
             lambda: DaskExecutor("tcp://127.0.0.1:9").map(abs, [1]),
             "no dask scheduler answers at 'tcp://127.0.0.1:9'",
         ),
+        (lambda: DaskExecutor("head").map(abs, [1]), "'head' is no address of a dask scheduler"),
         (lambda: DaskExecutor("tls://127.0.0.1:9").map(abs, [1]), "tls://127.0.0.1:9 is encrypted and"),
     ],
-    ids=["none", "both", "asynchronous", "nobody", "certificates"],
+    ids=["none", "both", "asynchronous", "nobody", "no address", "certificates"],
 )
 def test_wrong_clusters_are_refused(make_executor, text, monkeypatch):
     monkeypatch.setattr("framefold.executor.dask.CONNECT_TIMEOUT", 0.5)

@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 
-from framefold.errors import UDFError, UDFRunCancelled
+from framefold.errors import FramefoldError, UDFError, UDFRunCancelled
 from framefold.plot.live import LiveFigure, make_viewers
 from framefold.udfcore.udf import UDF
 
@@ -295,3 +295,9 @@ def test_a_window_that_was_destroyed_is_left_alone(steps, udf, capsys):
     viewers.idle()
     viewers.idle()
     assert capsys.readouterr().err.count("RuntimeError: the window was destroyed") == 1
+
+
+def test_a_picture_that_nobody_could_write_is_refused_before_the_run(steps, udf, tmp_path):
+    view = LiveFigure(["image"], path=tmp_path / "view.xyz")
+    with pytest.raises(FramefoldError, match=r"no picture has the ending '\.xyz'. Known are \.png, \.pdf"):
+        view.begin(steps[0], [udf])

@@ -47,6 +47,14 @@ def test_text_states_frames_speed_and_time(state, expected):
     assert text_of(state) == expected
 
 
+def test_the_time_left_follows_from_the_frames_not_from_the_start_of_workers():
+    # the first 16 frames came after 60 s of compiling, the next 100 in 2 s
+    first = State("a", 1116, 1000, 16, 60.0, first_done=16, first_seconds=60.0)
+    assert first.seconds_left is None
+    later = State("a", 1116, 1000, 116, 62.0, first_done=16, first_seconds=60.0)
+    assert later.seconds_left == 20.0
+
+
 def test_shows_at_most_once_per_interval_and_always_at_the_end():
     clock, seen = Clock(), []
     run(Reporter(seen.append, 1.0, clock), clock, 80, 0.0625)
