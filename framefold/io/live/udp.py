@@ -1,12 +1,11 @@
-"""Live sources over UDP: what a detector looks like, and the stream of blocks that its datagrams become."""
+"""Live sources over UDP, and the stream of blocks that their datagrams become."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,12 @@ from framefold.io.live import kernels_receive as r
 from framefold.io.live import kernels_state as k
 from framefold.io.live.accounting import Evidence, require_balance, sector_stats
 from framefold.io.live.core import BLOCK, REASONS, CoreSpec
-from framefold.io.live.packet import PacketFormat
 from framefold.io.live.receiver import ProcessReceiver, ThreadReceiver
 from framefold.io.live.registry import frames_wanted
-from framefold.io.live.ring import Ring, default_ring_bytes
-from framefold.io.live.sockets import Endpoint, is_multicast
+from framefold.io.live.ring import Ring
+from framefold.io.live.sockets import Endpoint
+from framefold.io.live.udp_detector import UdpDetector as UdpDetector
+from framefold.io.live.udp_ring import Wanted, core_spec
 from framefold.io.live.url import LiveRequest
 from framefold.udfcore.live import (
     AcquisitionEnd,
@@ -34,56 +34,6 @@ from framefold.udfcore.live import (
     SectorSpec,
     SectorStats,
 )  # fmt: skip
-
-FIRST_BLOCK = 8
-SLOT_BYTES = 64 << 20
-MIN_SLOTS, GOOD_SLOTS, MAX_SLOTS = 4, 32, 64
-MAX_ROOM = 1024
-_BUFFER_SECONDS = 0.1
-_BUFFER_BYTES = 8 << 20
-
-
-@dataclass(frozen=True)
-class UdpDetector:
-    """A detector whose sectors each send their part of every frame in datagrams of one size.
-
-    Attributes
-    ----------
-    sig_shape
-        Of a frame: two axes.
-    sectors
-        What arrives where. All pieces of all sectors have one shape.
-    endpoints
-        Of each sector.
-    format
-        Of the datagrams.
-    flips
-        Per sector: its rows are sent from the bottom upwards. Empty: none.
-    fps
-        Frames per second, where known.
-    meta
-        For `AcquisitionStart`.
-    """
-
-    sig_shape: tuple[int, int]
-    sectors: tuple[SectorSpec, ...]
-    endpoints: tuple[Endpoint, ...]
-    format: PacketFormat
-    flips: tuple[bool, ...] = ()
-    fps: float | None = None
-    meta: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        shapes = {s.pieces.shape for s in self.sectors}
-        if len(shapes) != 1 or math.prod(next(iter(shapes))) != self.format.pixels:
-            raise DataError(f"pieces of {sorted(shapes)}, datagrams of {self.format.pixels} pixels")
-        if len(self.endpoints) != len(self.sectors):
-            raise DataError(f"{len(self.sectors)} sectors, but {len(self.endpoints)} ports")
-        for e in self.endpoints:
-            if is_multicast(e.host) and not e.interface:
-                raise DataError(
-                    f"{e.host} is a multicast group: name the interface, for instance ?iface=eth1"
-                )
 
 
 @dataclass(frozen=True)
@@ -142,16 +92,6 @@ class UdpSource:
             if not 0 <= s < len(self.detector.sectors):
                 raise DataError(f"there is no sector {s}: {self.url} has {len(self.detector.sectors)}")
         return UdpStream(self, tuple(chosen))
-
-
-@dataclass(frozen=True, slots=True)
-class _Sizes:
-    """Frames in a block at first, frames a slot has room for, slots, bytes of a frame in a slot."""
-
-    block: int
-    room: int
-    slots: int
-    frame_bytes: int
 
 
 class UdpStream:
@@ -317,81 +257,10 @@ class UdpStream:
             raise StreamError(f"{self.source.url} is not open: call prepare() first")
         return self._ring
 
-    def _sizes(self, layout: Layout) -> _Sizes:
-        options, d = self.source.options, self.source.detector
-        item = d.format.decoded_dtype.itemsize
-        own = sum(len(s.pieces) for s in self.sectors) * d.format.pixels * item
-        frame = math.prod(d.sig_shape) * item if layout == "frames" else own
-        ring = options.ring_bytes or min(default_ring_bytes(), max(64 << 20, 512 * frame))
-        most = self._most(ring, frame)
-        if len(self.sectors) < len(d.sectors):
-            # streams on several hosts must agree about the blocks, however many sectors each of them has
-            whole = math.prod(d.sig_shape) * item
-            most = min(most, self._most(options.ring_bytes or 64 << 20, whole))
-        block = FIRST_BLOCK if d.fps is None else max(1, round(options.block_time * d.fps))
-        slots = ring // (most * frame)
-        if slots < MIN_SLOTS:
-            raise DataError(
-                f"ring_bytes={ring} is too small: {MIN_SLOTS} blocks of one frame of {frame} bytes need "
-                f"{MIN_SLOTS * frame}"
-            )
-        return _Sizes(min(block, most), most, min(slots, MAX_SLOTS), frame)
-
-    def _most(self, ring: int, frame: int) -> int:
-        """Return the most frames of a block: many slots are better than large ones, but eight shall fit."""
-        share = max(ring // (GOOD_SLOTS * frame), min(FIRST_BLOCK, ring // (2 * MIN_SLOTS * frame)))
-        most = max(1, min(SLOT_BYTES // frame, share, MAX_ROOM))
-        return most if self.source.n_frames is None else min(most, self.source.n_frames)
-
     def _spec(self, layout: Layout) -> CoreSpec:
-        options, d = self.source.options, self.source.detector
-        sizes, f = self._sizes(layout), d.format
-        item = f.decoded_dtype.itemsize
-        rows, width = self.sectors[0].pieces.shape
-        offsets, before = [], 0
-        for s in self.sectors:
-            if layout == "pieces":
-                offsets.append([before + p * f.pixels * item for p in range(len(s.pieces))])
-                before += len(s.pieces) * f.pixels * item
-            else:
-                y0, x0 = s.part[0].start, s.part[1].start
-                offsets.append([((y0 + y) * d.sig_shape[1] + x0 + x) * item for y, x in s.pieces.origins])
-        most = max(map(len, offsets))
-        pixels = f.pixels * item
-        chosen = [
-            int(layout == "pieces"), pixels if layout == "pieces" else sizes.frame_bytes, rows,
-            (width if layout == "pieces" else d.sig_shape[1]) * item, sizes.room * sizes.frame_bytes,
-        ]  # fmt: skip
-        fps = d.fps or 400.0
-        rate = fps * max(len(s.pieces) for s in self.sectors) * f.size
-        flips = d.flips or (False,) * len(d.sectors)
-        # kept aside: what fits a quarter of the ring, once it is decoded
-        kept = max(256, sizes.slots * sizes.room * sizes.frame_bytes // (4 * pixels))
-        return CoreSpec(
-            endpoints=[[e.host, e.port, e.interface] for e in (d.endpoints[i] for i in self._numbers)],
-            table=f.table().tolist(),
-            size=f.size,
-            offsets=[[*o, *[0] * (most - len(o))] for o in offsets],
-            layout=chosen,
-            flips=[int(flips[i]) for i in self._numbers],
-            pieces=[len(s.pieces) for s in self.sectors],
-            slots=sizes.slots,
-            block=sizes.block,
-            room=sizes.room,
-            frames=self.source.n_frames,
-            id_bits=f.id_bits,
-            deadline=options.deadline,
-            flag_lag=f.flag_lag,
-            idle_timeout=options.idle_timeout,
-            first_frame=options.first_frame,
-            # streams on several hosts must agree about the blocks
-            block_time=options.block_time if d.fps is None and len(self.sectors) == len(d.sectors) else 0.0,
-            buffer_bytes=int(max(_BUFFER_BYTES, _BUFFER_SECONDS * rate)),
-            rate=rate,
-            peer=self.source.peer,
-            kept=min(kept, max(256, (64 << 20) // f.size)),
-            compiled=self._compiled,
-        )
+        src = self.source
+        wanted = Wanted(src.detector, src.options, src.n_frames, src.peer, self._numbers)
+        return core_spec(wanted, layout, compiled=self._compiled)
 
     def _block(
         self, index: int, first: int, n: int, slot: int, t_first: int, t_last: int, room: int
