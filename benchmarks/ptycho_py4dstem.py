@@ -50,7 +50,9 @@ def ours(ctx, scan, modes, recipe, seconds):
     list(ctx.iterate(scan.source(), udf.copy(), n=3, publish_every=0))  # compiles
     t0 = time.perf_counter()
     ready = []
-    it = ctx.iterate(scan.source(), udf, publish_every=0, on_ready=lambda _: ready.append(time.perf_counter()))
+    it = ctx.iterate(
+        scan.source(), udf, publish_every=0, on_ready=lambda _: ready.append(time.perf_counter())
+    )
     per = []
     for state in it:
         per.append(float(state.history["seconds"][-1]))
@@ -103,9 +105,7 @@ def main():
                     found = list(zip(peer[f"{key}|at"], peer[f"{key}|objects"], strict=True))
                     per = float(np.median(np.diff(peer[f"{key}|times"])))
                     start = float(peer[f"{key}|start"])
-                    rows.append(
-                        (modes, f"py4DSTEM, {name}", start, per, *(at(found, t, scan) for t in AT))
-                    )
+                    rows.append((modes, f"py4DSTEM, {name}", start, per, *(at(found, t, scan) for t in AT)))
     lines = [
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, numpy {np.__version__}, "
         f"py4DSTEM {version}. Command: `python benchmarks/ptycho_py4dstem.py --seconds {args.seconds:.0f}`.",

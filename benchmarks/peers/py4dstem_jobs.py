@@ -1,6 +1,6 @@
 """py4DSTEM's ptychography as a black box: reads a scan from .npz, reconstructs, writes objects and times.
 
-    python py4dstem_jobs.py scan.npz out.npz seconds
+python py4dstem_jobs.py scan.npz out.npz seconds
 """
 
 import sys

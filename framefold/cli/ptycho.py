@@ -28,7 +28,7 @@ from framefold.cli.source_arguments import (
     wants_progress,
 )
 from framefold.cli.values import load_array, parse_shape
-from framefold.errors import FramefoldError
+from framefold.errors import FramefoldError, StreamError
 from framefold.udfcore.live_dataset import LiveDataset
 
 if TYPE_CHECKING:
@@ -188,24 +188,23 @@ def _run(args: argparse.Namespace) -> int:
             ds, udf, n=args.iterations, plots=plots, publish_every=1.0, checkpoint=args.checkpoint,
             resume=resume, on_ready=_listening if live else lambda _: _tell(udf), **chosen,
         )  # fmt: skip
-        started = time.perf_counter()
+        started, broken = time.perf_counter(), None
         with it, contextlib.ExitStack() as stack:
             stack.enter_context(_ctrl_c(functools.partial(_end_scan, ctx, it, stack) if live else it.stop))
-            for i, state in enumerate(it):
-                if live and i == 0:
-                    _tell(udf)
-                if talk:
-                    error = state.history["error"][-1]
-                    seconds = state.history["seconds"][-1]
-                    line = f"iteration {state.iteration:4d}   E {error:.5g}   {seconds:.3g} s"
-                    line += f"   {state.n_frames} frames" if live else ""
-                    print(f"\r{line}", end="", file=sys.stderr, flush=True)
+            try:
+                _follow(it, udf, live=live, talk=talk)
+            except StreamError as exc:
+                if exc.partial is None:
+                    raise
+                broken = exc
         if talk:
             print(file=sys.stderr)
         result, last = it.result, it.snapshot
         halves = None
         if args.frc is not None and last.reason != "stopped":
             halves = frc(ctx, ds, udf, args.frc, n=args.iterations, progress=talk, **chosen)
+    if broken is not None:
+        print(f"the stream broke, what came of it is kept: {broken}", file=sys.stderr)
     for note in udf.notes[_tell_count(udf) :]:
         print(note)
     errors = last.history["error"]
@@ -233,7 +232,22 @@ def _run(args: argparse.Namespace) -> int:
         print("nothing was saved: add --save out.cxi to keep the results, --plot=out.png for a picture")
     if args.plot is True:
         _keep_window()
+    if broken is not None:
+        return 2
     return INTERRUPTED if last.reason == "stopped" else 0
+
+
+def _follow(it: Any, udf: Ptychography, *, live: bool, talk: bool) -> None:
+    """Iterate to the end, and say how it goes."""
+    for i, state in enumerate(it):
+        if live and i == 0:
+            _tell(udf)
+        if talk:
+            error = state.history["error"][-1]
+            seconds = state.history["seconds"][-1]
+            line = f"iteration {state.iteration:4d}   E {error:.5g}   {seconds:.3g} s"
+            line += f"   {state.n_frames} frames" if live else ""
+            print(f"\r{line}", end="", file=sys.stderr, flush=True)
 
 
 def _end_scan(ctx: Any, it: Any, stack: contextlib.ExitStack) -> None:

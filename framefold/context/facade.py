@@ -384,13 +384,16 @@ class Context:
             float(str(publish_every).removesuffix("s")) if isinstance(publish_every, str) else publish_every
         )
         saved, earlier = (None if path is None else Path(path) for path in (checkpoint, resume))
-        return Iteration(
+        iteration = Iteration(
             self.executor, ds, udf, make,
             IterateOptions(n, seconds, lanes, residency, saved, checkpoint_every, earlier),
             live=receive if isinstance(ds, LiveDataset) else None,
             observers=tuple(observers_of(progress)), viewers=iteration_viewers(plots, self.plot_class),
             on_ready=on_ready, provenance=provenance_of, saver=save_result,
         )  # fmt: skip
+        if not isinstance(ds, LiveDataset):  # there `stop` ends the acquisition, and what came is worked on
+            self._live.add(iteration)
+        return iteration
 
     @overload
     def acquisitions(
@@ -597,7 +600,10 @@ class Context:
     display = inspect
 
     def stop(self) -> None:
-        """End what runs in this context: live runs return what has arrived, others are cancelled."""
+        """End what runs in this context: live runs and iterations return what they have, others end at once.
+
+        An iteration over a live stream goes on with the frames that came; ``Iteration.stop`` ends that too.
+        """
         live = [drive for drive in self._live if not drive.closed]
         for drive in live:
             drive.stop()

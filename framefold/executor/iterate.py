@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framefold.errors import UDFError
+from framefold.errors import ExecutorError, StreamError, UDFError
 from framefold.executor.base import Executor
 from framefold.executor.drive import Run
 from framefold.executor.iterate_checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -51,8 +51,8 @@ class Iteration:
 
     Attributes
     ----------
-    history
-        Figures so far.
+    closed
+        Whether it is over.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Iteration:
         self._saver = saver
         self._options_of = run
         self._stopped = False
+        self.closed = False
         self._last: IterationSnapshot | None = None
         self._started = time.perf_counter()
         self._steps = self._iterate()
@@ -254,8 +255,13 @@ class Iteration:
             raise
         except BaseException as exc:
             error = exc
+            if isinstance(exc, StreamError) and team is not None and now is not None:
+                self._last = self._snapshot(team, now, "the stream broke")
+            if isinstance(exc, ExecutorError | StreamError):
+                exc.partial = self._last
             raise
         finally:
+            self.closed = True
             if team is not None:
                 team.close()
             if self._arrivals is not None:

@@ -18,6 +18,7 @@ from framefold.udfcore.iterative import History, IterativeUDF, Pass, Rows
 
 Array = npt.NDArray[Any]
 UNEVEN = 1.25  # lanes are dealt anew when one has so many times its share of live frames
+DRIFT = 1e-3  # of the largest value: more is no rounding
 REPLICA_CHECK = 10  # iterations between two comparisons of the loop state over hosts
 
 
@@ -203,6 +204,31 @@ class HostLoop:
         pair = np.concatenate([check, -check])
         self.comm.allreduce([(pair, "max")])
         if pair[0] != -pair[1]:
+            self._follow_the_first()
+
+    def _follow_the_first(self) -> None:
+        """Take the loop state of the first host; processors of other kinds round in other ways.
+
+        Raises
+        ------
+        UDFError
+            If the states differ by more than that.
+        """
+        loop = vars(self.udf.loop)
+        worst = 0.0
+        for name in sorted(k for k, v in loop.items() if isinstance(v, np.ndarray) and v.size):
+            mine = loop[name]
+            first = np.array(mine) if self.comm.rank == 0 else np.zeros_like(mine)
+            self.comm.allreduce([(first, "sum")])
+            if mine.dtype.kind in "fc":
+                top = float(np.abs(first).max())
+                worst = max(worst, float(np.abs(mine - first).max()) / (top or 1.0))
+            elif not np.array_equal(mine, first):
+                worst = np.inf
+            loop[name] = first
+        most = np.array([worst])
+        self.comm.allreduce([(most, "max")])
+        if not most[0] <= DRIFT:
             raise UDFError(
                 f"{type(self.udf).__name__}: the loop states of the hosts differ after iteration "
                 f"{self.iteration}: plan and step must depend on setup, loop, results, iteration and rng only"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import h5py
 import numpy as np
 import pytest
 
 from framefold.cli.main import main
 from framefold.cli.quantities import ENERGIES, LENGTHS, quantity
-from framefold.errors import FramefoldError
+from framefold.errors import FramefoldError, StreamError
+from framefold.io.live.memory import MemoryLiveSource, MemoryStream
 from framefold.io.save import load_results
 from framefold.sim.ptycho import ptycho_scan
 from framefold.testing import DetectorEmulator
@@ -216,3 +219,30 @@ def test_live_scan(scan, tmp_path, capsys, monkeypatch):
     assert "--frc needs frames that can be read again" in said.err
     error = load_results(out)["error"].data
     assert error[-1] < 0.7 * error[0]
+
+
+def test_what_came_before_a_stream_broke_is_saved(scan, tmp_path, capsys, monkeypatch):
+    began = threading.Event()
+
+    class Stream(MemoryStream):
+        def next_block(self, timeout):
+            if self._at < 40:
+                return super().next_block(timeout)
+            if not began.wait(timeout):
+                return None
+            raise StreamError("the cable was pulled")
+
+    class Source(MemoryLiveSource):
+        def open(self, sectors=None):
+            return Stream(self, sectors)
+
+    monkeypatch.setattr("framefold.cli.ptycho.open_dataset", lambda ctx, args: ctx.load(Source(scan.frames)))
+    monkeypatch.setattr("framefold.cli.ptycho._tell", lambda udf: began.set())
+    monkeypatch.setattr("framefold.executor.iterate_live.SAMPLE", 40)
+    out, positions = tmp_path / "out.npz", tmp_path / "xy.npy"
+    np.save(positions, scan.pixels * scan.pixel_size)
+    known = ["--wavelength", "0.1 nm", "--distance", 2, "--detector-pixel", "75 um"]
+    assert run("memory", *known, "--positions", positions, "--save", out) == 2
+    assert "the stream broke, what came of it is kept: the cable was pulled" in capsys.readouterr().err
+    assert np.isfinite(load_results(out)["phase"].data).any()
+    assert load_results(out).damage.sum() == 40

@@ -9,8 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from framefold.errors import UDFError
 from framefold.executor.iterate_comm import RING_BYTES, SharedComm, SocketComm, make_comm
+from framefold.executor.iterate_host import HostLoop
 from framefold.executor.iterate_links import Door, LinkLost
+from framefold.udfcore.iterative import IterativeUDF
 
 
 def together(n, work, hosts=1):
@@ -104,3 +107,49 @@ def test_a_closed_door_is_an_error():
     doors[0].close()
     with pytest.raises(LinkLost, match="be reached from rank 1"):
         doors[1].connect(1, offers)
+
+
+class Drifts(IterativeUDF):
+    """Its steps go wrong by a number on the second host."""
+
+    def __init__(self, wrong, what="x"):
+        super().__init__(wrong=wrong, what=what)
+
+    def get_loop_state(self):
+        return {"x": np.ones(5, complex), "n": np.zeros(2, int), "empty": np.zeros(0), "name": "text"}
+
+    def get_pass_buffers(self):
+        return {"sum": self.summed((), "float64")}
+
+    def process_rows(self, frames, rows):
+        self.results.sum[...] += frames[rows].sum()
+
+    def step(self, phase, results):
+        if self.setup == 1 and self.params.wrong:
+            getattr(self.loop, self.params.what)[1] += self.params.wrong
+
+
+@pytest.mark.parametrize(("wrong", "what"), [(0, "x"), (1e-9, "x"), (1e-3, "x"), (1, "n")])
+def test_hosts_agree_about_the_loop_state_or_say_so(wrong, what):
+    """Ten iterations add ten times what is wrong, to numbers of size 1."""
+    data = np.arange(8.0).reshape(4, 2)
+
+    def work(comm):
+        udf = Drifts(wrong, what)
+        udf.setup = comm.rank
+        loop = HostLoop(udf, data[2 * comm.rank : 2 * comm.rank + 2], 2 * comm.rank, 1, comm, total=4)
+        try:
+            for _ in range(10):
+                loop.iterate()
+        except UDFError as exc:
+            return str(exc)
+        finally:
+            loop._lanes.close()
+        return udf.loop.x.tobytes()
+
+    first, second = together(2, work, hosts=2)
+    assert first == second
+    if wrong >= 1e-3:
+        assert "the loop states of the hosts differ after iteration 10" in first
+    else:
+        assert first == np.ones(5, complex).tobytes()

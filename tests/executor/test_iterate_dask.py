@@ -211,6 +211,7 @@ def test_a_dead_worker_is_replaced_or_the_others_take_its_frames(
     assert len(it.snapshot.history["change"]) == 8
 
 
+@pytest.mark.slow
 def test_all_workers_dead_is_an_error_that_says_what_to_do(mortal):
     mortal.client.wait_for_workers(2, timeout=60)
     pids = list(mortal.client.run(os.getpid).values())

@@ -180,6 +180,42 @@ def test_stop_ends_the_acquisition_and_keeps_what_came(few):
         np.testing.assert_allclose(it.result["mean"].data, DATA[:8].mean(axis=0), rtol=1e-12)
 
 
+class Breaking(Gated):
+    """Its third block does not come."""
+
+    def open(self, sectors=None):
+        return BreakingStream(self, sectors)
+
+
+class BreakingStream(GatedStream):
+    def next_block(self, timeout):
+        if self._at >= 16:
+            raise StreamError("the cable was pulled")
+        return super().next_block(timeout)
+
+
+def test_what_came_before_a_stream_broke_is_kept(few):
+    with ff.Context(executor="threads") as ctx:
+        it = ctx.iterate(ctx.load(Breaking(DATA)), Mean(few.release))
+        with pytest.raises(StreamError, match="the cable was pulled") as caught:
+            it.to_end()
+    assert caught.value.partial is it.snapshot
+    n = it.snapshot.n_frames
+    assert n in (8, 16)  # as far as an iteration saw them
+    np.testing.assert_allclose(it.result["mean"].data, DATA[:n].mean(axis=0), rtol=1e-12)
+    assert it.snapshot.reason == "the stream broke"
+
+
+def test_the_context_stops_iterations():
+    with ff.Context(executor="threads") as ctx:
+        udf = Mean()
+        udf.converged = lambda history: ctx.stop() if len(history) == 3 else False
+        it = ctx.iterate(DATA, udf)
+        it.to_end()
+    assert it.snapshot.iteration == 3
+    assert it.snapshot.reason == "stopped"
+
+
 def test_what_a_stream_cannot_do_is_said(few):
     with ff.Context(executor="threads") as ctx:
         with pytest.raises(UDFError, match="live stream pass once"):
