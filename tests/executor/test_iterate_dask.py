@@ -191,12 +191,14 @@ def mortal():
     executor.close()
 
 
-@pytest.mark.parametrize("returns", [True, False])
+@pytest.mark.parametrize("returns", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_dead_worker_is_replaced_or_the_others_take_its_frames(
     mortal, local, path, tmp_path, monkeypatch, returns
 ):
     mortal.client.wait_for_workers(2, timeout=60)
-    monkeypatch.setattr(iterate_dask, "RETURN_SECONDS", 60.0 if returns else 0.0)
+    monkeypatch.setattr(iterate_dask, "RETURN_SECONDS", 600.0)
+    if not returns:
+        monkeypatch.setattr(iterate_dask.DaskTeam, "_refill", lambda self: None)
     data = DATA if returns else path
     flag = tmp_path / "flag"
     it = ff.Context(executor=mortal).iterate(data, Descent(2, trap="die", flag=str(flag)), n=8)
