@@ -150,6 +150,8 @@ class ShuffleStream:
         self._run = 0
         self._pending: dict[tuple[int, int], _Pending] = {}
         self._given: dict[int, _Pending] = {}
+        # memory of stripes that are folded, by rank and frames: new memory costs more than reading into it
+        self._spare: dict[tuple[int, int], list[_Part]] = {}
         self._delivered: set[tuple[int, int]] = set()
         self._revoked: set[tuple[int, int]] = set()
         self._unsettled: dict[int, dict[int, Mapping[int, int]]] = {}  # by rank: sent, and not folded so far
@@ -255,10 +257,15 @@ class ShuffleStream:
         size += sum(a * b for a, b in flags)
         if head.nbytes != size:
             raise OSError(f"a stripe of {head.nbytes} bytes does not fit the geometry")
-        data, valid = [np.empty(s, dtype) for s in shapes], [np.empty(s, dtype=bool) for s in flags]
-        for array in (*data, *valid):
+        with self._changed:
+            spare = self._spare.get((rank, n))
+            part = spare.pop() if spare else None
+        if part is None:
+            data, valid = [np.empty(s, dtype) for s in shapes], [np.empty(s, dtype=bool) for s in flags]
+            part = _Part(tuple(data), tuple(valid), source=rank)
+        for array in (*part.data, *part.valid):
             read_into(sock, array)
-        return _Part(tuple(data), tuple(valid), source=rank)
+        return part
 
     # --- blocks ------------------------------------------------------------------------------
 
@@ -383,7 +390,14 @@ class ShuffleStream:
     def _done(self, part: _Part, key: tuple[int, int]) -> None:
         if part.block is not None:
             self._local.release(part.block)
-        peer = None if part.source is None else self._peers.get(part.source)
+        if part.source is None:
+            return
+        if part.valid:
+            with self._changed:
+                spare = self._spare.setdefault((part.source, len(part.valid[0])), [])
+                if len(spare) <= IN_FLIGHT:
+                    spare.append(part)
+        peer = self._peers.get(part.source)
         if peer is not None:
             peer.send(Head(CREDIT, *key))
 
