@@ -355,7 +355,7 @@ def strain_map(
     correlation: Correlation | Literal["auto"] | None = None,
     fit: LatticeFit | None = None,
     gain: float | None = None,
-    min_snr: float = 5.0,
+    min_snr: float = 4.0,
     saturation: float | None = None,
     excluded: npt.ArrayLike | None = None,
     zero_shift: AuxData | None = None,

@@ -24,6 +24,7 @@ DESCRIPTION = """Measure the Bragg disks of each frame, fit their lattice, and m
 
   framefold strain scan.mib --save strain.nxs --plot=strain.png
   framefold strain scan.h5 --reference roi:0:64,0:20 --axes a
+  framefold strain scan.h5 --reference spacings:0.192,0.192,90,0.021
   framefold strain merlin://127.0.0.1:6342 --nav-shape 128,128 --radius 6.1 \\
       --lattice 128,128,1.2,31.5,31.4,-1.3 --plot=browser
 
@@ -49,19 +50,34 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--search", type=float, metavar="PX", help="how far disks may be from where they are expected"
     )
     disks.add_argument(
+        "--correlation",
+        choices=("crop", "full", "sparse", "auto"),
+        default="crop",
+        help="find disks by correlation of their surroundings (crop, default), of whole frames (full), by "
+        "sparse templates, or the one of the first two that is less work (auto)",
+    )
+    disks.add_argument(
+        "--match",
+        choices=("expected", "nearest"),
+        default="expected",
+        help="a disk belongs to the place where it was looked for (default), or to the nearest point of a "
+        "lattice that is followed outwards: for crystals that are bent or turned far",
+    )
+    disks.add_argument(
         "--counts-per-electron",
         type=float,
-        default=1.0,
         metavar="G",
-        help="for errors and weights (default: 1)",
+        help="for errors and weights (default: 1; found for frames that do not hold whole numbers)",
     )
     disks.add_argument("--saturation", type=float, metavar="COUNTS", help="leave out pixels from here on")
     tensor = parser.add_argument_group("strain")
     tensor.add_argument(
         "--reference",
         default="median",
-        metavar="median|roi:Y0:Y1,X0:X1",
-        help="unstrained crystal: the median of all frames (default), or the mean of a part of the scan",
+        metavar="median|roi:Y0:Y1,X0:X1|spacings:DA,DB,DEG,STEP",
+        help="unstrained crystal: the median of all frames (default), the mean of a part of the scan, or the "
+        "material's spacings of the planes of a and b with the angle between a and b and the reciprocal "
+        "length per px, for instance spacings:0.192,0.192,90,0.021",
     )
     tensor.add_argument(
         "--axes",
@@ -106,7 +122,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from framefold.cli.run import live_picture  # noqa: PLC0415  # loads what draws
     from framefold.strainmap import region, strain_map  # noqa: PLC0415  # the help text comes without numba
-    from framefold.udfs.blobfinder.correlate import CropCorrelation  # noqa: PLC0415
+    from framefold.udfs.blobfinder.lattice import LatticeFit  # noqa: PLC0415
+    from framefold.udfs.blobfinder.strain import Spacings  # noqa: PLC0415
 
     lattice = None if args.lattice is None else _lattice(args.lattice)
     axes = _axes(args.axes)
@@ -117,13 +134,13 @@ def _run(args: argparse.Namespace) -> int:
     with make_context(args) as ctx:
         ds = open_dataset(ctx, args)
         reference: Any = _reference(args.reference)
-        if not isinstance(reference, str):
+        if not isinstance(reference, (str, Spacings)):
             reference = region(reference, tuple(ds.shape.nav))
         options: dict[str, Any] = {
             "axes": axes, "scan_rotation": args.scan_rotation, "flip_y": args.flip_y,
             "ellipse": (ellipse[0], ellipse[1]), "definition": args.definition, "subpixel": args.subpixel,
-            "correlation": CropCorrelation(args.search), "gain": args.counts_per_electron,
-            "saturation": args.saturation,
+            "correlation": _correlation(args.correlation, args.search), "gain": args.counts_per_electron,
+            "saturation": args.saturation, "fit": LatticeFit(match=args.match),
         }  # fmt: skip
         if args.dry_run:
             return _dry_run(ctx, ds, args, lattice, {**options, "reference": reference})
@@ -161,6 +178,7 @@ def _dry_run(ctx: Any, ds: Any, args: argparse.Namespace, lattice: Any, options:
         return 0
     from framefold.udfs.blobfinder.strain_udf import StrainUDF  # noqa: PLC0415
 
+    options["gain"] = options["gain"] or 1.0
     print(ctx.inspect(ds, StrainUDF(lattice, args.radius, **options), roi=selection(args, ds)["roi"]))
     return 0
 
@@ -200,6 +218,21 @@ def _lattice(text: str) -> list[list[float]]:
     return [v[0:2], v[2:4], v[4:6]]
 
 
+def _correlation(name: str, search: float | None) -> Any:
+    from framefold.udfs.blobfinder import correlate  # noqa: PLC0415
+
+    if name == "auto":
+        if search is not None:
+            raise FramefoldError("--search goes with --correlation crop, full or sparse, not with auto")
+        return "auto"
+    kinds = {
+        "crop": correlate.CropCorrelation,
+        "full": correlate.FullFrameCorrelation,
+        "sparse": correlate.SparseCorrelation,
+    }
+    return kinds[name](search)
+
+
 def _axes(text: str) -> Any:
     if text in ("scan", "a"):
         return text
@@ -212,8 +245,14 @@ def _reference(text: str) -> Any:
     if text == "median":
         return text
     kind, _, where = text.partition(":")
+    if kind == "spacings":
+        from framefold.udfs.blobfinder.strain import Spacings  # noqa: PLC0415
+
+        return Spacings(*_numbers(where, 4, "--reference spacings: takes DA,DB,DEG,STEP"))
     if kind != "roi" or not where:
-        raise FramefoldError(f"--reference takes median or roi:Y0:Y1,X0:X1, got {text!r}")
+        raise FramefoldError(
+            f"--reference takes median, roi:Y0:Y1,X0:X1 or spacings:DA,DB,DEG,STEP, got {text!r}"
+        )
     return parse_slices(f"[{where}]")
 
 

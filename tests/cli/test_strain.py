@@ -39,6 +39,18 @@ def test_given_lattice_and_axes(cli, crystal):
     assert "18 of 30 frames valid" in out and "nothing was saved" in out
 
 
+def test_spacings_of_the_material(cli, crystal):
+    """Relative to undeformed crystal the median of half strained, half unstrained frames is not 0."""
+    length = np.hypot(0.5, 14)
+    d = 1 / (length * 0.02)
+    cli("strain", crystal, "--save", "strain.nxs", "--reference", f"spacings:{d},{d},90,0.02",
+        "--match", "nearest", "--correlation", "full")  # fmt: skip
+    with h5py.File("strain.nxs") as file:
+        eps, errors = file["/entry/eps_xx"][()], file["/entry/eps_xx_errors"][()]
+    close = 4 * errors.mean() / np.sqrt(15)
+    assert abs(eps[:, 3:].mean() - 0.02) < close and abs(eps[:, :3].mean()) < close
+
+
 def test_dry_run(cli, crystal):
     assert "would be found first" in cli("strain", crystal, "--dry-run").out
     assert "StrainUDF" in cli("strain", crystal, *LATTICE, "--dry-run").out
@@ -50,6 +62,9 @@ def test_dry_run(cli, crystal):
         (("--lattice", "1,2,3"), "six numbers"),
         (("--axes", "north"), "angle in degrees"),
         (("--reference", "mean"), "roi:Y0:Y1,X0:X1"),
+        (("--reference", "spacings:1,2"), "DA,DB,DEG,STEP"),
+        (("--reference", "spacings:0.2,0.2,180,0.02"), "between 3 and 177 degrees"),
+        (("--correlation", "auto", "--search", "4", *LATTICE), "crop, full or sparse"),
         (("--ellipse", "x"), "SIZE,DEG"),
         (("--save", "map.png"), ".nxs or .h5"),
         (("--radius", "9", "--lattice", "32,32,0.5,14,14,-0.5"), "overlap"),

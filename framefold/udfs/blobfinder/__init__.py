@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         RadialGradient,
         Template,
     )
+    from framefold.udfs.blobfinder.strain import Spacings
     from framefold.udfs.blobfinder.strain_udf import StrainUDF
 
 _MODULES = {
@@ -30,6 +31,7 @@ _MODULES = {
     "Lattice": "lattice",
     "LatticeFit": "lattice",
     "RadialGradient": "patterns",
+    "Spacings": "strain",
     "SparseCorrelation": "correlate",
     "StrainUDF": "strain_udf",
     "Template": "patterns",
@@ -38,8 +40,8 @@ _MODULES = {
 
 __all__ = [
     "BackgroundSubtraction", "BlobfinderUDF", "Bullseye", "CropCorrelation", "Disk", "FoundLattice",
-    "FullFrameCorrelation", "Lattice", "LatticeFit", "RadialGradient", "SparseCorrelation", "StrainUDF",
-    "Template", "find_lattice",
+    "FullFrameCorrelation", "Lattice", "LatticeFit", "RadialGradient", "Spacings", "SparseCorrelation",
+    "StrainUDF", "Template", "find_lattice",
 ]  # fmt: skip
 
 

@@ -95,7 +95,7 @@ class BlobfinderUDF(UDF):
         subpixel: Subpixel = "auto",
         *,
         gain: float = 1.0,
-        min_snr: float = 5.0,
+        min_snr: float = 4.0,
         saturation: float | None = None,
         excluded: npt.ArrayLike | None = None,
         zero_shift: AuxData | None = None,

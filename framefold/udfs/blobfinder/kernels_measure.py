@@ -31,7 +31,6 @@ from framefold.udfs.blobfinder.kernels_simd import ROWS
 from framefold.udfs.blobfinder.kernels_top import mass_centre, upsampled
 
 Array = npt.NDArray[Any]
-F0 = np.float32(0.0)
 # numba's cache of a caller does not notice changes of its callees in other files: change this file with them
 
 
@@ -161,10 +160,10 @@ def _levels(
     flat, size = crop.reshape(-1), crop.shape[1]
     at = iy * size + ix
     for k in range(offsets.shape[0]):
-        v = flat[at + offsets[k, 0] * size + offsets[k, 1]]
+        v = float(flat[at + offsets[k, 0] * size + offsets[k, 1]])
         is_in, is_out = ring[k] == 1, ring[k] == 2
-        inner += v if is_in else F0
-        outer += v if is_out else F0
+        inner += v if is_in else 0.0
+        outer += v if is_out else 0.0
         n_in += is_in
         n_out += is_out
     level = outer / n_out if n_out else 0.0

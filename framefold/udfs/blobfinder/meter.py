@@ -113,7 +113,7 @@ def make_meter(
     subpixel: Subpixel,
     spacing: float,
     gain: float = 1.0,
-    min_snr: float = 5.0,
+    min_snr: float = 4.0,
 ) -> Meter:
     """Return the constants for disks like `pattern`, `spacing` px apart at least.
 

@@ -91,6 +91,33 @@ class Frame:
         return np.asarray(turn @ flip @ np.linalg.inv(E))
 
 
+@dataclass(frozen=True)
+class Spacings:
+    """Reference of strain: plane spacings of the unstrained material; see `reference_of_spacings`.
+
+    Attributes
+    ----------
+    d_a, d_b
+        Of the planes that the lattice vectors a and b belong to.
+    degrees
+        Between a and b.
+    step
+        Reciprocal length per px of the detector (``1 / d``, no 2 pi), in the inverse unit of the spacings.
+    """
+
+    d_a: float
+    d_b: float
+    degrees: float
+    step: float
+
+    def __post_init__(self) -> None:
+        self.vectors([(0.0, 1.0), (1.0, 0.0)], Frame())  # refuses what is no lattice
+
+    def vectors(self, like: npt.ArrayLike, frame: Frame) -> Float:
+        """Return a and b ``(2, 2)``, (y, x) px, turned as `like`."""
+        return reference_of_spacings((self.d_a, self.d_b, self.degrees), self.step, like, frame)
+
+
 def rotation(angle: float) -> Float:
     """Return the 2x2 rotation by `angle` (radians) from +x towards +y."""
     c, s = math.cos(angle), math.sin(angle)

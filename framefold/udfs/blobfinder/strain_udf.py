@@ -43,6 +43,7 @@ from framefold.udfs.blobfinder.strain import (
     Axes,
     Definition,
     Frame,
+    Spacings,
     good_fits,
     reference_mean,
     reference_median,
@@ -50,7 +51,7 @@ from framefold.udfs.blobfinder.strain import (
 )
 
 Array = npt.NDArray[Any]
-Reference = Literal["median"] | npt.ArrayLike
+Reference = Literal["median"] | Spacings | npt.ArrayLike
 MAPS = ("eps_xx", "eps_yy", "eps_xy", "theta")
 SIGMAS = ("sigma_xx", "sigma_yy", "sigma_xy", "sigma_theta")
 _LATTICES = tuple(Lattices.__dataclass_fields__)
@@ -89,7 +90,8 @@ class StrainUDF(UDF):
         How the lattice is fitted.
     reference
         Unstrained crystal: ``"median"`` of the valid frames; a bool mask of navigation shape, whose mean
-        counts; or two vectors ``(a, b)``, each (y, x) in px, ``(g, 2, 2)`` for several lattices.
+        counts; two vectors ``(a, b)``, each (y, x) in px, ``(g, 2, 2)`` for several lattices; or the
+        `Spacings` of the material, with the orientation of the median.
     scan_rotation, flip_y, ellipse, axes, definition
         See `Frame`.
 
@@ -115,7 +117,7 @@ class StrainUDF(UDF):
         ellipse: tuple[float, float] = (0.0, 0.0),
         definition: Definition = "biot",
         gain: float = 1.0,
-        min_snr: float = 5.0,
+        min_snr: float = 4.0,
         saturation: float | None = None,
         excluded: npt.ArrayLike | None = None,
         zero_shift: AuxData | None = None,
@@ -245,8 +247,8 @@ class StrainUDF(UDF):
         limit = p.fit.max_residual if p.fit.max_residual is not None else 0.2 * p.pattern.radius
         valid = np.zeros(len(merged), bool)
         valid[merged] = good_fits(r.residual[merged], r.used[merged], p.fit.min_peaks, limit)
-        references = np.stack([self._reference(valid, g) for g in range(len(p.lattice))])
         frame = Frame(p.scan_rotation, p.flip_y, p.ellipse, p.axes, p.definition)
+        references = np.stack([self._reference(valid, g, frame) for g in range(len(p.lattice))])
         strain = strain_by_grain(r.a, r.b, r.cov, valid, r.grain, references, frame)
         single = len(p.lattice) == 1
         return {
@@ -269,12 +271,13 @@ class StrainUDF(UDF):
             row[: len(hk)] = hk
         return out
 
-    def _reference(self, valid: npt.NDArray[np.bool_], grain: int) -> npt.NDArray[np.float64]:
+    def _reference(self, valid: npt.NDArray[np.bool_], grain: int, frame: Frame) -> npt.NDArray[np.float64]:
         """Return the reference of a grain; its median where the region of the reference does not touch it."""
         given, r = self.params.reference, self.results
         here = valid & (r.grain == grain)
-        if isinstance(given, str):
-            return reference_median(r.a, r.b, here)
+        if isinstance(given, (str, Spacings)):
+            middle = reference_median(r.a, r.b, here)
+            return middle if isinstance(given, str) or not here.any() else given.vectors(middle, frame)
         if given.dtype == np.bool_:
             inside = given.reshape(-1)
             if self.meta.roi is not None:
@@ -286,7 +289,7 @@ class StrainUDF(UDF):
 
     def _check_reference_mask(self) -> None:
         given, nav = self.params.reference, tuple(self.meta.dataset_shape.nav)
-        if isinstance(given, str) or given.dtype != np.bool_:
+        if isinstance(given, (str, Spacings)) or given.dtype != np.bool_:
             return
         if given.shape != nav:
             raise DataError(f"the reference mask has the shape {given.shape}, the scan {nav}")
@@ -308,6 +311,8 @@ def usable_disks(flags: Array, prominence: Array, subpixel: str, fit: LatticeFit
 
 
 def _checked_reference(given: Any, grains: int) -> Any:
+    if isinstance(given, Spacings):
+        return given
     if isinstance(given, str):
         if given != "median":
             raise DataError(f"reference {given!r}: 'median', a mask of the scan, or two vectors (a, b)")

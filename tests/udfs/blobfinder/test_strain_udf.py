@@ -12,6 +12,7 @@ from framefold.testing.check_udf import check_udf
 from framefold.udfs.blobfinder.blobfinder_udf import BlobfinderUDF
 from framefold.udfs.blobfinder.correlate import CropCorrelation, FullFrameCorrelation, SparseCorrelation
 from framefold.udfs.blobfinder.lattice import LatticeFit
+from framefold.udfs.blobfinder.strain import Spacings
 from framefold.udfs.blobfinder.strain_udf import StrainUDF
 
 SIG = (96, 96)
@@ -167,6 +168,25 @@ def test_references(inline):
     np.testing.assert_allclose(by_mask["eps_xx"].data[left].mean(), 1 / 1.02 - 1, atol=3e-4)
     median = run(inline, scan, StrainUDF(lattice_of(scan), scan.radius))
     assert abs(np.median(median["eps_yy"].data)) < 2e-4
+
+
+def test_reference_of_spacings(inline):
+    """Strain relative to the material, where the whole scan is strained: the median would give 0."""
+    field = deformation.uniform((3, 4), eps_xx=0.012, eps_yy=-0.004)
+    scan = cbed((3, 4), (96, 96), strain=field, dose=80_000, background=0.2, falloff=0.5, seed=2)
+    t = scan.truth
+    step = 0.03
+    known = Spacings(1 / (np.hypot(*t.a) * step), 1 / (np.hypot(*t.b) * step), 90.0, step)
+    result = run(inline, scan, StrainUDF(lattice_of(scan), scan.radius, reference=known))
+    for name, truth in (("eps_xx", 0.012), ("eps_yy", -0.004), ("eps_xy", 0.0)):
+        error = result[name].data - truth
+        assert abs(error.mean()) < 4 * result[f"sigma_{name[4:]}"].data.mean() / np.sqrt(12), name
+
+
+@pytest.mark.parametrize("wrong", [(0.0, 0.2, 90.0, 0.1), (0.2, 0.2, 0.0, 0.1), (0.2, 0.2, 90.0, -1.0)])
+def test_spacings_refused(wrong):
+    with pytest.raises(DataError, match="positive lengths|between 3 and 177 degrees"):
+        Spacings(*wrong)
 
 
 @pytest.mark.parametrize("subpixel", ["parabola", "ml4", "ml6"])
@@ -347,3 +367,10 @@ def test_options_are_values():
         CropCorrelation(scaling="sqr")
     with pytest.raises(DataError, match="search"):
         CropCorrelation(search=0.0)
+
+
+@pytest.mark.parametrize("mean", [0.1, 20.0])
+def test_noise_alone_gives_no_strain(inline, mean):
+    frames = np.random.default_rng(0).poisson(mean, (20, 20, *SIG)).astype(np.uint8)
+    result = inline.run_udf(inline.load(frames), StrainUDF(LATTICE, 4.0))
+    assert not result["valid"].data.any()
