@@ -43,6 +43,7 @@ def maps_figure(maps: Mapping[str, Float], axes: tuple[Axis, ...] = (), angle: f
     rows = -(-len(shown) // columns)
     height = 3.2 * min(max(shape[0] / shape[1], 0.35), 1.6) + 0.5
     figure = bare_figure(figsize=(3.5 * columns, height * rows + 0.2), layout="constrained")
+    height_ratio = min(shape[0] / shape[1], 1.0)  # bars as high as the maps
     calibrated = len(axes) == 2 and all(a.calibrated for a in axes)
     box, _, across = extent(
         (axes[0], axes[1]) if calibrated else (Axis("y"), Axis("x")), (shape[0], shape[1])
@@ -59,7 +60,7 @@ def maps_figure(maps: Mapping[str, Float], axes: tuple[Axis, ...] = (), angle: f
         ax.set_title(label)
         ax.set_xticks([])
         ax.set_yticks([])
-        figure.colorbar(image, ax=ax, label=units, shrink=0.85)
+        figure.colorbar(image, ax=ax, label=units, fraction=0.046 * height_ratio, pad=0.03)
         if i == 0:
             _axes_cross(ax, angle)
             _scale_bar(ax, across.scale * shape[1], across.units if calibrated else "scan steps")
