@@ -91,11 +91,16 @@ def noise_error(sample: Array, good: npt.NDArray[np.bool_], limit: float) -> flo
     return float(np.append(NOISE_OF, 0.25)[few].sum() / total)
 
 
-def above_noise(error: float, noise: float, params: Any) -> str | None:
+def above_noise(error: float, noise: float, params: Any, hovers: bool = False) -> str | None:
     """Return a sentence if E is far above what counting noise leaves, with what is not in the model yet."""
     if not error > ABOVE_NOISE * noise:
         return None
     ideas = [
+        ("a recipe that ends with AP, '100 DM; 60 AP'", hovers),
+        (
+            "no probe= ; --probe (the one given may have a wrong size or sign of the defocus)",
+            params.probe is not None,
+        ),
         ("modes=3 ; --modes 3 (partial coherence, vibration)", params.modes == 1),
         ("refine_positions=True ; --refine-positions", not params.refine_positions),
         ("background='estimate' ; --background estimate", params.background is None),

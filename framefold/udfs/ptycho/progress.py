@@ -15,6 +15,8 @@ from framefold.udfs.ptycho.recipe import Modes
 FLAT = 1e-3  # E changes by less than this share in 10 iterations: converged
 MOST = 200
 WORSE_THAN_NOTHING = 2.0  # E of a model that is dark everywhere is 1
+RISES = 2.0  # times the best E, three iterations long: it diverges
+HOVERS = 20.0  # the same for algorithms that move about a solution: on their way they meet it by chance
 EXACT = 1e-9  # of E: below, rises are rounding
 
 
@@ -62,7 +64,8 @@ def _guard(job: Any, error: float) -> None:
         return
     finite = error < WORSE_THAN_NOTHING and bool(np.isfinite(loop.probe).all())
     loop.bad_iterations += 1
-    if finite and (error <= max(2 * loop.best_error, EXACT) or loop.bad_iterations < 3):
+    rise = HOVERS if getattr(stage, "keeps_waves", False) else RISES
+    if finite and (error <= max(rise * loop.best_error, EXACT) or loop.bad_iterations < 3):
         return
     if loop.rollbacks == 3:
         raise ConvergenceError(

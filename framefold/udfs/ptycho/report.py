@@ -48,7 +48,8 @@ def last_words(job: Any) -> Iterator[str]:
     error = job.history["error"]
     error = error[np.isfinite(error)]
     if len(error):
-        lacks = diagnose.above_noise(float(error[-1]), job.setup.noise, job.params)
+        hovers = getattr(job.recipe.stages[-1], "keeps_waves", False)
+        lacks = diagnose.above_noise(float(error[-1]), job.setup.noise, job.params, hovers)
         if lacks is not None:
             yield lacks
 

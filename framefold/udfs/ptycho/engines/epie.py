@@ -45,7 +45,7 @@ class EPIE(Composable):
         loop = job.loop
         if job.setup.canvas.steps > 1:
             raise UDFError("EPIE works on whole pixels: give subpixel=None ; --subpixel none, or use RPIE")
-        loop.alpha, loop.mix, loop.sweeps = self.alpha, self.a, job.iteration
+        loop.alpha, loop.mix, loop.sweeps = self.alpha * loop.damping, self.a, job.iteration
         yield Pass("sweep")
         sums = job.sums
         job.note_error(sums.misfit)
