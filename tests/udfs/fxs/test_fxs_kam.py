@@ -63,6 +63,17 @@ def test_the_relation_is_the_legendre_sum_over_the_angle_between_the_vectors(par
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12 * b.max())
 
 
+def test_the_side_to_which_the_ewald_sphere_bends_does_not_matter(particle):
+    """Of pairs: every Y_lm changes by the same sign, which its partner undoes (l is even)."""
+    b = particle.invariants(GRID.q, 8)
+    y = legendre(8, GRID.q * 2.0 / (4 * np.pi))  # cos of the polar angle with the other sign
+    degrees = np.arange(0, 9, 2)
+    for m in (1, 2, 5, 8):
+        other = sum(b[n // 2] / (2 * n + 1) * np.outer(y[n, m], y[n, m]) for n in degrees if n >= m)
+        ours = correlations(b, GRID.q, 2.0, np.array([m]))[0]
+        np.testing.assert_allclose(ours, other, atol=1e-13 * abs(b).max())
+
+
 @pytest.mark.parametrize("method, tolerance", [("triangular", 1e-12), ("lsq", 1e-3)])
 def test_exact_correlations_give_the_invariants_back(particle, method, tolerance):
     """Oracle 9."""
