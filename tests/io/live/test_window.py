@@ -301,3 +301,17 @@ def test_a_block_holds_as_much_as_its_plan_says():
             assert (fate, block, inside, room) == (k.VALID, f // 3, f % 3, 3)
             blocks.settle(state, 0, block)
     assert [(b, n) for b, _, n, *_ in take_notices(state)] == [(0, 3), (1, 3), (2, 1)]
+
+
+@pytest.mark.parametrize("first", [10, 2**32 - 20], ids=["plain", "wraps"])
+def test_who_joins_late_begins_with_the_block_of_what_is_sent_then(first):
+    w = new_state(Limits((2, 2), slots=4, block=4, room=4, frames=100, id_bits=32, deadline=1.0))
+    w.run[k.FIRST] = first
+    w.run[k.REF], w.run[k.HAS_REF] = (first + 37) % 2**32, 1
+    election.begin(w, 1)
+    election.catch_up(w)
+    fate, _, block, frame, _ = accept(w, 1, (first + 37) % 2**32, 0, 1, 0)
+    assert (fate, block, frame) == (k.VALID, 9, 1)
+    blocks.finish(w)
+    assert [n[:3] for n in take_notices(w)] == [(9, 36, 2)]
+    assert w.counters[:, k.EXPECTED].tolist() == [4, 4]  # frames 36 and 37 only
