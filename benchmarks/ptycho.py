@@ -155,15 +155,17 @@ def main():
     )
     parser.add_argument("--repeat", type=int, default=7)
     parser.add_argument("--frames", type=int, default=400)
+    parser.add_argument("--part", choices=("all", "ratios", "whole"), default="all", help="whole: of whole runs")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     rows = []
     with ff.Context(executor="threads") as ctx:
-        for modes in (1, 3):
+        for modes in (1, 3) if args.part != "whole" else ():
             ratios(ctx, 128, args.frames, modes, args.repeat, rows)
-        overhead(ctx, rows)
-        time_to_error(ctx, rows)
-        start_up(ctx, rows)
+        if args.part != "ratios":
+            overhead(ctx, rows)
+            time_to_error(ctx, rows)
+            start_up(ctx, rows)
     lines = [
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, numpy {np.__version__}. "
         f"Command: `python benchmarks/ptycho.py --repeat {args.repeat} --frames {args.frames}`.",
