@@ -12,7 +12,7 @@ export MKL_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: venv demo test test-all lint format types layers docs bench faults clean
+.PHONY: venv demo test test-all lint format types layers docs bench faults release-check clean
 
 venv: $(STAMP)
 
@@ -56,6 +56,10 @@ bench: $(STAMP)
 faults: $(STAMP)
 	$(PY) -m pip install --quiet -e '.[faults]'
 	$(PY) faults/run.py --out docs/faults/table.md
+
+# builds, installs with every extra into empty environments, and uses what was installed; needs the network
+release-check: $(STAMP)
+	$(PY) .ci/release.py
 
 clean:
 	rm -rf build dist docs/_build docs/auto_examples docs/gen_modules demo_output .pytest_cache .mypy_cache .ruff_cache
