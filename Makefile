@@ -47,10 +47,10 @@ layers: $(STAMP)
 docs: $(STAMP)
 	$(PY) -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
-# kernels through pytest-benchmark, whole jobs as scripts that print ratios
+# all benchmarks with quick defaults into bench_output; `make bench BENCH="--only udf --full"`
+BENCH ?=
 bench: $(STAMP)
-	$(PY) -m pytest tests --benchmark-enable --benchmark-only -m "" -p no:xdist || test $$? -eq 5
-	set -e; for script in benchmarks/*.py; do test -e "$$script" || continue; echo "== $$script"; $(PY) "$$script"; done
+	$(PY) benchmarks/run.py $(BENCH)
 
 # everything that may go wrong, with the table for the documentation; about 15 minutes
 faults: $(STAMP)
@@ -62,5 +62,5 @@ release-check: $(STAMP)
 	$(PY) .ci/release.py
 
 clean:
-	rm -rf build dist docs/_build docs/auto_examples docs/gen_modules demo_output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist docs/_build docs/auto_examples docs/gen_modules demo_output bench_output .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -10,8 +10,14 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
+sys.path.append(str(HERE.parent / "benchmarks"))
+
+import summary  # noqa: E402  # of benchmarks
 
 import framefold  # noqa: E402  # the checkout, not another installed copy
+
+# as the tables beside it are now
+(HERE / "benchmarks" / "summary.md").write_text(summary.summary(HERE / "benchmarks"), encoding="utf-8")
 
 project = "framefold"
 author = "The framefold developers"
