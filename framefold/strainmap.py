@@ -405,14 +405,18 @@ def strain_map(
     >>> m.eps_xx.shape, bool(m.valid.all())
     ((4, 4), True)
     """
-    if not hasattr(dataset, "shape") or isinstance(dataset, np.ndarray) or not hasattr(dataset, "roi"):
+    live = isinstance(dataset, LiveDataset)  # its shape may not be known before it begins
+    if not live and (
+        isinstance(dataset, np.ndarray) or not all(hasattr(dataset, n) for n in ("shape", "roi"))
+    ):
         dataset = ctx.load(dataset)
-    frames = as_roi(roi, tuple(dataset.shape.nav))
+        live = isinstance(dataset, LiveDataset)
+    frames = None if live or roi is None else as_roi(roi, tuple(dataset.shape.nav))
     if frames is not None and not frames.any():
         raise DataError("the roi holds no frame: mark at least one frame of the scan")
     size = radius if pattern is None else float(pattern.radius)
     if lattice is None or size is None:
-        if isinstance(dataset, LiveDataset):
+        if live:
             raise DataError(
                 "a live stream cannot be looked at beforehand: give radius= and lattice=(zero, a, b), "
                 "for instance "
@@ -433,7 +437,6 @@ def strain_map(
         min_snr=min_snr, saturation=saturation, excluded=excluded, zero_shift=zero_shift,
     )  # fmt: skip
     result = ctx.run_udf(dataset, udf, roi=roi, corrections=corrections, progress=progress, plots=plots)
-    live = isinstance(dataset, LiveDataset)
     return map_of(result, udf, None if live else functools.partial(_read_frame, ctx, dataset))
 
 
