@@ -155,7 +155,9 @@ def main():
     )
     parser.add_argument("--repeat", type=int, default=7)
     parser.add_argument("--frames", type=int, default=400)
-    parser.add_argument("--part", choices=("all", "ratios", "whole"), default="all", help="whole: of whole runs")
+    parser.add_argument(
+        "--part", choices=("all", "ratios", "whole"), default="all", help="whole: of whole runs"
+    )
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     rows = []

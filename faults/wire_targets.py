@@ -18,9 +18,10 @@ import numpy as np
 from framefold.errors import StreamError
 from framefold.io.live import assembly, open_url, slots
 from framefold.io.live import kernels_receive as kr
-from framefold.io.live import kernels_window as kw
+from framefold.io.live import kernels_state as kw
 from framefold.io.live.core import Core
 from framefold.io.live.feed import keeping
+from framefold.io.live.kernels_election import prepare_next
 from framefold.io.live.protocols import dectris, dectris1, karabo, merlin, pva
 from framefold.io.live.protocols.series import SeriesFeed
 from framefold.io.live.replay.dectris import DectrisEncoder
@@ -327,7 +328,7 @@ def record_all(core, spec, ring, raw):
             total += state.counters.sum(axis=0)[: kw.DATAGRAMS + 1]
             check(state)
             datagrams = state.counters[:, kw.DATAGRAMS].copy()
-            kw.prepare_next(state, now, spec.frames)
+            prepare_next(state, now, spec.frames)
             total[kw.DATAGRAMS] -= state.counters[:, kw.DATAGRAMS].sum()
             assert (datagrams == sent).all()
             state.run[kw.ARMED] = 1
