@@ -15,7 +15,6 @@ import numpy as np
 
 from framefold.cli.command import Command
 from framefold.cli.ptycho_config import apply_config, write_config
-from framefold.cli.quantities import ANGLES, ENERGIES, LENGTHS, VOLTAGES, quantity
 from framefold.cli.run import INTERRUPTED, _check_target, _ctrl_c, _keep_window, _listening, live_picture
 from framefold.cli.source_arguments import (
     add_dataset,
@@ -34,6 +33,8 @@ from framefold.udfcore.live_dataset import LiveDataset
 if TYPE_CHECKING:
     from framefold.udfcore.dataset import Dataset
     from framefold.udfs.ptycho.ptychography import Ptychography
+
+PLAIN_EV = 50  # --energy 8 means keV
 
 DESCRIPTION = """Reconstruct object and probe from overlapping diffraction patterns or near-field holograms.
 
@@ -263,26 +264,27 @@ def make_ptychography(args: argparse.Namespace) -> Ptychography:
     from framefold.udfs.ptycho.model import Geometry  # noqa: PLC0415  # the help text comes without numpy's FFT
     from framefold.udfs.ptycho.positions import ScanPositions  # noqa: PLC0415
     from framefold.udfs.ptycho.ptychography import Ptychography  # noqa: PLC0415
+    from framefold.udfs.ptycho.quantities import LENGTHS, quantity  # noqa: PLC0415
 
     if args.near_field and args.far_field:
         raise FramefoldError("--near-field and --far-field: give one of them")
     geometry = Geometry(
-        energy=_given(args.energy, ENERGIES, "eV"),
-        wavelength=_given(args.wavelength, LENGTHS, "m"),
-        voltage=_given(args.voltage, VOLTAGES, "V"),
-        distance=_given(args.distance, LENGTHS, "m"),
-        detector_pixel=_given(args.detector_pixel, LENGTHS, "m"),
-        angle_per_pixel=_given(args.angle_per_pixel, ANGLES, "rad"),
+        energy=_energy(args.energy),
+        wavelength=_given(args.wavelength),
+        voltage=_given(args.voltage),
+        distance=_given(args.distance),
+        detector_pixel=_given(args.detector_pixel),
+        angle_per_pixel=_given(args.angle_per_pixel),
         kind="near" if args.near_field else "far" if args.far_field else None,
-        focus_distance=_given(args.focus_distance, LENGTHS, "m"),
-        defocus=_given(args.defocus, LENGTHS, "m") or 0.0,
+        focus_distance=_given(args.focus_distance),
+        defocus=_given(args.defocus) or 0.0,
     )
     positions = ScanPositions(
         None if args.positions is None else _table(args.positions),
         positions_of=args.positions_of,
         rotation_deg=args.rotation,
         flip=args.flip,
-        step=_given(args.step, LENGTHS, "m"),
+        step=None if args.step is None else quantity(str(args.step), LENGTHS, "m"),
     )
     return Ptychography(
         geometry=geometry,
@@ -308,8 +310,20 @@ def make_ptychography(args: argparse.Namespace) -> Ptychography:
     )
 
 
-def _given(text: str | None, units: dict[str, float], plain: str) -> float | None:
-    return None if text is None else quantity(str(text), units, plain)
+def _given(text: str | None) -> float | str | None:
+    """Return a plain number as such, which is checked, and a number with its unit as it is."""
+    return float(text) if text is not None and _is_number(str(text)) else text
+
+
+def _energy(text: str | None) -> float | str | None:
+    """As `_given`; plain numbers are eV."""
+    if text is None or not _is_number(str(text)):
+        return text
+    if 0 < float(text) < PLAIN_EV:
+        raise FramefoldError(
+            f"--energy {text}: plain numbers are eV. Write it with its unit, '{text} keV' or '{text} eV'"
+        )
+    return f"{text} eV"
 
 
 def _table(path: str) -> Any:

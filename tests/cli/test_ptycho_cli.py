@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from framefold.cli.main import main
-from framefold.cli.quantities import ENERGIES, LENGTHS, quantity
-from framefold.errors import FramefoldError, StreamError
+from framefold.errors import StreamError
 from framefold.io.live.memory import MemoryLiveSource, MemoryStream
 from framefold.io.save import load_results
 from framefold.sim.ptycho import ptycho_scan
@@ -127,6 +126,8 @@ def test_array_files_need_to_be_told_everything(scan, tmp_path, capsys):
         (("--recipe", "10 RAPIE"), "Did you mean 'RPIE'"),
         (("--near-field", "--far-field"), "give one of them"),
         (("--distance", "2 miles"), "unit 'miles' is not one of"),
+        (("--distance", "2000"), "Write it with its unit, '2000 cm' or '2000 mm'"),
+        (("--energy", "8"), "'8 keV' or '8 eV'"),
         (("--centre", "left"), "write Y,X in pixels"),
         (("--subpixel", "half"), "number of steps"),
         (("--positions", "absent.csv"), "absent.csv"),
@@ -163,14 +164,6 @@ def test_resolution_by_halves(cxi, tmp_path, capsys):
     out.unlink()
     assert run(*told) != 0
     assert "out.frc.csv exists" in capsys.readouterr().err
-
-
-def test_quantities():
-    assert quantity("8 keV", ENERGIES, "eV") == pytest.approx(8000 * 1.602176634e-19)
-    assert quantity("8000", ENERGIES, "eV") == quantity("8keV", ENERGIES, "eV")
-    assert quantity("55 µm", LENGTHS, "m") == pytest.approx(55e-6)
-    with pytest.raises(FramefoldError, match="not a number with a unit"):
-        quantity("eight", LENGTHS, "m")
 
 
 def test_real_near_field_scan(data_dir, tmp_path, capsys):

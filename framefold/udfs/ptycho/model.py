@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +11,15 @@ import numpy.typing as npt
 from framefold.errors import DataError
 from framefold.udfcore.metadata import Metadata, electron_wavelength, photon_wavelength
 from framefold.udfs.ptycho.kernels.propagate import fresnel_factor
+from framefold.udfs.ptycho.quantities import Quantity, believed, in_si
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What stands between the sample and the detector. Lengths in m, energies in J, voltages in V.
+    """What stands between the sample and the detector.
 
-    What is None is taken from the data set.
+    Plain numbers are SI: lengths in m, energies in J, voltages in V; text states its unit: ``"8 keV"``,
+    ``"75 um"``. Either is kept in SI. What is None is taken from the data set.
 
     Attributes
     ----------
@@ -37,6 +39,16 @@ class Geometry:
     defocus
         Of the starting probe.
 
+    Raises
+    ------
+    DataError
+        If a plain number is off by orders of magnitude, ``detector_pixel=75`` for instance.
+
+    Examples
+    --------
+    >>> Geometry(wavelength="1 A", distance="2 m", detector_pixel="75 um").pixel_size((100, 100))[0]
+    2.66...e-08
+
     Notes
     -----
     Far field: pixel size of the object ``lambda z / (n p)``. Near field in a diverging beam: by the Fresnel
@@ -44,29 +56,43 @@ class Geometry:
     ``z / M``, where ``M = (z1 + z) / z1``.
     """
 
-    wavelength: float | None = None
-    energy: float | None = None
-    voltage: float | None = None
-    distance: float | None = None
-    detector_pixel: tuple[float, float] | float | None = None
-    kind: Literal["far", "near"] | None = None
-    focus_distance: float | None = None
-    angle_per_pixel: float | None = None
-    defocus: float = 0.0
+    wavelength: float | None
+    energy: float | None
+    voltage: float | None
+    distance: float | None
+    detector_pixel: tuple[float, float] | None
+    kind: Literal["far", "near"] | None
+    focus_distance: float | None
+    angle_per_pixel: float | None
+    defocus: float
 
-    def __post_init__(self) -> None:
-        if self.kind not in ("far", "near", None):
-            raise DataError(f"geometry: kind={self.kind!r} is not 'far', 'near' or None")
-        if isinstance(self.detector_pixel, (int, float)):
-            object.__setattr__(self, "detector_pixel", (float(self.detector_pixel),) * 2)
-        given = [n for n in ("wavelength", "energy", "voltage") if getattr(self, n) is not None]
+    # by hand: it takes text and one number for a square, the attributes are SI
+    def __init__(
+        self,
+        wavelength: Quantity | None = None,
+        energy: Quantity | None = None,
+        voltage: Quantity | None = None,
+        distance: Quantity | None = None,
+        detector_pixel: Quantity | tuple[Quantity, Quantity] | None = None,
+        kind: Literal["far", "near"] | None = None,
+        focus_distance: Quantity | None = None,
+        angle_per_pixel: Quantity | None = None,
+        defocus: Quantity = 0.0,
+    ) -> None:
+        if kind not in ("far", "near", None):
+            raise DataError(f"geometry: kind={kind!r} is not 'far', 'near' or None")
+        waves = {"wavelength": wavelength, "energy": energy, "voltage": voltage}
+        given = [n for n, value in waves.items() if value is not None]
         if len(given) > 1:
             raise DataError(f"geometry: {' and '.join(given)} are given, one of them is enough")
-        for name in (*given, "distance", "focus_distance", "angle_per_pixel"):
-            value = getattr(self, name)
-            finite = name == "focus_distance" or value is None or np.isfinite(value)
-            if value is not None and not (finite and value > 0):
-                raise DataError(f"geometry: {name}={value} must be a positive number")
+        others = {
+            "distance": distance, "focus_distance": focus_distance, "angle_per_pixel": angle_per_pixel,
+            "defocus": defocus,
+        }  # fmt: skip
+        for name, value in (waves | others).items():
+            object.__setattr__(self, name, None if value is None else in_si(name, value))
+        object.__setattr__(self, "kind", kind)
+        object.__setattr__(self, "detector_pixel", _pair(detector_pixel))
 
     def completed(self, metadata: Metadata) -> Geometry:
         """Return the geometry with what is None taken from `metadata`.
@@ -76,18 +102,29 @@ class Geometry:
         DataError
             Listing everything that neither states.
         """
-        waves = (self.wavelength, self.energy, self.voltage)
         lam = self.wavelength
         if self.energy is not None:
             lam = photon_wavelength(self.energy)
         if self.voltage is not None:
             lam = electron_wavelength(self.voltage)
-        if waves == (None, None, None):
-            lam = metadata.wavelength or (metadata.energy and photon_wavelength(metadata.energy))
-        distance = self.distance or metadata.camera_length
+        wrong: list[str] = []
+        if lam is None and metadata.energy and not believed("energy", metadata.energy, []):
+            # the wavelength was mostly computed from it
+            believed("energy", metadata.energy, wrong)
+        elif lam is None:
+            lam = believed("wavelength", metadata.wavelength, wrong)
+            if lam is None and metadata.energy and not wrong:
+                lam = photon_wavelength(metadata.energy)
+        distance = self.distance
+        if distance is None and self.angle_per_pixel is None:
+            distance = believed("distance", metadata.camera_length, wrong)
         pixel = self.detector_pixel
         if pixel is None and metadata.pixel_size is not None:
             pixel = (float(metadata.pixel_size[0]), float(metadata.pixel_size[1]))
+            if self.angle_per_pixel is None:
+                believed("detector_pixel", min(pixel), wrong)
+        if wrong:
+            raise DataError("the data state what cannot be:\n  - " + "\n  - ".join(wrong))
         missing = []
         if not lam:
             missing.append("the wavelength (energy=, wavelength= or voltage= ; --energy '8 keV')")
@@ -127,7 +164,7 @@ class Geometry:
         if self.angle_per_pixel is not None:
             return lam / (shape[0] * self.angle_per_pixel), lam / (shape[1] * self.angle_per_pixel)
         pixel = self.detector_pixel
-        if not isinstance(pixel, tuple):
+        if pixel is None:
             raise DataError("geometry: detector_pixel is not known; use completed(dataset.metadata)")
         if self.kind == "near":
             return pixel[0] / self.magnification, pixel[1] / self.magnification
@@ -147,3 +184,12 @@ class Geometry:
         if value is None:
             raise DataError(f"geometry: {name} is not known; use completed(dataset.metadata)")
         return float(value)
+
+
+def _pair(pixel: Any) -> tuple[float, float] | None:
+    if pixel is None:
+        return None
+    pair = pixel if isinstance(pixel, (tuple, list, np.ndarray)) else (pixel, pixel)
+    if len(pair) != 2:
+        raise DataError(f"geometry: detector_pixel={pixel!r} is not (y, x), nor one number")
+    return in_si("detector_pixel", pair[0]), in_si("detector_pixel", pair[1])
