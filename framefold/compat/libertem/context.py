@@ -11,7 +11,7 @@ from typing import Any
 
 from framefold.compat.libertem import datasets
 from framefold.compat.libertem.buffers import BufferWrapper
-from framefold.compat.libertem.datasets import DataSet
+from framefold.compat.libertem.dataset import DataSet
 from framefold.compat.libertem.executors import ConcurrentJobExecutor, JobExecutor, make_executor
 from framefold.compat.libertem.notprovided import NotProvided
 from framefold.compat.libertem.runs import (

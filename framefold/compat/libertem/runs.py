@@ -11,7 +11,7 @@ import numpy.typing as npt
 from framefold.compat.libertem.arrays import to_sparse
 from framefold.compat.libertem.buffers import BufferWrapper, wrap_flags, wrap_result
 from framefold.compat.libertem.corrections import CorrectionSet
-from framefold.compat.libertem.datasets import DataSet
+from framefold.compat.libertem.dataset import DataSet
 from framefold.compat.libertem.executors import InlineJobExecutor, JobExecutor
 from framefold.errors import UDFError
 from framefold.executor.drive import Run, by_merge

@@ -31,9 +31,11 @@ _DETECTOR = _from(
     "RepairDescriptor",
 )
 _SPARSE = _from(f"{_OWN}.arrays", "to_dense", "to_sparse", "is_sparse", "sparse_to_coo", "assert_sparse")
-_DATASETS = _from(
-    f"{_OWN}.datasets", "DataSet", "DataSetException", "DataSetMeta", "Partition", "BasePartition=Partition"
-) | _from(f"{_OWN}.tiles", "TilingScheme", "DataTile")
+_DATASETS = (
+    _from(f"{_OWN}.dataset", "DataSet", "DataSetException", "DataSetMeta")
+    | _from(f"{_OWN}.partition", "Partition", "BasePartition=Partition")
+    | _from(f"{_OWN}.tiles", "TilingScheme", "DataTile")
+)
 _BACKENDS = _from(
     f"{_OWN}.backends", "IOBackend", "IOBackendImpl", "MMapBackend", "BufferedBackend", "DirectBackend"
 )
@@ -113,14 +115,14 @@ TABLE: dict[str, dict[str, str]] = {
     # --- datasets, executors, the context
     "libertem.api": _from(f"{_OWN}.context", "Context", "ResultAsyncGenerator")
     | _from(f"{_OWN}.runs", "ResultGenerator=ResultsForDataSet")
-    | _from(f"{_OWN}.datasets", "DataSet"),
+    | _from(f"{_OWN}.dataset", "DataSet"),
     "libertem.io.dataset": {},
     "libertem.io.dataset.base": _DATASETS | _BACKENDS,
     "libertem.io.dataset.base.backend": _BACKENDS,
     "libertem.io.dataset.base.tiling": _from(f"{_OWN}.tiles", "DataTile"),
     "libertem.io.dataset.base.tiling_scheme": _from(f"{_OWN}.tiles", "TilingScheme"),
-    "libertem.io.dataset.memory": _from(f"{_OWN}.datasets", "MemoryDataSet", "MemPartition=Partition"),
-    "libertem.io.dataset.raw": _from(f"{_OWN}.datasets", "RawFileDataSet", "RawPartition=Partition"),
+    "libertem.io.dataset.memory": _from(f"{_OWN}.datasets", "MemoryDataSet") | _from(f"{_OWN}.partition", "MemPartition=Partition"),
+    "libertem.io.dataset.raw": _from(f"{_OWN}.datasets", "RawFileDataSet") | _from(f"{_OWN}.partition", "RawPartition=Partition"),
     "libertem.executor.inline": _from(f"{_OWN}.executors", "InlineJobExecutor"),
     "libertem.executor.concurrent": _from(f"{_OWN}.executors", "ConcurrentJobExecutor"),
     "libertem.executor.dask": _from(f"{_OWN}.executors", "DaskJobExecutor"),
