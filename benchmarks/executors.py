@@ -18,7 +18,8 @@ import numpy as np
 import framefold as ff
 from framefold.executor.base import Executor
 from framefold.executor.dask import DaskExecutor
-from framefold.executor.drive import Run, to_end
+from framefold.executor.drive import Run
+from framefold.executor.follow import to_end
 from framefold.executor.inline import InlineExecutor
 from framefold.executor.local import LocalExecutor
 from framefold.udfcore.plan import RunOptions

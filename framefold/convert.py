@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
-from framefold.executor.drive import Run, to_end
+from framefold.executor.drive import Run
+from framefold.executor.follow import to_end
 from framefold.executor.inline import InlineExecutor
 from framefold.io.export import open_sink
 from framefold.udfcore.dataset import Dataset

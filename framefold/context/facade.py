@@ -25,7 +25,8 @@ from framefold.context.viewing import (
 from framefold.errors import UDFError
 from framefold.executor.base import Executor
 from framefold.executor.choose import make_executor
-from framefold.executor.drive import Run, by_merge, latest
+from framefold.executor.drive import Run
+from framefold.executor.follow import by_merge, latest
 from framefold.executor.generator import AsyncResultGenerator, ResultGenerator
 from framefold.executor.iterate import IterateOptions, Iteration
 from framefold.executor.local import LocalExecutor

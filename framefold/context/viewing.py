@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from framefold.context.keywords import Plots, Progress
-from framefold.executor.drive import Run, latest, to_end
+from framefold.executor.drive import Run
+from framefold.executor.follow import latest, to_end
 from framefold.udfcore.events import Observer
 from framefold.udfcore.results import Snapshot
 

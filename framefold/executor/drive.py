@@ -1,57 +1,36 @@
-"""The one loop of the head node: feed tasks, merge partials, publish snapshots."""
+"""The one loop of the head node: feed tasks, merge partials, tell observers."""
 
 from __future__ import annotations
 
 import contextlib
 import heapq
-import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from framefold.errors import (
     ExecutorError,
     ParameterError,
     StreamError,
-    UDFError,
     UDFRunCancelled,
-    did_you_mean,
 )
 from framefold.executor.base import Executor, Job
-from framefold.executor.interrupt import first_ctrl_c
-from framefold.udfcore.auxdata import AuxData
+from framefold.executor.run_hold import hold
+from framefold.executor.run_patch import check_patch
+from framefold.executor.run_totals import Totals
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.events import Event, Observer, PartitionDone, RunEnded, RunStarted
 from framefold.udfcore.make_results import ResultMaker
 from framefold.udfcore.merge import Merger
 from framefold.udfcore.partitioning import Feed, PartitionPlanner, TaskFeed
 from framefold.udfcore.plan import RunOptions
-from framefold.udfcore.planning import declarations, in_order, make_plan
+from framefold.udfcore.planning import in_order, make_plan
 from framefold.udfcore.results import Saver, Snapshot
 from framefold.udfcore.task import Partial
 from framefold.udfcore.udf import UDF
 from framefold.udfcore.validate import check_run
-
-LIVE_POLL = 3600.0  # nobody looks at the snapshots in between
-IDLE_SECONDS = 0.1
-SIGNAL_SECONDS = 0.5  # a thread that waits without a limit does not always hear of signals
-
-
-@dataclass
-class _Totals:
-    """What is counted for the report."""
-
-    frames: int = 0
-    partitions: int = 0
-    fold_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    bytes_read: int = 0
-    merge_seconds: float = 0.0
-    warnings: dict[str, int] = field(default_factory=dict)
-    workers: set[str] = field(default_factory=set)
 
 
 class LiveDrive(Protocol):
@@ -137,7 +116,7 @@ class Run:
             raise ValueError("no UDF given: pass one UDF or a list with at least one")
         self.executor = executor
         self.udfs = tuple(udfs)
-        self._held = _hold(udfs)
+        self._held = hold(udfs)
         weakref.finalize(self, self._held.close)  # a run that is dropped before it began
         try:
             self.plan = make_plan(dataset, udfs, options)
@@ -159,7 +138,7 @@ class Run:
         self.job = Job(self.plan, self.feed, retries)
         self._maker = ResultMaker(self.plan, self.merger, provenance, saver)
         self._observers = list(observers)
-        self._totals = _Totals()
+        self._totals = Totals()
         self._started = time.perf_counter()
         self._patches: list[dict[str, Any]] = [{} for _ in udfs]
         self._stream = in_order(udfs, options)
@@ -208,13 +187,7 @@ class Run:
 
     def _count(self, partial: Partial, merge_seconds: float, rows: int) -> None:
         t = self._totals
-        t.merge_seconds += merge_seconds
-        t.fold_seconds += partial.seconds
-        t.cpu_seconds += partial.cpu_seconds
-        t.bytes_read += partial.bytes_read
-        t.workers.add(partial.worker or "this thread")
-        for text, n in partial.warnings.items():
-            t.warnings[text] = t.warnings.get(text, 0) + n
+        t.count(partial, merge_seconds)
         if not partial.delta:
             t.partitions += len(partial.tasks)
             if self.live is not None:  # several processes may tell of the same rows
@@ -295,33 +268,12 @@ class Run:
                 f"{len(patches)} patches for {len(self.udfs)} UDFs: pass one dict per UDF, {{}} for no change"
             )
         for udf, plan, patch in zip(self.udfs, self.plan.udfs, patches, strict=True):
-            _check_patch(udf, plan, patch)
+            check_patch(udf, plan, patch)
         for i, patch in enumerate(patches):
             if patch:
                 self._patches[i].update(patch)
                 self.merger.update(i, patch)
         self.feed.update(self.feed.version + 1, tuple(dict(p) for p in self._patches))
-
-
-def _check_patch(udf: UDF, plan: Any, patch: Mapping[str, Any]) -> None:
-    for key, value in patch.items():
-        old = udf._kwargs.get(key, _MISSING)
-        if old is _MISSING:
-            raise ParameterError(
-                f"{plan.name} has no parameter {key!r}; there are: {', '.join(udf._kwargs)}."
-                f"{did_you_mean(key, udf._kwargs)}"
-            )
-        if isinstance(old, AuxData) and not isinstance(value, AuxData):
-            raise ParameterError(f"{plan.name}: parameter {key!r} is aux data, so must be its new value")
-    twin = type(udf)(**{**udf._kwargs, **patch})
-    twin.meta = udf.meta
-    if declarations(twin, plan.info.input_dtype) != dict(plan.decls):
-        raise ParameterError(
-            f"{plan.name}: the patch {dict(patch)!r} changes the declared buffers; start a new run"
-        )
-
-
-_MISSING = object()
 
 
 def _in_order(stream: Iterable[Partial]) -> Iterator[Partial]:
@@ -336,106 +288,3 @@ def _in_order(stream: Iterable[Partial]) -> Iterator[Partial]:
             expected += 1
     while waiting:
         yield heapq.heappop(waiting)[2]
-
-
-def _hold(udfs: Sequence[UDF]) -> contextlib.ExitStack:
-    """Mark UDF objects as running; the same object in two runs at once would share its views."""
-    stack = contextlib.ExitStack()
-    for udf in udfs:
-        if not isinstance(udf, UDF):
-            stack.close()
-            hint = f"{udf.__name__}()" if isinstance(udf, type) else "an object of a UDF subclass"
-            raise UDFError(f"expected a UDF, got {udf!r}: pass {hint}, or use ctx.map for a function")
-        with _HOLD_LOCK:
-            if id(udf) in _HELD:
-                stack.close()
-                raise UDFError(f"this {type(udf).__name__} object is already part of a run: use udf.copy()")
-            _HELD.add(id(udf))
-        stack.callback(_HELD.discard, id(udf))
-    return stack
-
-
-_HOLD_LOCK = threading.Lock()
-_HELD: set[int] = set()  # by identity, so that a copy made in mid-run is free
-
-
-def by_merge(run: Run) -> Iterator[Snapshot]:
-    """Yield a snapshot per merge; the consumer sets the pace. The last one is final."""
-    final = False
-    for _ in run.partials():
-        final = run.complete
-        yield run.snapshot(final=final)
-    if not final:
-        yield run.snapshot(final=True)
-
-
-def latest(run: Run, interval: float, idle: Callable[[], None] | None = None) -> Iterator[Snapshot]:
-    """Merge in a thread of its own and yield the newest snapshot at most every `interval` seconds.
-
-    A slow consumer misses snapshots but delays nothing; the first and the final one always come. `idle` is
-    called in the consumer's thread while it waits, `IDLE_SECONDS` apart.
-    """
-    pause = SIGNAL_SECONDS if idle is None else IDLE_SECONDS
-    changed = threading.Condition()
-    state: dict[str, Any] = {"done": False, "error": None}
-
-    def merge() -> None:
-        try:
-            for _ in run.partials():
-                with changed:
-                    changed.notify_all()
-        except BaseException as exc:  # noqa: BLE001  # raised again in the consumer's thread
-            state["error"] = exc
-        finally:
-            with changed:
-                state["done"] = True
-                changed.notify_all()
-
-    thread = threading.Thread(target=merge, name="framefold-merger", daemon=True)
-    thread.start()
-    seen = 0
-    guard = contextlib.ExitStack()
-    if run.live is not None:
-        guard.enter_context(first_ctrl_c(run.stop))
-    try:
-        while True:
-            with changed:
-                while not state["done"] and run.merger.version == seen:
-                    changed.wait(pause)
-                    _unlocked(changed, idle)
-            if state["done"]:
-                break
-            seen = run.merger.version
-            yield run.snapshot(final=False)
-            with changed:
-                until = time.monotonic() + interval
-                while not state["done"] and (left := until - time.monotonic()) > 0:
-                    changed.wait(min(left, pause))
-                    _unlocked(changed, idle)
-    finally:
-        if not state["done"]:
-            run.cancel()
-        thread.join()
-        guard.close()
-    if state["error"] is not None:
-        raise state["error"]
-    yield run.snapshot(final=True)
-
-
-def _unlocked(changed: threading.Condition, idle: Callable[[], None] | None) -> None:
-    if idle is not None:
-        changed.release()  # the merger must not wait for a window
-        try:
-            idle()
-        finally:
-            changed.acquire()
-
-
-def to_end(run: Run) -> Snapshot:
-    """Merge everything and return the final snapshot."""
-    if run.live is not None:  # merged in a thread of its own: this one waits for Ctrl-C
-        (final,) = deque(latest(run, LIVE_POLL), maxlen=1)  # the others are let go
-        return final
-    for _ in run.partials():
-        pass
-    return run.snapshot(final=True)

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from framefold.errors import DataError
 from framefold.executor.base import Executor
-from framefold.executor.drive import Run, to_end
+from framefold.executor.drive import Run
+from framefold.executor.follow import to_end
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.events import Observer

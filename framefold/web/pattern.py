@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from framefold.executor.drive import Run, to_end
+from framefold.executor.drive import Run
+from framefold.executor.follow import to_end
 from framefold.executor.inline import InlineExecutor
 from framefold.plot.panels import Field, field_of
 from framefold.udfcore.results import Snapshot

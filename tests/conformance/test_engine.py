@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from framefold.executor.drive import Run, to_end
+from framefold.executor.drive import Run
+from framefold.executor.follow import to_end
 from framefold.executor.inline import InlineExecutor
 from framefold.executor.local import LocalExecutor
 from framefold.io.memory import ArraySource

@@ -13,7 +13,8 @@ import pytest
 
 from framefold.errors import ExecutorError, WorkerLost
 from framefold.executor.dask import DaskExecutor
-from framefold.executor.drive import Run, to_end
+from framefold.executor.drive import Run
+from framefold.executor.follow import to_end
 from framefold.udfcore.plan import RunOptions
 from framefold.udfcore.udf import UDF
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from framefold.errors import ParameterError, UDFRunCancelled
-from framefold.executor.drive import Run, by_merge, latest, to_end
+from framefold.executor.drive import Run
+from framefold.executor.follow import by_merge, latest, to_end
 from framefold.executor.inline import InlineExecutor
 from framefold.executor.local import LocalExecutor
 from framefold.io.memory import ArraySource

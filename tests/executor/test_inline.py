@@ -7,7 +7,8 @@ import pytest
 
 from framefold.errors import ParameterError, UDFError
 from framefold.executor.debug import check_disjoint
-from framefold.executor.drive import Run, to_end
+from framefold.executor.drive import Run
+from framefold.executor.follow import to_end
 from framefold.executor.inline import InlineExecutor
 from framefold.udfcore.plan import RunOptions
 from framefold.udfcore.planning import make_plan

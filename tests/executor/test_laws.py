@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from framefold.errors import UDFRunCancelled
-from framefold.executor.drive import Run, by_merge, to_end
+from framefold.executor.drive import Run
+from framefold.executor.follow import by_merge, to_end
 from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.plan import RunOptions
 from framefold.udfcore.udf import UDF

@@ -9,7 +9,8 @@ import pytest
 
 from framefold.errors import ExecutorError
 from framefold.executor import local
-from framefold.executor.drive import Run, by_merge, to_end
+from framefold.executor.drive import Run
+from framefold.executor.follow import by_merge, to_end
 from framefold.executor.local import LocalExecutor, physical_cores
 from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.plan import RunOptions

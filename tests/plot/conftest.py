@@ -7,7 +7,8 @@ import warnings
 import numpy as np
 import pytest
 
-from framefold.executor.drive import Run, by_merge
+from framefold.executor.drive import Run
+from framefold.executor.follow import by_merge
 from framefold.executor.inline import InlineExecutor
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.metadata import Metadata

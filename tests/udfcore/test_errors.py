@@ -11,7 +11,8 @@ from framefold.errors import (
     UDFError,
     UnknownBufferError,
 )
-from framefold.executor.drive import Run, to_end
+from framefold.executor.drive import Run
+from framefold.executor.follow import to_end
 from framefold.executor.inline import InlineExecutor
 from framefold.executor.local import LocalExecutor
 from framefold.udfcore.plan import RunOptions

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from framefold.executor.drive import Run, to_end
+from framefold.executor.drive import Run
+from framefold.executor.follow import to_end
 from framefold.executor.inline import InlineExecutor
 from framefold.executor.local import LocalExecutor
 from framefold.udfcore.dataset import Dataset

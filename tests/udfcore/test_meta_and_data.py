@@ -5,7 +5,8 @@ import pytest
 import scipy.sparse
 
 from framefold.errors import UDFError
-from framefold.executor.drive import Run, to_end
+from framefold.executor.drive import Run
+from framefold.executor.follow import to_end
 from framefold.executor.inline import InlineExecutor
 from framefold.udfcore.metadata import electron_wavelength, photon_wavelength
 from framefold.udfcore.plan import RunOptions

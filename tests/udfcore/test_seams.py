@@ -5,7 +5,8 @@ import copy
 import numpy as np
 import pytest
 
-from framefold.executor.drive import Run, by_merge, to_end
+from framefold.executor.drive import Run
+from framefold.executor.follow import by_merge, to_end
 from framefold.executor.inline import InlineExecutor
 from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.plan import RunOptions

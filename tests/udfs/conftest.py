@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from framefold.executor.drive import Run, to_end
+from framefold.executor.drive import Run
+from framefold.executor.follow import to_end
 from framefold.executor.inline import InlineExecutor
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.fold import Folder

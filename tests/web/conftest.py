@@ -9,7 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from framefold.executor.drive import Run, by_merge
+from framefold.executor.drive import Run
+from framefold.executor.follow import by_merge
 from framefold.executor.inline import InlineExecutor
 from framefold.io.memory import ArraySource
 from framefold.udfcore.dataset import Dataset

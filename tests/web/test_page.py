@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bokeh.document import Document
 
-from framefold.executor.drive import by_merge
+from framefold.executor.follow import by_merge
 from framefold.plot.panels import panels_of
 from framefold.udfs.sum import SumUDF
 from framefold.udfs.virtual_detector import VirtualDetectorUDF

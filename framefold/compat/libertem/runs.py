@@ -14,7 +14,8 @@ from framefold.compat.libertem.corrections import CorrectionSet
 from framefold.compat.libertem.dataset import DataSet
 from framefold.compat.libertem.executors import InlineJobExecutor, JobExecutor
 from framefold.errors import UDFError
-from framefold.executor.drive import Run, by_merge
+from framefold.executor.drive import Run
+from framefold.executor.follow import by_merge
 from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.events import Observer
 from framefold.udfcore.plan import RunOptions
