@@ -277,14 +277,15 @@ class Run:
 
 
 def _in_order(stream: Iterable[Partial]) -> Iterator[Partial]:
-    """Yield partials in the order of their partitions; deltas at the end."""
-    waiting: list[tuple[int, int, Partial]] = []
+    """Yield partials in the order of their partitions, deltas as soon as all their partitions came."""
+    waiting: list[tuple[int, bool, int, Partial]] = []
     expected = 0
     for n, partial in enumerate(stream):
-        index = 2**62 if partial.delta else partial.tasks[0][0]
-        heapq.heappush(waiting, (index, n, partial))
-        while waiting and waiting[0][0] == expected:
-            yield heapq.heappop(waiting)[2]
-            expected += 1
+        index = max(t[0] for t in partial.tasks)
+        heapq.heappush(waiting, (index, partial.delta, n, partial))
+        while waiting and (waiting[0][0] < expected or waiting[0][:2] == (expected, False)):
+            index, *_, ready = heapq.heappop(waiting)
+            yield ready
+            expected += index == expected
     while waiting:
-        yield heapq.heappop(waiting)[2]
+        yield heapq.heappop(waiting)[-1]

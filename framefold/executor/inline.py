@@ -41,6 +41,8 @@ class InlineExecutor:
             folder = DebugFolder(job.plan) if self.debug else Folder(job.plan, threads=self._threads)
             while (task := job.feed.next()) is not None:
                 if task is not IDLE:
+                    if folder.begins_window(task) and (large := folder.flush()) is not None:
+                        yield large
                     partial = folder.fold(task, job.feed.cancelled)
                     job.feed.done(partial)
                     yield partial

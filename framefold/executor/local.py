@@ -116,6 +116,8 @@ class _Lanes:
                 if task is None:
                     break
                 if task is not IDLE:
+                    if folder.begins_window(task):
+                        self._put(folder.flush())
                     queued = 0.0 if self._probe.told else queued_seconds()
                     partial = folder.fold(task, job.feed.cancelled)
                     job.feed.done(partial)

@@ -40,6 +40,7 @@ class Folder:
         self._pending_frames = 0
         self._pending_live: list[LivePart] = []
         self._walk = None if plan.live is None else LiveWalk(plan, self._lanes, self._explain)
+        self._every = None if plan.live is None else plan.live.geometry.options.restart_every
         self._flushed = time.monotonic()
         large = sum(d.nbytes(0, p.sig) for p in plan.udfs for k, d in p.decls.items() if k in p.resident)
         least = 1.0 if plan.live is None or large > LARGE_BYTES else plan.live.publish_interval
@@ -71,6 +72,7 @@ class Folder:
             if self._walk is not None:
                 assert isinstance(task, LiveTask)  # live feeds hand out nothing else
                 frames, live = self._walk.fold(task, cancelled)
+                live.window = self._window(task)
             else:
                 frames = self._fold_rows(task, cancelled)
             arrays = tuple(udf.finish() for udf in self._udfs)
@@ -98,6 +100,13 @@ class Folder:
             last_ids=last,
             live=live,
         )
+
+    def _window(self, task: Task) -> int:
+        return 0 if self._every is None else (task.start + getattr(task, "shift", 0)) // self._every
+
+    def begins_window(self, task: Task) -> bool:
+        """Whether large buffers must be shipped before `task`: they hold frames of another window."""
+        return bool(self._pending_live) and self._pending_live[-1].window != self._window(task)
 
     @property
     def flush_due(self) -> bool:
@@ -200,6 +209,7 @@ def joined_parts(parts: list[LivePart]) -> LivePart:
         np.sum([p.counts for p in parts], axis=0),
         sum(p.whole for p in parts),
         [t for p in parts for t in p.closed],
+        window=parts[-1].window,
     )
 
 

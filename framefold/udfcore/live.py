@@ -55,6 +55,9 @@ class LiveOptions:
         Frames of the acquisition where the protocol does not tell; None: product of the scan shape.
     history
         Frames kept by navigation buffers of runs without an end.
+    restart_every
+        Runs without an end: results per pixel and for all start anew every so many frames; shown are those of
+        the last finished window. None: never.
     first_frame
         Id of the first frame where it is known beforehand; None: announced or elected.
     on_worker_loss
@@ -74,6 +77,7 @@ class LiveOptions:
     placement: Mapping[int, str] = field(default_factory=dict)
     n_frames: int | None = None
     history: int = 65536
+    restart_every: int | None = None
     first_frame: int | None = None
     on_worker_loss: Literal["restart", "continue", "error"] = "restart"
 

@@ -317,7 +317,7 @@ def _lost_in_tile(
 def row_ranges(plan: Plan, block: Block) -> list[tuple[int, int, int]]:
     """Return ``(start, stop, shift)`` of the rows whose frames are in `block`.
 
-    One range, or none; several where rows are used again, in runs without an end.
+    One range, or none; several where rows are used again or a window begins, in runs without an end.
     """
     rows = plan.rows
     assert plan.live is not None
@@ -325,10 +325,11 @@ def row_ranges(plan: Plan, block: Block) -> list[tuple[int, int, int]]:
     last = first + block.frames
     if plan.live.geometry.endless:
         ranges = []
+        every = plan.live.geometry.options.restart_every or max(1, last)
         at = max(0, first)
         while at < last:
             lap = at // rows.n_nav * rows.n_nav
-            stop = min(last, lap + rows.n_nav)
+            stop = min(last, lap + rows.n_nav, (at // every + 1) * every)
             ranges.append((at - lap, stop - lap, lap))
             at = stop
         return ranges

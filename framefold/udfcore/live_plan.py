@@ -184,6 +184,22 @@ def check_geometry(start: AcquisitionStart) -> None:
         )
 
 
+def check_endless(geometry: LiveGeometry) -> None:
+    """Check that options of runs without an end are not given to others.
+
+    Raises
+    ------
+    DataError
+        If they are.
+    """
+    if geometry.options.restart_every is not None and not geometry.endless:
+        raise DataError(
+            f"restart_every={geometry.options.restart_every} is for runs without an end, and this one has "
+            "a known number of frames: leave nav_shape= and n_frames= out, or use ctx.acquisitions for one "
+            "result per scan"
+        )
+
+
 def check_fill(options: LiveOptions, dtype: np.dtype[Any]) -> None:
     """Check that `fill_value` exists in the dtype of the stream.
 

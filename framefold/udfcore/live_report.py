@@ -17,7 +17,7 @@ class LiveReport(dict[str, Any]):
     Beside the entries of every run it holds ``end_reason`` (``"running"`` before the end), ``end_text``,
     ``first_id``, ``status`` (frames complete, partial, lost, unseen), ``sectors`` (a dict of counters each),
     ``fps``, ``rate`` (bytes/s), ``latency`` (s, median and p99, last packet of a block to merged), ``lanes``
-    (how each UDF gets incomplete frames), ``blocks`` and ``missing``.
+    (how each UDF gets incomplete frames), ``blocks`` and ``missing``; with ``restart_every`` also ``window``.
     """
 
     def __str__(self) -> str:
@@ -63,6 +63,12 @@ def _lines(r: Mapping[str, Any]) -> list[str]:
     if r["latency"]:
         median, p99 = (1e3 * r["latency"][k] for k in ("median", "p99"))
         lines.append(f"  last packet to merged: {median:.1f} ms (median), {p99:.1f} ms (99 %)")
+    if w := r.get("window"):
+        state = "complete" if w["complete"] else "not complete yet"
+        lines.append(
+            f"  results are of window {w['number']}: {w['frames']} frames from {w['first_frame']} on, {state}"
+            f"; a new one every {w['every']} frames"
+        )
     lines += [f"  {name}: {how}" for name, how in r["lanes"].items()]
     head = f"  {'sector':>6} " + " ".join(f"{c.replace('kernel_drops', 'kernel'):>10}" for c in _COLUMNS)
     lines += [head + "  endpoint"]

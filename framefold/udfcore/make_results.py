@@ -39,7 +39,7 @@ class ResultMaker:
         self._provenance = provenance
         self._saver = saver
 
-    def snapshot(self, report: Callable[[], Mapping[str, Any]], *, final: bool) -> Snapshot:
+    def snapshot(self, report: Callable[[], dict[str, Any]], *, final: bool) -> Snapshot:
         """Return the state of the merger now."""
         merger = self._merger
         with merger.lock:
@@ -50,12 +50,15 @@ class ResultMaker:
                 merged = np.logical_and.reduce([f.merged for f in frozen])
             udfs = [bound_copy(u, p, f, plan) for u, p, f in zip(merger.udfs, plan.udfs, frozen, strict=True)]
             version, n_frames = merger.version, merger.n_frames
+            window = None if merger.windows is None else merger.windows.stated()
             versions = (merger.oldest_params or 0, merger.newest_params)
         nav = tuple(plan.dataset.shape.nav) if frozen[0].ids is None else (len(merged),)
         damage = plan.rows.expand(merged, False).reshape(nav)
 
         def make() -> tuple[UDFResult, ...]:
             stated, about = report(), self._provenance()
+            if window is not None:  # of these results, not of now
+                stated["window"] = window
             return tuple(
                 UDFResult(
                     results_of(udf, p, f), _damage(plan, f, damage), stated,

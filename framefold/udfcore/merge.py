@@ -20,6 +20,7 @@ from framefold.udfcore.plan import Plan, UDFPlan
 from framefold.udfcore.row_book import Kept, RowBook
 from framefold.udfcore.task import Partial
 from framefold.udfcore.udf import UDF, merge_call
+from framefold.udfcore.windows import Filled, Windows
 
 Array = npt.NDArray[Any]
 Flags = npt.NDArray[np.bool_]
@@ -60,12 +61,32 @@ class _Head:
     udf: UDF
     plan: UDFPlan
     book: RowBook
-    buffers: dict[str, Array]
-    stamp: Array = field(default_factory=lambda: np.zeros(0))
-    newest: dict[str, int] = field(default_factory=dict)
-    frames: dict[str, int] = field(default_factory=dict)
-    counts: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    filled: Filled
     by_piece: bool = False
+
+    @property
+    def buffers(self) -> dict[str, Array]:
+        return self.filled.buffers
+
+    @property
+    def frames(self) -> dict[str, int]:
+        return self.filled.frames
+
+    @property
+    def counts(self) -> dict[str, Array]:
+        return self.filled.counts
+
+    @property
+    def newest(self) -> dict[str, int]:
+        return self.filled.newest
+
+    @property
+    def lags(self) -> bool:
+        return self.plan.lags
+
+    @property
+    def windowed(self) -> list[str]:
+        return [k for k in self.buffers if self.plan.decls[k].kind != "nav"]
 
 
 class Merger:
@@ -95,7 +116,9 @@ class Merger:
                 for i in lane.udfs:
                     head = self._heads[i]
                     head.by_piece = mode == "pieces"
-                    head.counts = {k: np.zeros(n_pieces, np.int64) for k in (*head.buffers, "")}
+                    head.filled.counts = {k: np.zeros(n_pieces, np.int64) for k in (*head.buffers, "")}
+        every = None if live is None else live.geometry.options.restart_every
+        self.windows = None if every is None else Windows(every, self._heads)
 
     @property
     def book(self) -> RowBook:
@@ -129,7 +152,7 @@ class Merger:
         except Exception as exc:
             annotate(exc, f"in {plan.name}.preprocess, on the head node", udf=plan.name, stage="preprocess")
             raise
-        return _Head(udf, plan, book, buffers, frames=dict.fromkeys(buffers, 0))
+        return _Head(udf, plan, book, Filled(buffers, dict.fromkeys(buffers, 0)))
 
     @staticmethod
     def _bind(udf: UDF, plan: UDFPlan, arrays: Mapping[str, Array]) -> None:
@@ -151,6 +174,8 @@ class Merger:
             heads = self._heads if partial.members is None else [self._heads[i] for i in partial.members]
             book = heads[0].book
             kept: Kept = []
+            if self.windows is not None and partial.live is not None:
+                self.windows.turn(partial.live.window)
             if partial.live is not None and not partial.delta:
                 _, start, stop = partial.tasks[0]
                 kept = book.reuse(start, stop, partial.live.shift, _nav_starts(heads))
@@ -172,6 +197,10 @@ class Merger:
                 self.newest_params = max(self.newest_params, v)
             for kept_rows, which, values in kept:
                 kept_rows[which] = values
+            if self.windows is not None:
+                self.windows.count(
+                    heads, sum(stop - start for _, start, stop in partial.tasks), partial.delta
+                )
             self.version += 1
             return True
 
@@ -292,6 +321,8 @@ class Merger:
     def finish(self) -> tuple[Frozen, ...]:
         """Return the buffers themselves; nothing is merged afterwards."""
         with self.lock:
+            if self.windows is not None:
+                self.windows.end()
             if self._books[0].ids is not None:
                 return self.freeze()
             return tuple(
@@ -314,6 +345,8 @@ class Merger:
 
     def _in_order(self) -> tuple[Frozen, ...]:
         """Return the last frames of a run without an end, oldest first: those that all UDFs know."""
+        if self.windows is not None:
+            self.windows.turn(self.windows.shown)
         held = [b.ids for b in self._books if b.ids is not None]
         rows = np.flatnonzero((held[0] >= 0) & (held[0] == held[-1]))
         ids = held[0][rows]

@@ -23,6 +23,7 @@ from framefold.udfcore.live_plan import (
     LiveGeometry,
     LivePlan,
     by_piece,
+    check_endless,
     check_fill,
     needs_all_sectors,
     parts_in_pieces,
@@ -68,6 +69,7 @@ def make_plan(dataset: Dataset, udfs: Sequence[UDF], options: RunOptions) -> Pla
         check_fill(geometry.options, dataset.dtype)
         if geometry.endless and roi is not None:
             raise DataError("a region of interest needs a scan shape: give nav_shape= (or n_frames=)")
+        check_endless(geometry)
     live_modes = [None if geometry is None else _live_mode(d, geometry, options) for d in drafts]
     groups: dict[Any, list[int]] = {}
     for i, d in enumerate(drafts):

@@ -69,6 +69,8 @@ class LivePart:
         By sector, pieces that arrived and turned out not to be decodable; empty: none.
     arrived
         By sector, valid pieces of the block that is done with this partial; empty: others follow.
+    window
+        Number of the window that the frames belong to, in runs that start anew every so many frames.
     """
 
     status: npt.NDArray[np.uint8]
@@ -78,6 +80,7 @@ class LivePart:
     shift: int = 0
     damaged: tuple[int, ...] = ()
     arrived: tuple[int, ...] = ()
+    window: int = 0
 
 
 @dataclass(slots=True)
