@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import time
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
-from framefold.plot.panels import Field, Panel
+from framefold.plot.panels import Panel
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.results import Snapshot
+from framefold.web.changes import Changes
+from framefold.web.contents import DETECTORS, contents_of, header_html
 from framefold.web.forms import DetectorPane, ParameterForm, in_pixels
-from framefold.web.geometry import grip_of
 from framefold.web.hub import Hub, pattern_of
 from framefold.web.layout import Frame, page_frame
 from framefold.web.likeness import likeness
 from framefold.web.mailbox import Mailbox
-from framefold.web.panes import Pane, pane_for
+from framefold.web.panes import Pane
 from framefold.web.render import Picture, render
 from framefold.web.status import progress_html, sectors_html
 
@@ -28,7 +27,6 @@ STATUS_SECONDS = 0.5
 PULSE_SECONDS = 1.0
 SHARE = 0.2  # of the time, at most, goes into making pictures for one page
 SILENT_SECONDS = 1.0  # a tab that has not answered for so long is hidden
-DETECTORS = "detectors"
 _FRAME = PlotSpec("image", ("frame",))
 
 
@@ -72,7 +70,7 @@ class Page:
         self._panes: dict[str, Pane] = {}
         self._dead: set[str] = set()
         self._panels: dict[str, Panel] = {}
-        self._patches: dict[int, dict[str, Any]] = {}
+        self._changes = Changes(hub, self._loop, lambda error: self._locked(partial(self._changed, error)))
         self._sent_at: dict[int, float] = {}
         self._closed = False
         self.shown = 0  # pictures that were on the screen
@@ -257,26 +255,6 @@ class Page:
         if self._hub.control is not None:
             self._pool.submit(self._hub.control.stop)
 
-    def _change(self, index: int, patch: dict[str, Any]) -> None:
-        """Send parameters to the run; while one change is under way, only the newest waits."""
-        waiting = bool(self._patches)
-        self._patches.setdefault(index, {}).update(patch)
-        if not waiting:
-            self._changes = self._loop.create_task(self._send_changes())
-
-    async def _send_changes(self) -> None:
-        while self._patches:
-            patches, error = dict(self._patches), ""
-            for index, patch in patches.items():
-                try:
-                    assert self._hub.control is not None
-                    await self._loop.run_in_executor(None, self._hub.control.change, index, dict(patch))
-                except Exception as exc:  # noqa: BLE001  # shown to the user, who typed it
-                    error = f"{type(exc).__name__}: {exc}"
-                if self._patches[index] == patch:
-                    del self._patches[index]
-            self._locked(partial(self._changed, error))
-
     def _changed(self, error: str) -> None:
         if self._form is not None:
             self._form.tell(error)
@@ -298,7 +276,7 @@ class Page:
             return
         self._epoch, self._dead = hub.epoch, set()
         self._panels = dict(zip(self._panels, hub.panels, strict=True))
-        self.frame.header.text = _header(hub)
+        self.frame.header.text = header_html(hub)
         self._known = -1  # parameters may be others
         if self._form is not None:
             self._form.tell("")
@@ -308,27 +286,13 @@ class Page:
         """Make panes for what the run draws."""
         hub = self._hub
         self._epoch, self._like = hub.epoch, None
-        self._panes, self._panels, self._dead = {}, {}, set()
-        self._form = self._detectors = None
+        self._dead = set()
         self._known = 0
-        self.frame.header.text = _header(hub)
-        fields: dict[str, Sequence[Field]] = {}
-        for panel in hub.panels:
-            title = _unused(panel.title, self._panes)
-            try:
-                fields[title] = panel.fields(hub.snapshot.buffers) if hub.snapshot else []
-                self._panes[title] = pane_for(panel.spec, fields[title], self._again)
-                self._panels[title] = panel
-            except Exception as exc:  # noqa: BLE001  # the other panels go on
-                self._report(title, exc)
-        side: list[Any] = []
-        if hub.control is not None and hub.control.changeable and hub.panels:
-            self._form = ParameterForm(hub.udfs, self._change)
-            side.append(self._form.root)
-            pattern = (pattern_of(hub.snapshot.buffers) if hub.snapshot else None) or hub.pattern
-            if pattern is not None and any(grip_of(u) is not None for u in hub.udfs):
-                self._detectors = DetectorPane(hub.udfs, pattern, self._change, self._again)
-                self._panes[DETECTORS] = self._detectors
+        self.frame.header.text = header_html(hub)
+        made = contents_of(hub, self._changes.put, self._again, self._report)
+        self._panes, self._panels = made.panes, made.panels
+        self._form, self._detectors = made.form, made.detectors
+        side = [] if made.form is None else [made.form.root]
         self.frame.fill({name: pane.root for name, pane in self._panes.items()}, side)
         self._follow()
 
@@ -342,25 +306,3 @@ class Page:
         names = list(self._panes)
         index = self.frame.tabs.active
         return names[index] if 0 <= index < len(names) else ""
-
-
-def _unused(title: str, taken: Any) -> str:
-    name, n = title, 2
-    while name in taken or name == DETECTORS:
-        name, n = f"{title} ({n})", n + 1
-    return name
-
-
-def _header(hub: Hub) -> str:
-    links = " ".join(
-        f"<a href='{html.escape(url, quote=True)}' target='_blank' rel='noreferrer'>{html.escape(label)}</a>"
-        for label, url in hub.links.items()
-    )
-    names = ", ".join(type(u).__name__ for u in hub.udfs)
-    title = html.escape(hub.title or "framefold")
-    return f"<b style='font-size:120%'>{title}</b>&emsp;{html.escape(names)}&emsp;{links}"
-
-
-def describe(exc: Exception) -> str:
-    """Return an error with its traceback."""
-    return "".join(traceback.format_exception(exc))

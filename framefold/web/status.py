@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -211,3 +212,8 @@ def _fill(value: Any) -> str:
         f"<div title='{100 * part:.0f} %' style='background:#ddd;width:80px;height:10px'>"
         f"<div style='background:{colour};height:10px;width:{80 * part:.0f}px'></div></div>"
     )
+
+
+def describe(exc: Exception) -> str:
+    """Return an error with its traceback."""
+    return "".join(traceback.format_exception(exc))

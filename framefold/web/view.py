@@ -17,10 +17,11 @@ from framefold.plot.panels import panels_of
 from framefold.udfcore.results import Snapshot
 from framefold.web.control import Control
 from framefold.web.hub import Hub
-from framefold.web.page import Page, describe
+from framefold.web.page import Page
 from framefold.web.pattern import sample_pattern
 from framefold.web.saving import Downloads, can_draw
 from framefold.web.server import PageServer, require_bokeh
+from framefold.web.status import describe
 
 GOODBYE_SECONDS = 2.0  # for open pages to show the final result before the server goes
 

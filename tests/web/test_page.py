@@ -13,9 +13,10 @@ from framefold.executor.follow import by_merge
 from framefold.plot.panels import panels_of
 from framefold.udfs.sum import SumUDF
 from framefold.udfs.virtual_detector import VirtualDetectorUDF
+from framefold.web.contents import DETECTORS
 from framefold.web.control import Control
 from framefold.web.hub import Hub
-from framefold.web.page import DETECTORS, Page
+from framefold.web.page import Page
 
 
 class Doc(Document):
