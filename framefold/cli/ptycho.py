@@ -84,11 +84,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _geometry_arguments(group: Any) -> None:
     add = group.add_argument
-    add("--energy", metavar="E", help="of the photons, for instance '8 keV'")
-    add("--wavelength", metavar="L", help="instead: for instance '0.15 nm'")
-    add("--voltage", metavar="V", help="instead, of electrons: for instance '200 kV'")
-    add("--distance", metavar="Z", help="from sample to detector")
-    add("--detector-pixel", metavar="P", help="size of a detector pixel")
+    add("--energy", metavar="E", help="energy of the photons: '8 keV'; plain numbers are eV")
+    add("--wavelength", metavar="L", help="instead of the energy: '0.15 nm'")
+    add("--voltage", metavar="V", help="instead of the energy, for electrons: '200 kV'")
+    add("--distance", metavar="Z", help="from sample to detector: '2 m'")
+    add("--detector-pixel", metavar="P", help="size of a detector pixel: '75 um'")
     add("--angle-per-pixel", metavar="A", help="instead of distance and pixel: for instance '0.5 mrad'")
     add("--near-field", action="store_true", help="the detector sees a Fresnel hologram")
     add("--far-field", action="store_true", help="it sees the Fourier transform, even if it does not look so")
@@ -97,16 +97,37 @@ def _geometry_arguments(group: Any) -> None:
         metavar="Z",
         help="near field: from the focus to the sample, inf for a parallel beam",
     )
-    add("--defocus", metavar="Z", help="of the starting probe (default: searched for)")
+    add(
+        "--defocus",
+        metavar="Z",
+        help="of the starting probe: '2 um' (default: searched for in the far field)",
+    )
     add("--positions", metavar="FILE", help=".npy, .csv or .txt: y, x of each frame in m")
-    add("--step", metavar="S", help="of a regular scan (with --nav-shape)")
-    add("--positions-of", choices=("probe", "sample"), help="what moved as the positions say")
-    add("--rotation", type=float, default=0.0, metavar="DEG", help="turns the positions (default: 0)")
+    add(
+        "--position-units",
+        default="m",
+        choices=("m", "mm", "um", "nm", "px"),
+        help="of the positions given, or of the file's where it states none; px: of the object (default: m)",
+    )
+    add("--step", metavar="S", help="step of a regular scan: '50 nm' (with --nav-shape)")
+    add(
+        "--positions-of",
+        choices=("probe", "sample"),
+        help="whose positions they are: the probe's, or the sample's, which moves the other way (default: as "
+        "the file says, else probe)",
+    )
+    add(
+        "--rotation",
+        type=float,
+        default=0.0,
+        metavar="DEG",
+        help="turns the positions, counter-clockwise as seen (default: 0)",
+    )
     add(
         "--flip",
         default="none",
         choices=("none", "y", "x", "yx", "transpose", "transpose-y", "transpose-x", "transpose-yx"),
-        help="of the positions (default: none)",
+        help="of the positions: which change sign, after exchanging y and x for transpose... (default: none)",
     )
 
     add(
@@ -120,9 +141,15 @@ def _geometry_arguments(group: Any) -> None:
 def _model_arguments(group: Any) -> None:
     add = group.add_argument
     add("--recipe", default="auto", help="for instance '15 RPIE; 40 AP' (default: until it converges)")
-    add("-n", "--iterations", type=int, metavar="N", help="at most (default: as the recipe says)")
-    add("--modes", type=int, default=1, metavar="M", help="of the probe (default: 1)")
-    add("--object-modes", type=int, default=1, metavar="M", help="default: 1")
+    add("-n", "--iterations", type=int, metavar="N", help="iterations at most (default: as the recipe says)")
+    add(
+        "--modes",
+        type=int,
+        default=1,
+        metavar="M",
+        help="modes of the probe: partial coherence, vibration (default: 1)",
+    )
+    add("--object-modes", type=int, default=1, metavar="M", help="modes of the object (default: 1)")
     add("--probe", metavar="FILE", help=".npy: complex starting probe (default: from the mean frame)")
     add("--object", metavar="FILE", help=".npy: complex starting object (default: 1 everywhere)")
     add("--mask", metavar="FILE", help=".npy: True for bad pixels, beside those of the file")
@@ -133,17 +160,39 @@ def _model_arguments(group: Any) -> None:
         metavar="LIST",
         help="of clip, phase-only, smooth, tv, flat-outside, probe-support: 'clip(0, 1.05); tv(0.01)'",
     )
-    add("--saturation", default="auto", metavar="COUNTS|none", help="counts from here on are not measured")
+    add(
+        "--saturation",
+        default="auto",
+        metavar="COUNTS|none",
+        help="counts from here on are not measured (default: found in the frames)",
+    )
     add("--refine-brightness", action="store_true", help="follow the brightness of an unsteady beam")
-    add("--refine-positions", nargs="?", const="yes", choices=("yes", "affine"), help="from iteration 10 on")
-    add("--crop", default="auto", metavar="N|none", help="window of the detector (default: a fast length)")
+    add(
+        "--refine-positions",
+        nargs="?",
+        const="yes",
+        choices=("yes", "affine"),
+        help="correct each position from iteration 10 on; affine: draw them towards a common "
+        "scale, rotation and shear",
+    )
+    add(
+        "--crop",
+        default="auto",
+        metavar="N|none",
+        help="window of N or Y,X pixels of the detector (default: all of it, cut to a fast length)",
+    )
     add(
         "--centre",
         default="auto",
-        metavar="Y,X|com|middle",
-        help="of the beam on the detector (default: auto)",
+        metavar="Y,X|com|middle|corner",
+        help="of the beam on the detector; corner: frames as an FFT leaves them (default: auto)",
     )
-    add("--subpixel", default="auto", metavar="N|none", help="steps per pixel (default: 4, or none needed)")
+    add(
+        "--subpixel",
+        default="auto",
+        metavar="N|none",
+        help="steps per object pixel that positions are rounded to (default: 4, none where they are whole)",
+    )
     add(
         "--free-pixels",
         type=float,
@@ -151,7 +200,7 @@ def _model_arguments(group: Any) -> None:
         metavar="SHARE",
         help="keep so many pixels from the fit, 0.02 for instance, and stop when it fits noise (default: 0)",
     )
-    add("--seed", type=int, default=0, help="of the random batches (default: 0)")
+    add("--seed", type=int, default=0, help="seed of the random batches (default: 0)")
     add("--double", action="store_true", help="double precision, slow: for checks")
 
 
@@ -281,6 +330,7 @@ def make_ptychography(args: argparse.Namespace) -> Ptychography:
     )
     positions = ScanPositions(
         None if args.positions is None else _table(args.positions),
+        units=args.position_units,
         positions_of=args.positions_of,
         rotation_deg=args.rotation,
         flip=args.flip,
@@ -372,11 +422,11 @@ def _crop(text: str) -> Any:
 
 
 def _centre(text: str) -> Any:
-    if text in ("auto", "com", "middle"):
+    if text in ("auto", "com", "middle", "corner"):
         return text
     words = text.replace(",", " ").split()
     if len(words) != 2 or not all(map(_is_number, words)):
-        raise FramefoldError(f"--centre {text!r}: write Y,X in pixels, com, or middle")
+        raise FramefoldError(f"--centre {text!r}: write Y,X in pixels, com, middle, or corner")
     return float(words[0]), float(words[1])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,31 +33,47 @@ MASK_BITS = {
 # these describe the sample or the analysis, the pixel itself is good
 GOOD_BITS = 0x20 | 0x100 | 0x10000
 
+MORE_UNITS = {
+    "meter": 1.0, "meters": 1.0, "metre": 1.0, "cm": 1e-2, "millimeter": 1e-3, "micrometer": 1e-6,
+    "microns": 1e-6, "μm": 1e-6, "nanometer": 1e-9, "å": 1e-10, "a": 1e-10,
+}  # fmt: skip
+SAME = 1e-3  # relative; more, and one number does not stand for all frames
+
 
 def find(file: h5py.File, tree: Tree) -> Iterator[Candidate]:
     """Yield the data of every ``entry_N``, detectors before data groups that only link to them."""
-    if "cxi_version" not in file and not any(_is_nexus(file.get(k)) for k in file if k.startswith("entry_")):
+    declared = "cxi_version" in file
+    # with the version stated, "entry" and "instrument" without a number mean the same
+    dash = "" if declared else "_"
+    entries = {name: file.get(name) for name in sorted(file) if name.startswith("entry" + dash)}
+    groups = {name: e for name, e in entries.items() if isinstance(e, h5py.Group)}
+    if not declared and not any(
+        _is_nexus(e) or any(k.startswith("instrument_") for k in e) for e in groups.values()
+    ):
         return
-    seen = []
-    for name in sorted(k for k in file if k.startswith("entry_")):
-        entry = file.get(name)
-        if not isinstance(entry, h5py.Group):
-            continue
-        for path, detector in _detectors(entry):
+    seen: list[h5py.Dataset] = []
+    found: list[Candidate] = []
+    for entry in groups.values():
+        for path, detector in _detectors(entry, dash):
             data = detector.get("data")
             if is_numeric(data) and len(data.shape) >= 2 and data not in seen:
                 seen.append(data)
-                yield _candidate(f"{entry.name}/{path}/data", data, entry.name, f"{entry.name}/{path}")
+                found.append(
+                    _candidate(f"{entry.name}/{path}/data", data, entry.name, f"{entry.name}/{path}")
+                )
+    # results of a reconstruction may stand in the first entry
+    yield from sorted(found, key=lambda c: c.dtype.kind == "c" or len(c.shape) < 3)
 
 
-def _detectors(entry: h5py.Group) -> Iterator[tuple[str, h5py.Group]]:
-    for top in sorted(k for k in entry if k.startswith("instrument_")):
+def _detectors(entry: h5py.Group, dash: str) -> Iterator[tuple[str, h5py.Group]]:
+    for top in sorted(k for k in entry if k.startswith("instrument" + dash)):
         instrument = entry.get(top)
         if isinstance(instrument, h5py.Group):
-            for name in sorted(k for k in instrument if k.startswith("detector_")):
+            # detectors by their usual name come first
+            for name in sorted(instrument, key=lambda k: (not k.startswith("detector"), k)):
                 if isinstance(instrument.get(name), h5py.Group):
                     yield f"{top}/{name}", instrument[name]
-    for name in sorted(k for k in entry if k.startswith("data_")):
+    for name in sorted(k for k in entry if k.startswith("data" + dash)):
         if isinstance(entry.get(name), h5py.Group):
             yield name, entry[name]
 
@@ -78,11 +95,14 @@ def metadata(entry: h5py.Group, detector: h5py.Group, shape: tuple[int, ...]) ->
     CXI demands SI units; the NeXus variant states units, and its ``source_N`` has the energy of the machine.
     """
     raw: dict[str, Any] = {"cxi_version": int(number(entry.file, "cxi_version") or 0)}
-    source = _first(entry, "instrument_", "beam_" if _is_nexus(entry) else "source_")
-    if source is None and _is_nexus(entry):
-        source = _first(entry, "sample_", "beam_")
+    places = [("instrument_", "source_"), ("instrument_", "beam_")]
+    if _is_nexus(entry):
+        places = [("instrument_", "beam_"), ("sample_", "beam_")]
     energy = wavelength = None
-    if source is not None:
+    for outer, inner in places:
+        source = _first(entry, outer, inner)
+        if source is None or energy or wavelength:
+            continue
         energy = _si(source, "energy", ENERGY_UNITS) or _si(source, "incident_beam_energy", ENERGY_UNITS)
         wavelength = _si(source, "wavelength", LENGTH_UNITS)
     if wavelength is None and energy:
@@ -91,15 +111,15 @@ def metadata(entry: h5py.Group, detector: h5py.Group, shape: tuple[int, ...]) ->
         energy = photon_wavelength(wavelength)  # h c / x either way
     pixel: tuple[float | None, ...] = tuple(_si(detector, f"{n}_pixel_size", LENGTH_UNITS) for n in "yx")
     basis = detector.get("basis_vectors")
-    if is_numeric(basis) and basis.shape == (3, 2):
-        raw["basis_vectors"] = basis[()].astype(np.float64)
+    if is_numeric(basis) and basis.shape[-2:] in ((3, 2), (2, 3)) and _constant(basis):
+        vectors = basis[()].reshape(-1, *basis.shape[-2:])[0].astype(np.float64)
+        raw["basis_vectors"] = vectors if vectors.shape == (3, 2) else vectors.T
         if None in pixel:
             pixel = tuple(float(v) for v in np.linalg.norm(raw["basis_vectors"], axis=0))
     pixel_size = (pixel[0], pixel[1]) if pixel[0] is not None and pixel[1] is not None else None
     mask = _mask(detector.get("mask"), shape[-2:], raw)
-    positions, place = _positions(entry, detector)
-    if place:
-        raw["positions_of"] = place
+    positions = _positions(entry, detector, shape[:-2], raw)
+    distance = _si(detector, "distance", LENGTH_UNITS)
     axes: tuple[Axis, ...] = ()
     if pixel_size is not None:
         nav = tuple(Axis(name="frame") for _ in shape[:-2])
@@ -108,7 +128,8 @@ def metadata(entry: h5py.Group, detector: h5py.Group, shape: tuple[int, ...]) ->
         axes=axes,
         energy=energy,
         wavelength=wavelength,
-        camera_length=_si(detector, "distance", LENGTH_UNITS),
+        # along the z axis of CXI, which points to the source in some files
+        camera_length=None if distance is None else abs(distance),
         pixel_size=pixel_size,
         mask=mask,
         positions=positions,
@@ -126,9 +147,13 @@ def bad_pixels(mask: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def _mask(dataset: Any, sig: tuple[int, ...], raw: dict[str, Any]) -> npt.NDArray[np.bool_] | None:
-    if not is_numeric(dataset) or dataset.dtype.kind not in "iub":
+    if not is_numeric(dataset) or dataset.dtype.kind not in "iubf":
         return None
     bits = dataset[()]
+    if bits.dtype.kind == "f":
+        if not (np.isfinite(bits).all() and (bits == np.rint(bits)).all() and np.abs(bits).max() < 2**31):
+            return None
+        bits = bits.astype(np.int64)
     while bits.ndim > 2:  # one mask per frame: bad where it is bad in all frames would hide, so any frame
         bits = np.bitwise_or.reduce(bits, axis=0)
         raw["mask_note"] = "the file has one mask per frame; a pixel is bad here if it is bad in any frame"
@@ -139,19 +164,42 @@ def _mask(dataset: Any, sig: tuple[int, ...], raw: dict[str, Any]) -> npt.NDArra
     return bad_pixels(bits)
 
 
-def _positions(entry: h5py.Group, detector: h5py.Group) -> tuple[npt.NDArray[np.float64] | None, str]:
-    """Return the translations, and what they are positions of: those of ``sample_N`` move the sample."""
-    sample = _first(entry, "sample_", "geometry_")
-    for group in (sample, detector):
-        if group is None:
+def _positions(
+    entry: h5py.Group, detector: h5py.Group, nav: tuple[int, ...], raw: dict[str, Any]
+) -> npt.NDArray[np.float64] | None:
+    """Return the translations (x, y, z) in m; ``raw["positions_of"]`` says that they move the sample."""
+    n = math.prod(nav)
+    for group in (_first(entry, "sample", "geometry"), detector, *_groups(entry, "data")):
+        translation: Any = None if group is None else group.get("translation")
+        if not is_numeric(translation) or len(translation.shape) < 2:
             continue
-        translation = group.get("translation")
-        if is_numeric(translation) and len(translation.shape) >= 2 and translation.shape[-1] in (2, 3):
-            factor = LENGTH_UNITS.get(text(translation.attrs.get("units", "m")), 1.0)
-            values = translation[()].astype(np.float64).reshape(-1, translation.shape[-1])
-            # a detector's translation is often a link to that of the sample
-            return np.asarray(values * factor), "sample"
-    return None, ""
+        values = translation[()].astype(np.float64)
+        if values.shape[-1] not in (2, 3) and values.shape[0] in (2, 3) and values[0].size == n:
+            values = values.reshape(len(values), n).T
+        if values.shape[-1] not in (2, 3):
+            continue
+        unit = text(translation.attrs.get("units", "m")).lower()
+        factor = (LENGTH_UNITS | MORE_UNITS).get(unit)
+        if factor is None:
+            raw["positions_note"] = f"the positions of the file have the unit {unit!r}, which is not known"
+            continue
+        values = values.reshape(-1, values.shape[-1]) * factor
+        if values.shape[1] == 2:  # x, y as in CXI, not the (y, x) of `Metadata`
+            values = np.column_stack([values, np.zeros(len(values))])
+        # a detector's translation is often a link to that of the sample
+        raw["positions_of"] = "sample"
+        return np.asarray(values)
+    return None
+
+
+def _constant(dataset: h5py.Dataset) -> bool:
+    values = dataset[()].reshape(-1, *dataset.shape[-2:])
+    return len(values) > 0 and bool(np.allclose(values, values[0], rtol=1e-6, atol=0))
+
+
+def _groups(entry: h5py.Group, prefix: str) -> list[h5py.Group]:
+    found = (entry.get(k) for k in sorted(entry) if k.startswith(prefix))
+    return [g for g in found if isinstance(g, h5py.Group)]
 
 
 def _is_nexus(entry: Any) -> bool:
@@ -161,18 +209,28 @@ def _is_nexus(entry: Any) -> bool:
 
 
 def _si(group: h5py.Group, name: str, units: dict[str, float]) -> float | None:
-    """Return a scalar in SI units: as its ``units`` attribute says, SI without one."""
+    """Return a scalar in SI units: as its ``units`` attribute says, SI without one.
+
+    One value per frame counts as a scalar if all are the same within `SAME`.
+    """
     value = number(group, name)
-    if value is None or "units" not in group[name].attrs:
-        return value
-    return quantity(group, name, units)
+    if value is not None:
+        return quantity(group, name, units) if "units" in group[name].attrs else value
+    dataset = group.get(name)
+    if not is_numeric(dataset) or dataset.size == 0 or dataset.dtype.kind not in "iuf":
+        return None
+    values = dataset[()].astype(np.float64)
+    middle = float(np.median(values))
+    if not np.abs(values - middle).max() <= SAME * abs(middle):
+        return None
+    unit = text(dataset.attrs["units"]).lower() if "units" in dataset.attrs else ""
+    factor = units.get(unit) if unit else 1.0
+    return None if factor is None else middle * factor
 
 
 def _first(entry: h5py.Group, outer: str, inner: str) -> h5py.Group | None:
-    for a in sorted(k for k in entry if k.startswith(outer)):
-        group = entry.get(a)
-        if isinstance(group, h5py.Group):
-            for b in sorted(k for k in group if k.startswith(inner)):
-                if isinstance(group.get(b), h5py.Group):
-                    return group[b]
+    for group in _groups(entry, outer.rstrip("_")):
+        below = _groups(group, inner.rstrip("_"))
+        if below:
+            return below[0]
     return None

@@ -12,7 +12,8 @@ from framefold.errors import DataError
 
 Array = npt.NDArray[Any]
 Crop = int | tuple[int, int] | Literal["auto"] | None
-Centre = tuple[float, float] | Literal["auto", "com", "middle"]
+Centre = tuple[float, float] | Literal["auto", "com", "middle", "corner"]
+CORNER_LIGHT = 5.0  # times as much in the four corners as in the middle: that is where the beam stands
 OFF_CENTRE = 0.05  # of the frame: beyond, "auto" puts the frame's middle on the beam
 
 
@@ -30,15 +31,20 @@ class FrameWindow:
         Of the window.
     corner_centred
         Whether the middle of the window lies in the corner in memory, where the FFT has frequency 0.
+    stored_in_corner
+        Whether it already does in the data.
     """
 
     sig: tuple[int, int]
     start: tuple[int, int]
     shape: tuple[int, int]
     corner_centred: bool
+    stored_in_corner: bool = False
 
     def cut(self, tile: Array) -> Array:
         """Return the window of frames ``(n, *sig)`` as it lies in memory, 0 outside the detector."""
+        if self.stored_in_corner:
+            tile = np.fft.fftshift(tile, axes=(1, 2))
         (y, x), (ny, nx) = self.start, self.shape
         inside = [
             slice(max(0, a), min(s, a + n)) for a, n, s in zip(self.start, self.shape, self.sig, strict=True)
@@ -73,7 +79,9 @@ def choose_window(
         None: the detector as it is.
     centre
         (y, x) of the beam; ``"com"``: centre of mass of the mean frame; ``"middle"``: pixel n // 2;
-        ``"auto"``: the middle, unless the centre of mass is further than 5 % of the frame away from it.
+        ``"corner"``: pixel 0, and the frames go on at the opposite border, as an FFT leaves them;
+        ``"auto"``: the middle, unless the centre of mass is further than 5 % of the frame away from it; the
+        corner, where four bright corners and a dark middle show it.
     far
         Far-field data; near-field frames have no centre.
 
@@ -100,6 +108,15 @@ def choose_window(
     weights = np.where(good, np.maximum(mean, 0), 0)
     if not weights.sum() > 0:
         raise DataError("the sampled frames are empty: all measured pixels are 0")
+    corner = centre == "corner" or (centre == "auto" and in_corners(mean, good))
+    if corner:
+        if centre == "auto":
+            notes.append(
+                "the beam stands in the four corners of the frame, as an FFT leaves it: the frames are "
+                "shifted by half their size (centre='middle' ; --centre middle prevents that)"
+            )
+        centre = "middle"
+        weights = np.fft.fftshift(weights)
     com = tuple(float((weights.sum(axis=1 - a) * np.arange(sig[a])).sum() / weights.sum()) for a in (0, 1))
     off = [abs(c - m) / n for c, m, n in zip(com, middle, sig, strict=True)]
     if centre == "auto":
@@ -119,7 +136,21 @@ def choose_window(
     start = (round(chosen[0]) - shape[0] // 2, round(chosen[1]) - shape[1] // 2)
     if shape != sig:
         notes.append(f"frames of {sig[0]} x {sig[1]} are used as windows of {shape[0]} x {shape[1]}")
-    return FrameWindow(sig, start, shape, corner_centred=True), notes
+    return FrameWindow(sig, start, shape, corner_centred=True, stored_in_corner=corner), notes
+
+
+def in_corners(mean: Array, good: npt.NDArray[np.bool_]) -> bool:
+    """Tell whether the four corners of a frame are all much brighter than its middle."""
+    valid = np.where(good, np.maximum(mean, 0), 0)
+    ny, nx = (max(1, n // 8) for n in mean.shape)
+
+    def level(rows: slice, cols: slice) -> float:
+        return float(valid[rows, cols].sum() / max(1, good[rows, cols].sum()))
+
+    y, x = mean.shape[0] // 2, mean.shape[1] // 2
+    middle = level(slice(y - ny, y + ny), slice(x - nx, x + nx))
+    ends = [(slice(0, m), slice(-m, None)) for m in (ny, nx)]
+    return min(level(rows, cols) for rows in ends[0] for cols in ends[1]) > CORNER_LIGHT * middle
 
 
 def _fast_below(n: int) -> int:

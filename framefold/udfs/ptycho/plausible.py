@@ -15,6 +15,7 @@ NEAR = (
     "Geometry(kind='near', focus_distance=...) ; --near-field --focus-distance '3.65 mm' (inf for a "
     "parallel beam)"
 )
+SMALL_SCAN = 0.5  # px: frames from one place say nothing more than one frame
 WIDE_STEP = 0.4  # of the field: probes wider than that would touch its border
 BORDER_LIGHT = 0.2  # of the median of the frame, at its border: more is not far-field diffraction
 
@@ -41,15 +42,19 @@ def look_like_far_field(mean: Array, good: npt.NDArray[np.bool_]) -> None:
 
 
 def frames_touch(pixels: npt.NDArray[np.float64], shape: tuple[int, int], size: tuple[float, float]) -> None:
-    """Refuse positions that lie further apart than a frame is wide: mostly a wrong unit."""
+    """Refuse positions further apart than a frame is wide, or all in one place: mostly a wrong unit."""
+    units = "ScanPositions(units=) ; --position-units takes m, mm, um, nm or px of the object"
     step = typical_step(pixels)
     if step > min(shape):
         raise DataError(
             f"the positions lie {step:.3g} object pixels apart (of {size[0]:.3g} m), more than the "
-            f"{min(shape)} "
-            "that a frame covers: are they in m? ScanPositions(values, units='px') takes object pixels; "
-            "or check "
-            "wavelength and distance"
+            f"{min(shape)} that a frame covers: are they in m? {units}; or check wavelength and distance"
+        )
+    extent = float(np.ptp(pixels, axis=0).max())
+    if len(pixels) > 1 and extent < SMALL_SCAN:
+        raise DataError(
+            f"all positions lie within {extent:.3g} object pixels (of {size[0]:.3g} m): are they in m? "
+            f"{units}; or check wavelength and distance"
         )
 
 

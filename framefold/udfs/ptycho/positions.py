@@ -13,6 +13,7 @@ from framefold.udfcore.metadata import Metadata
 
 Float = npt.NDArray[np.float64]
 Flip = Literal["none", "y", "x", "yx", "transpose", "transpose-y", "transpose-x", "transpose-yx"]
+UNITS = ("m", "mm", "um", "nm", "px")
 FLIPS: tuple[Flip, ...] = ("none", "y", "x", "yx", "transpose", "transpose-y", "transpose-x", "transpose-yx")
 
 
@@ -25,7 +26,8 @@ class ScanPositions:
     values
         ``(frames, 2)``: (y, x), or ``(frames, 3)`` as CXI gives them: (x, y, z). None: those of the data set.
     units
-        ``"m"``, or ``"px"`` of the object.
+        Of the values, also of those in a file that states no unit: ``"m"``, ``"mm"``, ``"um"``, ``"nm"``, or
+        ``"px"`` of the object.
     positions_of
         ``"probe"``: where the probe stands on the sample. ``"sample"``: where the sample stands, which moves
         the probe over it the other way. None: as the data set says, else ``"probe"``.
@@ -39,7 +41,7 @@ class ScanPositions:
     """
 
     values: npt.NDArray[Any] | None = None
-    units: Literal["m", "px"] = "m"
+    units: Literal["m", "mm", "um", "nm", "px"] = "m"
     positions_of: Literal["probe", "sample"] | None = None
     rotation_deg: float = 0.0
     flip: Flip = "none"
@@ -47,7 +49,7 @@ class ScanPositions:
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
-            ("units", self.units, ("m", "px")),
+            ("units", self.units, UNITS),
             ("positions_of", self.positions_of, ("probe", "sample", None)),
             ("flip", self.flip, FLIPS),
         ):
@@ -83,8 +85,8 @@ class ScanPositions:
         angle = np.deg2rad(self.rotation_deg)
         c, s = np.cos(angle), np.sin(angle)
         out = np.stack([c * out[:, 0] - s * out[:, 1], s * out[:, 0] + c * out[:, 1]], axis=1)
-        if units == "m":
-            out = out / np.asarray(pixel_size)
+        if units != "px":
+            out = out * _METRES[units] / np.asarray(pixel_size)
         return out, f"{source}, taken as positions of the {of}"
 
     def _values(self, metadata: Metadata, nav: tuple[int, ...]) -> tuple[Float, str, str]:
@@ -92,7 +94,7 @@ class ScanPositions:
             return _two_columns(np.asarray(self.values, np.float64), {}), self.units, "given positions"
         if metadata.positions is not None:
             return (
-                _two_columns(np.asarray(metadata.positions, np.float64), metadata.raw), "m",
+                _two_columns(np.asarray(metadata.positions, np.float64), metadata.raw), self.units,
                 "positions of the file",
             )  # fmt: skip
         step = self.step
@@ -101,8 +103,9 @@ class ScanPositions:
             scale = [a.scale * _METRES[a.units] for a in axes if a.units in _METRES]
             step = (scale[0], scale[1]) if len(scale) == 2 else None
         if step is None or len(nav) != 2:
+            note = metadata.raw.get("positions_note")
             raise DataError(
-                "the data do not state where the probe stood: give positions "
+                (f"{note}: " if note else "") + "the data do not state where the probe stood: give positions "
                 "(ScanPositions(values) ; --positions FILE with two columns y, x in m), or for a regular "
                 "scan "
                 "its shape and step (nav_shape= and ScanPositions(step=...) ; --nav-shape 20,20 --step "
@@ -110,7 +113,7 @@ class ScanPositions:
             )
         dy, dx = (step, step) if isinstance(step, (int, float)) else step
         grid = np.indices(nav).reshape(2, -1).T.astype(np.float64)
-        return grid * [dy, dx], self.units, f"a regular scan of {nav[0]} x {nav[1]}"
+        return grid * [dy, dx], "px" if self.units == "px" else "m", f"a regular scan of {nav[0]} x {nav[1]}"
 
 
 _METRES = {

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from framefold.errors import DataError
 from framefold.udfcore.iterative import DataInfo
 from framefold.udfs.ptycho import diagnose, initial
-from framefold.udfs.ptycho.frame_window import FrameWindow, choose_window
+from framefold.udfs.ptycho.frame_window import FrameWindow, choose_window, in_corners
 from framefold.udfs.ptycho.model import Geometry
 from framefold.udfs.ptycho.orientation import candidates, oriented
 from framefold.udfs.ptycho.plausible import frames_overlap, frames_touch, look_like_far_field
@@ -25,6 +25,7 @@ from framefold.udfs.ptycho.positions import (
 from framefold.udfs.ptycho.unmeasured import find_unmeasured, valid_mean
 
 Array = npt.NDArray[Any]
+MOSTLY_BAD = 0.95  # of the pixels: no detector, but a mask turned round
 INTEGER = 0.02  # px: positions closer than this to whole pixels are taken as whole
 
 
@@ -111,7 +112,8 @@ def prepare(info: DataInfo, params: Any) -> Setup:
     if sample.ndim != 3 or sample.dtype.kind not in "biuf":
         raise DataError(
             f"ptychography needs real frames of two axes, these are {sample.dtype} of shape "
-            f"{sample.shape[1:]}"
+            f"{sample.shape[1:]}: another dataset of the file may hold the frames (ctx.load(..., key=) ; "
+            "--key)"
         )
     metadata = info.dataset.metadata
     sig = sample.shape[1:]
@@ -134,7 +136,9 @@ def prepare(info: DataInfo, params: Any) -> Setup:
         warnings.append(f"{100 * negative:.2g} % of the values are negative and taken as 0")
     asked = geometry.kind is None  # nobody said that it is the far field
     if asked:
-        look_like_far_field(mean, good)
+        corner = params.centre == "corner" or (params.centre == "auto" and in_corners(mean, good))
+        shifted = (np.fft.fftshift(mean), np.fft.fftshift(good)) if corner else (mean, good)
+        look_like_far_field(*shifted)
         geometry = replace(geometry, kind="far")
     far = geometry.kind == "far"
     window, said = choose_window(mean, good, params.crop, params.centre, far=far)
@@ -203,6 +207,11 @@ def _good(info: DataInfo, mask: Any, sig: tuple[int, ...]) -> npt.NDArray[np.boo
                 )
             continue  # transforms changed the frame: the file's mask went through none of them
         good &= ~flags.astype(bool)
+        if name == "of the file" and flags.mean() > MOSTLY_BAD and not flags.all():
+            raise DataError(
+                f"the mask in the file marks {100 * flags.mean():.3g} % of the pixels as bad: it seems to be "
+                "the other way round, True or 1 for good pixels; turn it round in the file"
+            )
     if not good.any():
         raise DataError("all pixels are masked: True marks bad pixels, not good ones")
     return good

@@ -212,7 +212,7 @@ def test_missing_facts_are_asked_for(ctx, small):
     bad[7] = np.nan
     with pytest.raises(DataError, match="the positions of 1 frames are not finite, the first is frame 7"):
         ctx.run_udf(frames, Ptychography(g, positions=bad))
-    with pytest.raises(DataError, match="are they in m.*units='px'"):
+    with pytest.raises(DataError, match="are they in m.*position-units.*or px of the object"):
         ctx.run_udf(frames, Ptychography(g, positions=small.pixels))
     with pytest.raises(DataError, match="starting probe has the shape"):
         ctx.run_udf(small.source(), Ptychography(probe=np.ones((8, 8))))
