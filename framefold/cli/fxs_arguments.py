@@ -35,6 +35,11 @@ def add_detector(parser: argparse.ArgumentParser) -> None:
         "--mask", metavar="FILE", help=".npy, true where a pixel is bad (default: that of the file)"
     )
     group.add_argument(
+        "--mask-per-frame",
+        action="store_true",
+        help="leave pixels that are bad in one shot (NaN, full, lost on the way) out of that shot only",
+    )
+    group.add_argument(
         "--adu-per-photon",
         type=float,
         metavar="N",
@@ -118,10 +123,14 @@ def make_c2(args: argparse.Namespace, ds: Dataset) -> C2UDF:
     q_min = args.qmin if args.qmin is not None else 0.02 * q_max
     mask = ds.metadata.mask if args.mask is None else load_array(args.mask)
     model = PixelModel(
-        adu_per_photon=args.adu_per_photon, read_noise=args.read_noise, polarisation=args.polarisation
+        mask=mask,
+        adu_per_photon=args.adu_per_photon,
+        read_noise=args.read_noise,
+        polarisation=args.polarisation,
     )
     return C2UDF(
-        geometry, PolarGrid(args.nq, args.nphi, q_min, q_max), mask=mask, pixels=model,
+        geometry, PolarGrid(args.nq, args.nphi, q_min, q_max), pixels=model,
+        mask="per-frame" if args.mask_per_frame else None,
         scale=_scale(args.scale), veto=_veto(args.veto), hit_window=_window(args.hit_window),
         orders=parse_value(args.orders), diameter=args.diameter, center=args.center, part=args.part,
         precision=args.precision, halves=args.halves, pairing=args.pairing, saturation=args.saturation,

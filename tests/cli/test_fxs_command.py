@@ -9,6 +9,7 @@ import pytest
 from framefold.cli import fxs_arguments
 from framefold.cli.main import main
 from framefold.errors import FramefoldError
+from framefold.udfs.fxs import Correlation
 
 
 @pytest.fixture
@@ -87,6 +88,17 @@ def test_scales_and_vetoes(shots, capsys):
     assert "--veto 'sometimes': auto, auto:K" in capsys.readouterr().err
     assert main(["fxs", "c2", "shots.h5"]) == 2
     assert "--geometry is missing" in capsys.readouterr().err
+
+
+def test_masks_that_may_differ_are_the_fixed_mask_where_they_do_not(shots, capsys):
+    base = ["fxs", "c2", "shots.h5", "--geometry", "shots.poni", "--nq", "8", "--nphi", "32", "--no-progress"]
+    assert main([*base, "--save", "fixed.nxs"]) == 0
+    capsys.readouterr()
+    more = ["--mask-per-frame", "--saturation", "1e6", "--adu-per-photon", "1", "--save", "each.nxs"]
+    assert main([*base, *more]) == 0
+    assert "photon self-term: not known (masks differ from shot to shot)" in capsys.readouterr().out
+    fixed, each = (Correlation.load(name).c_m()[1:] for name in ("fixed.nxs", "each.nxs"))
+    np.testing.assert_allclose(each, fixed, atol=1e-4 * np.nanmax(abs(fixed)))
 
 
 def test_a_file_of_something_else_is_refused(tmp_path, capsys):

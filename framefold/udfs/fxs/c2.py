@@ -18,9 +18,11 @@ from framefold.udfs.fxs.build import build_operator
 from framefold.udfs.fxs.c2_buffers import declared, live_results, pictures
 from framefold.udfs.fxs.c2_items import BLOCK, items_of
 from framefold.udfs.fxs.correlator import Correlator, Layout, Live, Sums
+from framefold.udfs.fxs.frame_masks import MaskFold
 from framefold.udfs.fxs.geometry import Geometry
 from framefold.udfs.fxs.grid import PolarGrid
 from framefold.udfs.fxs.lanes import LANES
+from framefold.udfs.fxs.measured import Measured
 from framefold.udfs.fxs.pixels import PixelModel
 from framefold.udfs.fxs.regrid import PolarOperator, raw_rows
 from framefold.udfs.fxs.shot_kernels import add_scaled, saturated_share
@@ -55,7 +57,10 @@ class C2UDF(UDF):
     wavelength
         In Angstrom, of polar frames; inversion needs it.
     mask
-        Bad pixels (True), of frame shape. With polar frames: bad bins.
+        Bad pixels (True), of frame shape. With polar frames: bad bins. ``"per-frame"``: they differ from
+        frame to frame. Pixels that are NaN, full (`saturation`) or lost on the way (a live run with
+        ``missing="fill"``) are then left out of that frame only, and the products of the masks are summed
+        too, at twice the cost; pixels that are always bad belong in `pixels`.
     pixels
         Dark, gain, photons, polarisation; `Corrections` of the run are added to it.
     scale
@@ -150,6 +155,8 @@ class C2UDF(UDF):
         ):
             if value not in allowed:
                 raise UDFError(f"C2UDF({name}={value!r}): one of {', '.join(map(repr, allowed))} is needed")
+        if isinstance(mask, str) and mask != "per-frame":
+            raise UDFError(f"C2UDF(mask={mask!r}): an array, True where bad, or 'per-frame' is needed")
         if batch < 1 or variance_every < 1:
             raise UDFError(f"C2UDF(batch={batch}, variance_every={variance_every}): both are at least 1")
         super().__init__(
@@ -189,7 +196,9 @@ class C2UDF(UDF):
 
     def memory(self) -> tuple[int, int]:
         """Return the bytes that sums and stacks take in each process."""
-        return self.layout().nbytes
+        layout = self.layout()
+        both = [x.nbytes for x in (layout, *layout.of_masks)]
+        return sum(x[0] for x in both), sum(x[1] for x in both)
 
     def calibrated(self, ctx: Any, dataset: Any, n: int = 512, **options: Any) -> C2UDF:
         """Return a copy whose ``Veto.auto`` has its threshold, from `n` frames evenly spaced over the run.
@@ -257,7 +266,9 @@ class C2UDF(UDF):
 
     @property
     def _has_variance(self) -> bool:
-        return self.params.geometry is not None and self.pixel_model().adu_per_photon is not None
+        p = self.params  # noise that bins share is known for a fixed mask only
+        known = p.geometry is not None and not setup.per_frame(p)
+        return known and self.pixel_model().adu_per_photon is not None
 
     def check(self) -> None:
         """Raise `DataError` where frames and parameters do not fit together."""
@@ -268,7 +279,9 @@ class C2UDF(UDF):
         threads = self.params.threads or self.meta.threads_per_worker
         layout, operator = self.layout(), self.operator()
         good = None if operator is None else self.pixel_model().good(self.params.geometry)
-        return {"correlator": Correlator(layout, operator, threads), "good": good}
+        frames = self.meta.dataset_shape.nav.size
+        masks = [MaskFold(Correlator(x, None, threads), layout.weight, frames) for x in layout.of_masks]
+        return {"correlator": Correlator(layout, operator, threads), "good": good, "masks": masks}
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Regrid, decide, and stack the frames of a tile."""
@@ -281,10 +294,13 @@ class C2UDF(UDF):
         layout = correlator.layout
         ids = self.meta.frame_ids
         polar = correlator.regrid(tile)
-        means = correlator.measure(polar)
-        score = window_mean(means, p.grid.q, correlator.weight_sums, p.hit_window)
-        factors = (p.scale or ShotScale()).factors(ids, means, p.grid.q, correlator.weight_sums)
-        code = self._decide(tile, ids, score, factors, means)
+        if layout.per_frame:
+            polar = self._leave_out(tile, correlator.operator, polar)
+        found = correlator.measure(polar)
+        means = found.means
+        score = window_mean(means, p.grid.q, found.weight_sums, p.hit_window)
+        factors = (p.scale or ShotScale()).factors(ids, means, p.grid.q, found.weight_sums)
+        code = self._decide(tile, ids, score, factors, found)
         r.score[...] = score
         r.scale[...] = np.where(np.isfinite(factors), factors, 0)
         items, groups = items_of(p, self.meta.slice.origin[0], ids, code)
@@ -294,14 +310,35 @@ class C2UDF(UDF):
         rings = means[kept] * factors[kept, None]
         r.ring_sum += rings.sum(axis=0)
         r.ring_sum2 += (rings**2).sum(axis=0)
+        r.ring_frames += len(kept) if found.valid is None else (found.weight_sums[kept] > 0).sum(axis=0)
         r.scale_sums += [factors[kept].sum(), (factors[kept] ** 2).sum()]
         r.used += np.bincount(groups, minlength=layout.groups)
         if self._has_variance:
             self._add_variance(raw_rows(tile, tile.ndim - 1), ids, kept, factors)
         sums = Sums(r.products, r.amplitudes, r.product_frames)
-        correlator.add(polar, items, groups, factors, sums, Live(r.live_diagonals, r.live_rows))
+        live = Live(r.live_diagonals, r.live_rows)
+        correlator.add(found.polar, items, groups, factors, sums, live, found.valid)
+        for masks in self.worker_data.masks:
+            masks.add(found.valid, items, groups, ids, self._mask_sums(), r.mask_patterns, r.mask_taken)
 
-    def _decide(self, tile: Array, ids: Array, score: Array, factors: Array, means: Array) -> Array:
+    def _mask_sums(self) -> Sums:
+        r = self.results
+        return Sums(r.mask_products, r.mask_amplitudes, r.mask_frames)
+
+    def _leave_out(self, tile: Array, operator: PolarOperator | None, polar: Array) -> Array:
+        """Return polar frames without full or lost pixels: such frames are regridded again."""
+        flat, lost = raw_rows(tile, tile.ndim - 1), self.meta.missing
+        if operator is None:
+            return polar if lost is None else np.where(lost.reshape(polar.shape), np.nan, polar)
+        for i, frame in enumerate(flat):
+            gone = np.zeros(len(frame), bool) if lost is None else lost[i].reshape(-1)
+            if self.params.saturation is not None:
+                gone = gone | (frame >= self.params.saturation)
+            if gone.any():
+                polar[i] = operator.repaired(np.where(gone, np.nan, frame))
+        return polar
+
+    def _decide(self, tile: Array, ids: Array, score: Array, factors: Array, found: Measured) -> Array:
         """Return the veto code of each frame."""
         p = self.params
         code = np.zeros(len(ids), np.uint8)
@@ -315,7 +352,10 @@ class C2UDF(UDF):
         if p.classes is not None:
             code[np.asarray(p.classes).reshape(-1)[ids] < 0] = VetoCode.USER
         code[~np.isfinite(factors)] = VetoCode.NO_AUX
-        code[~np.isfinite(means).all(axis=1)] = VetoCode.INCOMPLETE
+        code[~found.complete] = VetoCode.INCOMPLETE
+        if self.meta.missing is not None and found.valid is None:
+            lost = self.meta.missing.reshape(len(ids), -1)
+            code[lost.any(axis=1)] = VetoCode.INCOMPLETE  # what fills them is no measurement
         return code
 
     def _add_variance(self, flat: Array, ids: Array, kept: Array, factors: Array) -> None:
@@ -329,6 +369,8 @@ class C2UDF(UDF):
         """Multiply what waits in the stacks."""
         r = self.results
         self.worker_data.correlator.flush(Sums(r.products, r.amplitudes, r.product_frames))
+        for masks in self.worker_data.masks:
+            masks.correlator.flush(self._mask_sums())
 
     # --- results -----------------------------------------------------------------------------
 

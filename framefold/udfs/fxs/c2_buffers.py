@@ -12,6 +12,7 @@ from framefold.udfcore.metadata import Axis
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfs.fxs import convergence
 from framefold.udfs.fxs.correlator import Layout, diagonal_shape, row_shape
+from framefold.udfs.fxs.frame_masks import PATTERNS
 from framefold.udfs.fxs.grid import PolarGrid
 from framefold.udfs.fxs.shots import VetoCode
 
@@ -47,6 +48,7 @@ def declared(
         "product_frames": single("single", (layout.groups,), "int64", reduce="sum", large=True),
         "ring_sum": single("single", (grid.n_q,), "float64", use="private", reduce="sum"),
         "ring_sum2": single("single", (grid.n_q,), "float64", use="private", reduce="sum"),
+        "ring_frames": single("single", (grid.n_q,), "int64", use="private", reduce="sum"),
         "used": single("single", (layout.groups,), "int64", use="private", reduce="sum"),
         "codes": single("single", (len(VetoCode),), "int64", use="private", reduce="sum"),
         "scale_sums": single("single", (2,), "float64", use="private", reduce="sum"),
@@ -71,13 +73,23 @@ def declared(
             "variance_sum": single("sig", dtype="float64", reduce="sum", large=True),
             "variance_scale": single("single", (2,), "float64", reduce="sum", large=True),
         }
+    for masks in layout.of_masks:
+        buffers |= {
+            "mask_products": single("single", masks.sum_shape, masks.sum_dtype, reduce="sum", large=True),
+            "mask_amplitudes": single(
+                "single", (*masks.sum_shape[:2], grid.n_q), "complex128", reduce="sum", large=True
+            ),
+            "mask_frames": single("single", (masks.groups,), "int64", reduce="sum", large=True),
+            "mask_patterns": single("single", (PATTERNS, *grid.shape), "uint8", reduce="sum", large=True),
+            "mask_taken": single("single", (PATTERNS,), "uint8", reduce="sum", large=True),
+        }
     return buffers
 
 
 def live_results(r: Any, grid: PolarGrid, n: int, seen: int, *, halves: bool) -> dict[str, Any]:
     """Return what is worth watching, from the small sums `r` of `n` used frames of `seen`."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        saxs, saxs2 = np.nan_to_num(r.ring_sum / n), np.nan_to_num(r.ring_sum2 / n)
+        saxs, saxs2 = (np.nan_to_num(x / r.ring_frames) for x in (r.ring_sum, r.ring_sum2))
     pair = convergence.halves_of(r.live_diagonals, r.used, halves)
     cc_map, curve, needed = convergence.live_curves(*pair, grid.n_q)
     spectrum = r.live_diagonals.sum(axis=0) / max(n, 1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from framefold.udfs.fxs.frame_masks import FrameMasks
 from framefold.udfs.fxs.grid import PolarGrid
 from framefold.udfs.fxs.nexus import group, opened, written
 from framefold.udfs.fxs.selfterm import SelfTerm
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 FORMAT = "framefold-c2"
 _ARRAYS = ("orders", "products", "amplitudes", "frames", "weight", "saxs", "saxs2")
+_MASKS = ("products", "amplitudes", "patterns")
 
 
 def save(c: Correlation, path: str | os.PathLike[str], *, overwrite: bool = False, c2: bool = False) -> None:
@@ -55,6 +57,10 @@ def save(c: Correlation, path: str | os.PathLike[str], *, overwrite: bool = Fals
             noise = group(entry, "self_term", "NXcollection")
             for name in ("first", "second", "spectra"):
                 noise[name] = getattr(c.self_term, name)
+        if c.masks is not None:
+            masks = group(entry, "frame_masks", "NXcollection")
+            for name in _MASKS:
+                masks[name] = getattr(c.masks, name)
         _estimates(entry, c, c2)
 
 
@@ -95,6 +101,9 @@ def load(path: str | os.PathLike[str]) -> Correlation:
         noise = None
         if "self_term" in entry:
             noise = SelfTerm(*(entry["self_term"][k][()] for k in ("first", "second", "spectra")))
+        masks = None
+        if "frame_masks" in entry:
+            masks = FrameMasks(*(entry["frame_masks"][k][()] for k in _MASKS))
         return Correlation(
             grid=PolarGrid(int(at["n_q"]), int(at["n_phi"]), float(at["q_min"]), float(at["q_max"])),
             centred=bool(at["centred"]),
@@ -102,6 +111,7 @@ def load(path: str | os.PathLike[str]) -> Correlation:
             halves=bool(at["halves"]),
             wavelength=float(at["wavelength"]) or None,
             self_term=noise,
+            masks=masks,
             parameters=json.loads(entry["parameters"][()]),
             **{name: entry["sums"][name][()] for name in _ARRAYS},
         )

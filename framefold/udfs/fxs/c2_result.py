@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from framefold.errors import DataError
 from framefold.udfs.fxs import convergence
+from framefold.udfs.fxs.frame_masks import FrameMasks, divided, mean_mask_correlation
 from framefold.udfs.fxs.grid import PolarGrid
 from framefold.udfs.fxs.mask_effects import corrected, mask_correlation
 from framefold.udfs.fxs.selfterm import SelfTerm, self_term
@@ -52,6 +53,8 @@ class Correlation:
         Whether groups are halves: class c has the groups 2c and 2c + 1.
     self_term
         Photon self-term, or None where it is not known.
+    masks
+        What is known of masks that differ from frame to frame; None: `weight` is that of all frames.
     wavelength
         In Angstrom, or None for polar frames without geometry.
     parameters
@@ -70,6 +73,7 @@ class Correlation:
     paired: bool = False
     halves: bool = True
     self_term: SelfTerm | None = None
+    masks: FrameMasks | None = None
     wavelength: float | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
 
@@ -91,6 +95,8 @@ class Correlation:
     @cached_property
     def holes(self) -> bool:
         """Whether the mask has holes inside rings."""
+        if self.masks is not None:
+            return True
         rings = self.weight[(self.weight > 0).any(axis=1)]
         return bool((rings != rings[:, :1]).any())
 
@@ -157,6 +163,9 @@ class Correlation:
         products, amplitudes, n = self.raw(label, half)
         if n < 2:
             raise DataError(f"{n} frames were correlated: at least 2 are needed")
+        if mask and self.masks is not None:
+            c = self._divided(products, amplitudes, label, half, covariance and not self.paired, min_pairs)
+            return c if pixel is None else c / self._window(pixel)
         plain = products[0] / n if self.orders[0] == 0 else None
         if covariance and not self.paired:
             outer = amplitudes[:, :, None] * amplitudes[:, None, :].conj()
@@ -216,8 +225,11 @@ class Correlation:
         return np.sqrt((products.imag**2).mean(axis=(1, 2)) / (products.real**2).mean(axis=(1, 2)))
 
     def mask_correlation(self) -> Floats:
-        """Return ``M(q, q', D)``, see `mask_effects.mask_correlation`."""
-        return mask_correlation(self.weight)
+        """Return ``M(q, q', D)``, see `mask_effects.mask_correlation`; the mean over frames that differ."""
+        if self.masks is None:
+            return mask_correlation(self.weight)
+        sums = unpacked(self.masks.products.sum(axis=0), self.grid.n_q)
+        return mean_mask_correlation(sums, self.n_frames(), self.grid.n_phi)
 
     def odd_even(self, **options: Any) -> Floats:
         """Return the power of odd over that of even orders per ring, from rings 2 apart."""
@@ -240,7 +252,7 @@ class Correlation:
         n_phi = self.grid.n_phi
         if not self.is_complex or len(self.orders) != n_phi // 2 + 1:
             raise DataError("to_paper needs a run with part='complex' and orders='all'")
-        if self.paired or (self.centred and self.holes):
+        if self.paired or self.masks is not None or (self.centred and self.holes):
             raise DataError("to_paper needs whole frames: no pairing, and no mask or center='none'")
         products = self.raw()[0].astype(np.complex128) * n_phi**2
         out = np.empty((self.grid.n_q, self.grid.n_q, n_phi), np.complex128)
@@ -265,6 +277,22 @@ class Correlation:
     def from_result(cls, result: Any, udf: C2UDF) -> Correlation:
         """Return the correlations of a result of `udf`."""
         return from_result(result, udf)
+
+    def _divided(
+        self, products: Array, amplitudes: Array, label: int | None, half: int | None, covariance: bool,
+        min_pairs: float,
+    ) -> Array:  # fmt: skip
+        assert self.masks is not None
+        groups = self.groups(label, half)
+        sums = unpacked(self.masks.products[groups].sum(axis=0), self.grid.n_q)
+        c = divided(
+            products, amplitudes, sums, self.masks.amplitudes[groups].sum(axis=0),
+            self.n_frames(label, half), self.weight, self.masks.patterns,
+            centred=self.centred, covariance=covariance, min_pairs=min_pairs,
+        )  # fmt: skip
+        with np.errstate(divide="ignore", invalid="ignore"):
+            c[0] = np.where(sums[0] > 0, products[0].real / sums[0], np.nan)
+        return c
 
     def _window(self, pixel: float) -> Floats:
         m = self.orders[:, None].astype(np.float64)
@@ -293,6 +321,12 @@ def from_result(result: Any, udf: C2UDF) -> Correlation:
             scaled = result["variance_sum"].data.reshape(-1) / n
             variance = model.variance(p.geometry, scaled, scale2 / n)
             noise = self_term(operator.matrix, layout.weight, variance, centred=layout.centre)
+    masks = None
+    if layout.per_frame:
+        taken = result["mask_taken"].data > 0
+        masks = FrameMasks(
+            result["mask_products"].data, result["mask_amplitudes"].data, result["mask_patterns"].data[taken]
+        )
     plain = {
         k: v for k, v in udf._kwargs.items() if isinstance(v, (str, int, float, bool, type(None)))
     }  # fmt: skip
@@ -309,6 +343,7 @@ def from_result(result: Any, udf: C2UDF) -> Correlation:
         paired=p.pairing is not None,
         halves=p.halves,
         self_term=noise,
+        masks=masks,
         wavelength=p.wavelength if p.geometry is None else p.geometry.wavelength * 1e10,
         parameters=plain,
     )

@@ -23,7 +23,7 @@ def pixel_model(params: Any, meta: Any) -> PixelModel:
     """Return what counts mean: the parameters, and the corrections of the run."""
     p = params
     model = p.pixels or PixelModel()
-    mask = p.mask if p.mask is not None else model.mask
+    mask = model.mask if p.mask is None or per_frame(p) else p.mask
     given = meta.corrections if meta is not None else None
     if given is not None:
         if given.excluded_pixels is not None:
@@ -37,12 +37,17 @@ def pixel_model(params: Any, meta: Any) -> PixelModel:
     return replace(model, mask=None if mask is None else _frame_of(mask, p.geometry.shape))
 
 
+def per_frame(params: Any) -> bool:
+    """Return whether bad pixels differ from frame to frame."""
+    return isinstance(params.mask, str)
+
+
 def layout_of(params: Any, operator: PolarOperator | None, n_classes: int) -> Layout:
     """Return what is summed."""
     p = params
     if operator is not None:
         weight = operator.weight
-    elif p.mask is not None:
+    elif p.mask is not None and not per_frame(p):
         bad = np.asarray(p.mask) != 0
         if bad.shape != p.grid.shape:
             raise DataError(f"the mask has shape {bad.shape}, polar frames {p.grid.shape}")
@@ -50,12 +55,12 @@ def layout_of(params: Any, operator: PolarOperator | None, n_classes: int) -> La
     else:
         weight = np.ones(p.grid.shape, np.float32)
     rings = weight[(weight > 0).any(axis=1)]
-    holes = bool((rings != rings[:, :1]).any())
+    holes = per_frame(p) or bool((rings != rings[:, :1]).any())
     orders = choose_orders(p.orders, p.grid, p.diameter, holes=holes)
     rows = tuple(sorted({p.grid.n_q // 4, p.grid.n_q // 2, 3 * p.grid.n_q // 4}))
     return Layout(
         weight, orders, n_classes * (2 if p.halves else 1), p.center == "ring", p.part, p.precision,
-        p.accumulate, p.batch, rows,
+        p.accumulate, p.batch, rows, per_frame(p),
     )  # fmt: skip
 
 
@@ -83,12 +88,13 @@ def check_frames(params: Any, meta: Any) -> None:
 
 def check_memory(layout: Layout, given: float | None) -> None:
     """Raise `UDFError` if sums and stacks take more bytes than allowed; None: half of the memory."""
-    need = sum(layout.nbytes)
+    need = sum(sum(x.nbytes) for x in (layout, *layout.of_masks))
     limit = 0.5 * _memory() if given is None else given
     if need > limit:
+        masks = ", and the same again for the masks of the frames" if layout.per_frame else ""
         raise UDFError(
             f"C2UDF needs {need / 1e6:.0f} MB in each process ({layout.nbytes[0] / 1e6:.0f} sums, "
-            f"{layout.nbytes[1] / 1e6:.0f} stacks), allowed are {limit / 1e6:.0f}: use fewer rings, "
+            f"{layout.nbytes[1] / 1e6:.0f} stacks{masks}), allowed are {limit / 1e6:.0f}: use fewer rings, "
             "fewer orders (orders=, diameter=), halves=False, or raise memory_limit="
         )
 

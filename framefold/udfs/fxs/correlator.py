@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import threadpoolctl
 from framefold.udfs.fxs import c2_kernels as kernels
 from framefold.udfs.fxs.blas import self_check
 from framefold.udfs.fxs.lanes import LANES
+from framefold.udfs.fxs.measured import Measured, joint
 from framefold.udfs.fxs.regrid import PolarOperator, raw_rows
 from framefold.udfs.fxs.shot_kernels import ring_means
 
@@ -49,6 +50,8 @@ class Layout:
         Frames per product.
     live_rows
         Rings q0 whose products with all rings are kept up to order 32.
+    per_frame
+        Whether bins are missing in single frames.
     """
 
     weight: npt.NDArray[np.float32]
@@ -60,6 +63,7 @@ class Layout:
     accumulate: str = "float64"
     batch: int = 128
     live_rows: tuple[int, ...] = ()
+    per_frame: bool = False
 
     @property
     def n_q(self) -> int:
@@ -93,6 +97,14 @@ class Layout:
     def sum_shape(self) -> tuple[int, int, int]:
         """Shape of the accumulators: groups, orders, packed triangle."""
         return self.groups, len(self.orders), self.triangle
+
+    @property
+    def of_masks(self) -> tuple[Layout, ...]:
+        """The layout of the products of the weights of single frames; none where the mask is fixed."""
+        if not self.per_frame:
+            return ()
+        one = np.ones_like(self.weight)
+        return (replace(self, weight=one, centre=False, part="real", live_rows=(), per_frame=False),)
 
     @property
     def nbytes(self) -> tuple[int, int]:
@@ -179,15 +191,28 @@ class Correlator:
                 result[i] = operator.repaired(flat[i])
         return result
 
-    def measure(self, polar: Array) -> Floats:
-        """Return the weighted ring means of polar frames, ``(n, n_q)``; NaN where a bin is not finite."""
-        means = np.empty((len(polar), self.layout.n_q))
+    def measure(self, polar: Array) -> Measured:
+        """Return the weighted ring means of polar frames, and which bins count."""
+        n = len(polar)
+        means = np.empty((n, self.layout.n_q))
+        if not self.layout.per_frame:
 
-        def one(thread: int, i: int) -> None:
-            ring_means(polar[i], self.layout.weight, self.weight_sums, means[i])
+            def whole(thread: int, i: int) -> None:
+                ring_means(polar[i], self.layout.weight, self.weight_sums, means[i])
 
-        self.run(one, len(polar))
-        return means
+            self.run(whole, n)
+            return Measured(polar, means, self.weight_sums)
+        valid = np.isfinite(polar)
+        known = polar if valid.all() else np.where(valid, polar, polar.dtype.type(0))
+        sums = np.empty_like(means)
+
+        def part(thread: int, i: int) -> None:
+            weight = self.layout.weight * valid[i]
+            sums[i] = weight.sum(axis=1, dtype=np.float64)
+            ring_means(known[i], weight, sums[i], means[i])
+
+        self.run(part, n)
+        return Measured(known, means, sums, valid)
 
     def add(
         self,
@@ -197,6 +222,7 @@ class Correlator:
         factors: Floats,
         sums: Sums,
         live: Live | None = None,
+        valid: Array | None = None,
     ) -> None:
         """Add frames.
 
@@ -214,6 +240,9 @@ class Correlator:
             Where full stacks are added to.
         live
             Where small projections are added to at once.
+        valid
+            ``(n, n_q, n_phi)`` bool, bins of each frame that count beside the weights; None: all. Both frames
+            of a difference have the bins that both have.
         """
         depth = self.layout.batch
         done = 0
@@ -228,7 +257,7 @@ class Correlator:
             def one(thread: int, i: int, base: int = done, slots: list[int] = slots) -> None:
                 work = self._work[thread]
                 group = int(groups[base + i])
-                self._spectrum(work, polar, items[base + i], factors)
+                self._spectrum(work, polar, items[base + i], factors, valid)
                 self._scatter(work.spectrum, self._rows, work.means, slots[i], depth, self._stacks[group])
                 if live is not None:
                     kernels.add_diagonals(work.spectrum, work.means, self._lags, work.diagonals[group])
@@ -256,23 +285,27 @@ class Correlator:
     def _scatter(self) -> Any:
         return kernels.scatter_single if self.layout.precision == "float32" else kernels.scatter_pairs
 
-    def _spectrum(self, work: _Work, polar: Array, item: tuple[int, int], factors: Floats) -> None:
+    def _spectrum(
+        self, work: _Work, polar: Array, item: tuple[int, int], factors: Floats, valid: Array | None
+    ) -> None:
         """Leave centred spectrum and ring means of a frame, or of a difference of two, in `work`."""
         i, j = item
         centre = self.layout.centre
-        kernels.centre_rings(
-            polar[i], self._weight, self.weight_sums, factors[i], centre, work.ring, work.means
-        )
+        weight, weight_sums = self._weight, self.weight_sums
+        if valid is not None:
+            weight = weight * joint(valid, item)
+            weight_sums = weight.sum(axis=1, dtype=np.float64)
+        kernels.centre_rings(polar[i], weight, weight_sums, factors[i], centre, work.ring, work.means)
         if j >= 0:
             first, means = work.ring.copy(), work.means.copy()
-            kernels.centre_rings(
-                polar[j], self._weight, self.weight_sums, factors[j], centre, work.ring, work.means
-            )
+            kernels.centre_rings(polar[j], weight, weight_sums, factors[j], centre, work.ring, work.means)
             work.ring[...] = (first - work.ring) * np.float32(0.5**0.5)
             work.means[...] = (means - work.means) * 0.5**0.5
         work.plan.execute()
         if not centre:
             work.means[...] = work.spectrum[:, 0].real
+        elif valid is not None:  # order 0 is divided by that of the masks
+            work.means *= weight_sums / self.layout.n_phi
 
     def _multiply(self, group: int, sums: Sums) -> None:
         layout = self.layout

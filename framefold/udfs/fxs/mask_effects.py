@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,7 +69,7 @@ def corrected(
         m = pairs[js]
         c = values / m
         if centred:
-            c = _uncentred(c, values, m, spectra[i], spectra[js], w[i], w[js], tolerance)
+            c = uncentred(values, m, [Pattern(1.0, w[i], w[js], m)], tolerance)
         cm = scipy.fft.rfft(c, axis=1).real / n_phi
         out[:, i, js] = cm.T
         out[:, js, i] = cm.T
@@ -74,22 +77,59 @@ def corrected(
     return out, complete
 
 
-def _uncentred(
-    c: Floats, values: Floats, m: Floats, wf: Array, wfs: Array, w: Floats, ws: Floats, tolerance: float
-) -> Floats:
-    """Iterate ``C <- (N + T[C]) / M`` for one ring against several, ``(pairs, P)``."""
-    n_phi = c.shape[1]
-    big, bigs = w.sum(), ws.sum(axis=1)[:, None]
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """What subtracting masked ring means does to pairs of one ring and several others, for one mask.
+
+    Attributes
+    ----------
+    share
+        Part of the frames that have this mask.
+    w, ws
+        Weights of the ring ``(P,)``, and of the others ``(pairs, P)``.
+    m
+        ``(pairs, P)``: their correlation, symmetrised.
+    """
+
+    share: float
+    w: Floats
+    ws: Floats
+    m: Floats
+
+    @cached_property
+    def spectra(self) -> tuple[Array, Array]:
+        """Transforms of the weights."""
+        return scipy.fft.rfft(self.w), scipy.fft.rfft(self.ws, axis=1)
+
+    @cached_property
+    def totals(self) -> tuple[Array, Array]:
+        """Sums of weights; 1 where there are none, so that nothing is divided by 0."""
+        sums = self.w.sum(), self.ws.sum(axis=1)[:, None]
+        return np.where(sums[0] > 0, sums[0], 1.0), np.where(sums[1] > 0, sums[1], 1.0)
+
+    def bias(self, cf: Array) -> Floats:
+        """Return T[C] of the transform ``(pairs, P/2 + 1)`` of C."""
+        n_phi = len(self.w)
+        (wf, wfs), (big, bigs) = self.spectra, self.totals
+        u = scipy.fft.irfft(wf * cf, n_phi, axis=1)  # (w o C), a function of the angle on ring q'
+        v = scipy.fft.irfft(wfs * cf, n_phi, axis=1)
+        first = (wf.conj() * scipy.fft.rfft(self.ws * u, axis=1)).real / big
+        second = (scipy.fft.rfft(self.w * v, axis=1).conj() * wfs).real / bigs
+        constant = (self.ws * u).sum(axis=1, keepdims=True) / (big * bigs)
+        t: Floats = scipy.fft.irfft(first + second, n_phi, axis=1) / n_phi - constant * self.m
+        return t
+
+
+def uncentred(values: Floats, m: Floats, patterns: Sequence[Pattern], tolerance: float) -> Floats:
+    """Iterate ``C <- (N + T[C]) / M`` for one ring against several, ``(pairs, P)``.
+
+    Where frames have several masks, M and T are means over them.
+    """
+    c = values / m
     c = c - c.mean(axis=1, keepdims=True)
     for _ in range(100):
         cf = scipy.fft.rfft(c, axis=1).real
-        u = scipy.fft.irfft(wf * cf, n_phi, axis=1)  # (w o C), a function of the angle on ring q'
-        v = scipy.fft.irfft(wfs * cf, n_phi, axis=1)
-        first = (wf.conj() * scipy.fft.rfft(ws * u, axis=1)).real / big
-        second = (scipy.fft.rfft(w * v, axis=1).conj() * wfs).real / bigs
-        constant = (ws * u).sum(axis=1, keepdims=True) / (big * bigs)
-        t = scipy.fft.irfft(first + second, n_phi, axis=1) / n_phi - constant * m
-        new = (values + t) / m
+        new = (values + sum(p.share * p.bias(cf) for p in patterns)) / m
         new -= new.mean(axis=1, keepdims=True)
         step = np.abs(new - c).max() / max(np.abs(new).max(), 1e-300)
         c = new

@@ -63,8 +63,9 @@ class ScoreUDF(UDF):
         """Regrid and average."""
         correlator: Correlator = self.worker_data.correlator
         p = self.params.settings
-        means = correlator.measure(correlator.regrid(tile))
-        self.results.score[...] = window_mean(means, p["grid"].q, correlator.weight_sums, p.get("hit_window"))
+        found = correlator.measure(correlator.regrid(tile))
+        q, window = p["grid"].q, p.get("hit_window")
+        self.results.score[...] = window_mean(found.means, q, found.weight_sums, window)
 
 
 class Accepts:
@@ -91,11 +92,11 @@ class Accepts:
             layout = replace(twin.layout(), orders=np.array([0]), groups=1, batch=1, live_rows=())
             self._correlator = Correlator(layout, twin.operator())
         correlator, q = self._correlator, s["grid"].q
-        means = correlator.measure(correlator.regrid(frames))
-        score = window_mean(means, q, correlator.weight_sums, s.get("hit_window"))
-        factors = (s.get("scale") or ShotScale()).factors(ids, means, q, correlator.weight_sums)
+        found = correlator.measure(correlator.regrid(frames))
+        score = window_mean(found.means, q, found.weight_sums, s.get("hit_window"))
+        factors = (s.get("scale") or ShotScale()).factors(ids, found.means, q, found.weight_sums)
         flags, _ = (s.get("veto") or Veto()).accepts(ids, {"score": score, "saturated": np.zeros(len(ids))})
-        return flags & np.isfinite(factors) & np.isfinite(means).all(axis=1)
+        return flags & np.isfinite(factors) & found.complete
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Accepts, (self._settings,)

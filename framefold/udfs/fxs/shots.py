@@ -77,7 +77,7 @@ class ShotScale:
         means
             ``(frames, n_q)`` ring means.
         q, weight_sums
-            ``(n_q,)``: centres, and sums of the bins' weights.
+            ``(n_q,)``: centres, and sums of the bins' weights (or ``(frames, n_q)``).
         """
         if self.kind == "none":
             return np.ones(len(ids))
@@ -196,11 +196,16 @@ def check_window(window: tuple[float, float], q: Floats, what: str) -> None:
 
 
 def window_mean(means: Floats, q: Floats, weight_sums: Floats, window: tuple[float, float] | None) -> Floats:
-    """Return the mean over the good bins of a q window, per frame; ``(frames,)``."""
+    """Return the mean over the good bins of a q window, per frame; ``(frames,)``.
+
+    `weight_sums` is ``(n_q,)``, or ``(frames, n_q)`` where masks differ; NaN where nothing is good.
+    """
     inside = np.ones(len(q), bool) if window is None else (q >= window[0]) & (q <= window[1])
     weights = np.where(inside, weight_sums, 0)
-    total = weights.sum()
-    return (means @ weights) / total if total > 0 else np.full(len(means), np.nan)
+    total = np.broadcast_to(weights.sum(axis=-1), len(means))
+    found = np.full(len(means), np.nan)
+    np.divide((means * weights).sum(axis=1), total, out=found, where=total > 0)
+    return found
 
 
 def half_of(ids: Array) -> npt.NDArray[np.int64]:
