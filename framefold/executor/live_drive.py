@@ -82,6 +82,7 @@ class DaskDrive:
         self._before: dict[int, list[News]] = {}  # of sessions that were lost
         self._texts: dict[int, list[str]] = {}
         self._lost: set[int] = set()  # for good
+        self._ahead: dict[int, float] = {}  # of the clock of each session
         self._error: BaseException | None = None
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -166,7 +167,9 @@ class DaskDrive:
     def _hear(self, rank: int) -> bool:
         """Take the news of one session; True: they were the last."""
         news: News = self._sessions[rank].call("collect", COLLECT_SECONDS)
-        rejuvenate(news.partials)
+        # taken once: what takes longer to arrive did not come later, and differences stay exact
+        ahead = self._ahead.setdefault(rank, time.monotonic() - news.clock)
+        rejuvenate(news.partials, ahead)
         self._news[rank] = news
         self._first = self._first or news.first
         for partial in news.partials:
@@ -180,6 +183,7 @@ class DaskDrive:
     def _do_without(self, rank: int, exc: WorkerGone) -> bool:
         """Receive the sectors of a lost worker on another one; False: the others go on without them."""
         news, self._news[rank] = self._news[rank], None
+        self._ahead.pop(rank, None)
         self._before.setdefault(rank, []).extend([] if news is None else [news])
         self._texts.setdefault(rank, []).append(str(exc))
         if self._options.on_worker_loss == "error":

@@ -60,6 +60,8 @@ class News:
         The first frame, where the stream can tell.
     dropped
         For sectors (by number) pieces that arrived, but not in time where frames are put together.
+    clock
+        ``time.monotonic()`` of the session when it told.
     """
 
     partials: tuple[Partial, ...]
@@ -73,6 +75,7 @@ class News:
     dropped: dict[int, int]
     told: tuple[int, ...] = ()
     first: FirstFrame | None = None
+    clock: float = 0.0
 
 
 class _Fold:
@@ -298,6 +301,7 @@ class LiveWorker:
         return News(
             partials, feed.accounts(), feed.span, feed.start, feed.end, done, self._error if done else None,
             notes, dropped, told, self._stream.first() if isinstance(self._stream, SharedStart) else None,
+            time.monotonic(),
         )  # fmt: skip
 
     def _disarm(self) -> None:
@@ -342,9 +346,10 @@ def _age(partials: tuple[Partial, ...]) -> None:
             partial.live = replace(partial.live, closed=[t - now for t in partial.live.closed if t])
 
 
-def rejuvenate(partials: tuple[Partial, ...]) -> None:
-    """Turn ages back into times, of the machine that reads them."""
+def rejuvenate(partials: tuple[Partial, ...], ahead: float) -> None:
+    """Turn ages back into times of this machine; its clock is `ahead` of that of the session."""
     now = time.monotonic()
     for partial in partials:
         if partial.live is not None:
-            partial.live = replace(partial.live, closed=[now + age for age in partial.live.closed])
+            closed = [now + age for age in partial.live.closed]
+            partial.live = replace(partial.live, closed=closed, time=partial.live.time + ahead)

@@ -44,10 +44,10 @@ def missing_pixels(
 
 
 def coverage(
-    counts: npt.NDArray[np.int64], sectors: Sequence[SectorSpec], sig: tuple[int, ...]
-) -> npt.NDArray[np.int64]:
+    counts: npt.NDArray[Any], sectors: Sequence[SectorSpec], sig: tuple[int, ...]
+) -> npt.NDArray[Any]:
     """Return counts per piece, in the order of the sectors, as counts per pixel."""
-    out = np.zeros(sig, dtype=np.int64)
+    out = np.zeros(sig, dtype=counts.dtype)
     at = 0
     for sector in sectors:
         for piece in range(len(sector.pieces)):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from framefold.errors import DataError, UDFRunCancelled, annotate
 from framefold.udfcore.backend import NUMPY
+from framefold.udfcore.decay import faded
 from framefold.udfcore.instance import Instance, frames_text
 from framefold.udfcore.live_fold import LiveWalk
 from framefold.udfcore.plan import Plan
@@ -41,6 +42,8 @@ class Folder:
         self._pending_live: list[LivePart] = []
         self._walk = None if plan.live is None else LiveWalk(plan, self._lanes, self._explain)
         self._every = None if plan.live is None else plan.live.geometry.options.restart_every
+        self._tau = None if plan.live is None else plan.live.geometry.options.decay
+        self._faded = 0.0
         self._flushed = time.monotonic()
         large = sum(d.nbytes(0, p.sig) for p in plan.udfs for k, d in p.decls.items() if k in p.resident)
         least = 1.0 if plan.live is None or large > LARGE_BYTES else plan.live.publish_interval
@@ -67,12 +70,14 @@ class Folder:
 
         # errstate is local to the thread, warnings.catch_warnings is not
         with np.errstate(divide="call", over="call", invalid="call", call=count):
+            if self._tau is not None and isinstance(task, LiveTask):
+                self._fade(task, self._tau)
             for udf in self._udfs:
                 udf.begin(task)
             if self._walk is not None:
                 assert isinstance(task, LiveTask)  # live feeds hand out nothing else
                 frames, live = self._walk.fold(task, cancelled)
-                live.window = self._window(task)
+                live.window, live.time = self._window(task), self._faded
             else:
                 frames = self._fold_rows(task, cancelled)
             arrays = tuple(udf.finish() for udf in self._udfs)
@@ -81,6 +86,8 @@ class Folder:
             assert plan.live is not None
             whole = np.flatnonzero(plan.live.usable(live.status))
             last = plan.rows.frame_ids(task.start, task.stop)[whole[-1:]] if len(whole) else None
+            if last is not None:  # rows are used again
+                last = last + getattr(task, "shift", 0)
         ident = (task.index, task.start, task.stop)
         if any(udf.plan.lags for udf in self._udfs):
             self._pending.append(ident)
@@ -101,6 +108,16 @@ class Folder:
             live=live,
         )
 
+    def _fade(self, task: LiveTask, tau: float) -> None:
+        """Let what was folded before the block of `task` count less."""
+        now = task.block.t_last or time.monotonic()
+        if now <= self._faded:
+            return
+        if self._pending:
+            for udf in self._udfs:
+                udf.fade(faded(tau, now - self._faded))
+        self._faded = now
+
     def _window(self, task: Task) -> int:
         return 0 if self._every is None else (task.start + getattr(task, "shift", 0)) // self._every
 
@@ -118,7 +135,7 @@ class Folder:
         if not self._pending:
             return None
         tasks, frames = tuple(self._pending), self._pending_frames
-        live = joined_parts(self._pending_live) if self._pending_live else None
+        live = joined_parts(self._pending_live, self._tau) if self._pending_live else None
         self._pending, self._pending_frames, self._pending_live = [], 0, []
         began = time.monotonic()
         arrays = tuple(u.take_resident() for u in self._udfs)
@@ -202,14 +219,17 @@ class Folder:
         )
 
 
-def joined_parts(parts: list[LivePart]) -> LivePart:
-    """Return what several parts together tell about a delta."""
+def joined_parts(parts: list[LivePart], tau: float | None = None) -> LivePart:
+    """Return what several parts together tell about a delta; `tau`: those before the last count less."""
+    last = parts[-1]
+    weights = [1 if tau is None else faded(tau, last.time - p.time) for p in parts]
     return LivePart(
         np.zeros(0, np.uint8),
-        np.sum([p.counts for p in parts], axis=0),
-        sum(p.whole for p in parts),
+        np.sum([w * p.counts for w, p in zip(weights, parts, strict=True)], axis=0),
+        sum(w * p.whole for w, p in zip(weights, parts, strict=True)),
         [t for p in parts for t in p.closed],
-        window=parts[-1].window,
+        window=last.window,
+        time=last.time,
     )
 
 

@@ -201,6 +201,11 @@ class Instance:
         )
         self.buffers.update(nav)
 
+    def fade(self, weight: float) -> None:
+        """Multiply what the large buffers hold by `weight`."""
+        for array in (*self._resident.values(), *self._kept.values()):
+            array *= weight
+
     def take_resident(self) -> dict[str, Array]:
         """Return the large buffers and forget them."""
         scheme = self.plan.info.scheme

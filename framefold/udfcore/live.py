@@ -58,6 +58,9 @@ class LiveOptions:
     restart_every
         Runs without an end: results per pixel and for all start anew every so many frames; shown are those of
         the last finished window. None: never.
+    decay
+        Runs without an end: seconds after which what came before counts 1/e, in sums and means per pixel and
+        for all. None: nothing is forgotten.
     first_frame
         Id of the first frame where it is known beforehand; None: announced or elected.
     on_worker_loss
@@ -78,6 +81,7 @@ class LiveOptions:
     n_frames: int | None = None
     history: int = 65536
     restart_every: int | None = None
+    decay: float | None = None
     first_frame: int | None = None
     on_worker_loss: Literal["restart", "continue", "error"] = "restart"
 

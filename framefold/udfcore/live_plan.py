@@ -192,12 +192,13 @@ def check_endless(geometry: LiveGeometry) -> None:
     DataError
         If they are.
     """
-    if geometry.options.restart_every is not None and not geometry.endless:
-        raise DataError(
-            f"restart_every={geometry.options.restart_every} is for runs without an end, and this one has "
-            "a known number of frames: leave nav_shape= and n_frames= out, or use ctx.acquisitions for one "
-            "result per scan"
-        )
+    for name in ("restart_every", "decay"):
+        value = getattr(geometry.options, name)
+        if value is not None and not geometry.endless:
+            raise DataError(
+                f"{name}={value} is for runs without an end, and this one has a known number of frames: "
+                "leave nav_shape= and n_frames= out, or use ctx.acquisitions for one result per scan"
+            )
 
 
 def check_fill(options: LiveOptions, dtype: np.dtype[Any]) -> None:

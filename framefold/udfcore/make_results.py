@@ -78,7 +78,7 @@ def _damage(run: Plan, frozen: Frozen, damage: npt.NDArray[np.bool_]) -> npt.NDA
     return run.rows.expand(frozen.inside, False).reshape(damage.shape)
 
 
-def _coverage(plan: UDFPlan, frozen: Frozen) -> npt.NDArray[np.int64] | None:
+def _coverage(plan: UDFPlan, frozen: Frozen) -> Array | None:
     """Return how many frames each pixel holds: those of the signal buffers, where there are some."""
     if not frozen.coverage:
         return None

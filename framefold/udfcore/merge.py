@@ -16,6 +16,7 @@ from framefold.udfcore.assemble import coverage
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.binding import bind_aux_whole
 from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.decay import faded
 from framefold.udfcore.plan import Plan, UDFPlan
 from framefold.udfcore.row_book import Kept, RowBook
 from framefold.udfcore.task import Partial
@@ -44,16 +45,16 @@ class Frozen:
     ids
         In runs without an end: the frame numbers of the rows, increasing.
     coverage
-        Live: for each buffer the frames inside per pixel, int64, signal shape; under "" those of the small
-        buffers.
+        Live: for each buffer the frames inside per pixel (weighted where old ones fade), signal shape; under
+        "" those of the small buffers.
     """
 
     arrays: Mapping[str, Array]
     merged: Flags
-    frames: Mapping[str, int]
+    frames: Mapping[str, float]
     ids: npt.NDArray[np.int64] | None = None
     inside: Flags | None = None
-    coverage: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    coverage: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass
@@ -69,7 +70,7 @@ class _Head:
         return self.filled.buffers
 
     @property
-    def frames(self) -> dict[str, int]:
+    def frames(self) -> dict[str, float]:
         return self.filled.frames
 
     @property
@@ -116,7 +117,9 @@ class Merger:
                 for i in lane.udfs:
                     head = self._heads[i]
                     head.by_piece = mode == "pieces"
-                    head.filled.counts = {k: np.zeros(n_pieces, np.int64) for k in (*head.buffers, "")}
+                    kind = np.int64 if plan.live.geometry.options.decay is None else np.float64
+                    head.filled.counts = {k: np.zeros(n_pieces, kind) for k in (*head.buffers, "")}
+        self._tau = None if live is None else live.geometry.options.decay
         every = None if live is None else live.geometry.options.restart_every
         self.windows = None if every is None else Windows(every, self._heads)
 
@@ -212,7 +215,10 @@ class Merger:
         for head, arrays in zip(heads, partial.arrays, strict=True):
             names = [*arrays] if partial.delta else [*arrays, ""]
             for name in names:
-                head.counts[name] += live.counts if head.by_piece or head.book.joins else live.whole
+                weight = 1 if self._tau is None else self._fade(head, name, live.time, self._tau)
+                head.counts[name] += weight * (
+                    live.counts if head.by_piece or head.book.joins else live.whole
+                )
         if partial.delta or not any(h.plan.lags for h in heads):
             self.latencies += [now - t for t in live.closed if t]
             del self.latencies[:-MAX_LATENCIES]
@@ -224,8 +230,13 @@ class Merger:
         custom: dict[str, Array] = {}
         for name, src in arrays.items():
             decl = head.plan.decls[name]
-            head.frames[name] += partial.frames
             dest = head.buffers[name]
+            if self._tau is not None and decl.kind != "nav" and partial.live is not None:
+                weight = self._fade(head, name, partial.live.time, self._tau)
+                head.frames[name] += weight * partial.live.whole
+                dest += weight * src
+                continue
+            head.frames[name] += partial.frames
             if decl.reduce is None:
                 custom[name] = src
             elif decl.reduce == "last":
@@ -250,6 +261,22 @@ class Merger:
                 rows[...] = custom[name]
         else:
             self._custom(head, start, stop, targets, custom)
+
+    @staticmethod
+    def _fade(head: _Head, name: str, now: float, tau: float) -> float:
+        """Let what a buffer holds fade until `now`; return what frames of then count in it."""
+        times = head.filled.times
+        have = times.get(name, now)
+        times[name] = max(have, now)
+        if now < have:  # another lane or process was faster
+            return faded(tau, have - now)
+        if now > have:
+            weight = faded(tau, now - have)
+            head.counts[name] *= weight
+            if name in head.buffers and head.plan.decls[name].kind != "nav":
+                head.buffers[name] *= weight
+                head.frames[name] *= weight
+        return 1.0
 
     def _custom(
         self, head: _Head, start: int, stop: int, dest: dict[str, Array], src: dict[str, Array]
@@ -284,7 +311,7 @@ class Merger:
             head.buffers[name][...] = src
             head.newest[name] = newest
 
-    def _coverage(self, head: _Head) -> dict[str, npt.NDArray[np.int64]]:
+    def _coverage(self, head: _Head) -> dict[str, Array]:
         if self.plan.live is None:
             return {}
         sectors, sig = self.plan.live.geometry.start.sectors, head.plan.sig

@@ -18,6 +18,7 @@ from framefold.udfcore.backend import Backends, choose_backend
 from framefold.udfcore.binding import bind_aux_whole
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.dataset import Dataset
+from framefold.udfcore.decay import check_decays
 from framefold.udfcore.live_plan import (
     LaneMode,
     LiveGeometry,
@@ -119,6 +120,9 @@ def make_plan(dataset: Dataset, udfs: Sequence[UDF], options: RunOptions) -> Pla
             for lane, mode in zip(lanes, modes, strict=True)
         ]
     plans = tuple(_udf_plan(d, dataset, rows, options, schemes[i], run_id) for i, d in enumerate(drafts))
+    if geometry is not None and geometry.options.decay is not None:
+        for plan in plans:
+            check_decays(geometry.options.decay, plan.name, plan.decls)
     max_rows = _max_rows(dataset, plans, lanes)
     chunk = math.lcm(max(1, dataset.source.natural_chunks[0]) if roi is None else 1, multiple)
     limits = [u.engine.lanes for u in udfs if u.engine.lanes]

@@ -192,9 +192,9 @@ class UDFResult(Mapping[str, ResultBuffer]):
         damage: Flags,
         report: Mapping[str, Any],
         provenance: Mapping[str, Any],
-        frames: Mapping[str, int],
+        frames: Mapping[str, float],
         saver: Saver | None = None,
-        coverage: npt.NDArray[np.int64] | None = None,
+        coverage: Array | None = None,
         ids: npt.NDArray[np.int64] | None = None,
     ) -> None:
         for buffer in buffers.values():
@@ -230,10 +230,10 @@ class UDFResult(Mapping[str, ResultBuffer]):
         return self._buffers[name]
 
     @property
-    def coverage(self) -> npt.NDArray[np.int64]:
+    def coverage(self) -> Array:
         """Frames folded per detector pixel, int64, signal shape; in files every pixel of a frame is there.
 
-        Live those in the signal buffers of the UDF, if it has some.
+        Live those in the signal buffers of the UDF, if it has some; with ``decay=`` sums of weights, float64.
         """
         if self._coverage is not None:
             return _read_only(self._coverage)

@@ -58,9 +58,9 @@ class LivePart:
     status
         `FrameStatus` per row, uint8; empty in deltas.
     counts
-        Rows folded per piece, int64, in the order of the sectors.
+        Rows folded per piece, int64, in the order of the sectors; weighted (float64) in deltas that fade.
     whole
-        Rows of which everything was folded.
+        Rows of which everything was folded; weighted as `counts`.
     closed
         ``time.monotonic()`` of the last packet of each block inside.
     shift
@@ -69,18 +69,21 @@ class LivePart:
         By sector, pieces that arrived and turned out not to be decodable; empty: none.
     arrived
         By sector, valid pieces of the block that is done with this partial; empty: others follow.
+    time
+        Where old frames fade: ``time.monotonic()`` of the moment that the weights of the frames are for.
     window
         Number of the window that the frames belong to, in runs that start anew every so many frames.
     """
 
     status: npt.NDArray[np.uint8]
-    counts: npt.NDArray[np.int64]
-    whole: int
+    counts: npt.NDArray[Any]
+    whole: float
     closed: list[float]
     shift: int = 0
     damaged: tuple[int, ...] = ()
     arrived: tuple[int, ...] = ()
     window: int = 0
+    time: float = 0.0
 
 
 @dataclass(slots=True)

@@ -27,14 +27,17 @@ class Filled:
         For each buffer the frames inside, and those per piece.
     newest
         The newest frame of ``reduce="last"`` buffers.
+    times
+        Where old frames fade: the moment that the weights of each buffer's frames are for.
     told, shipped
         Rows in the small buffers, and in those that come later; of every process that tells of them.
     """
 
     buffers: dict[str, Array]
-    frames: dict[str, int]
+    frames: dict[str, float]
     counts: dict[str, Array] = field(default_factory=dict)
     newest: dict[str, int] = field(default_factory=dict)
+    times: dict[str, float] = field(default_factory=dict)
     told: int = 0
     shipped: int = 0
 

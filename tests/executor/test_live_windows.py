@@ -26,6 +26,7 @@ class Kinds(ff.UDF):
             "mean": self.buffer("sig", dtype="float64", reduce="mean"),
             "top": self.buffer("sig", dtype="int64", reduce="max"),
             "own": self.buffer("sig", dtype="int64"),
+            "last": self.buffer("sig", dtype="int64", reduce="last"),
             "n": self.buffer("single", dtype="int64", reduce="sum"),
             "id": self.buffer("nav", dtype="int64"),
         }
@@ -39,6 +40,7 @@ class Kinds(ff.UDF):
         r.mean += frame
         np.maximum(r.top, frame, out=r.top)
         r.own += frame
+        r.last[:] = frame
         r.n += 1
         r.id[:] = self.meta.frame_ids
 
@@ -77,6 +79,7 @@ def test_the_last_finished_window_is_the_result(ctx, udf):
     np.testing.assert_array_equal(kinds["mean"].data, want.mean(axis=0))
     np.testing.assert_array_equal(kinds["top"].data, want.max(axis=0))
     np.testing.assert_array_equal(kinds["own"].data, want.sum(axis=0))
+    np.testing.assert_array_equal(kinds["last"].data, want[-1])
     assert kinds["n"].data == EVERY
     np.testing.assert_array_equal(total["intensity"].data, want.sum(axis=0))
     np.testing.assert_allclose(spread["std"].data, want.std(axis=0), rtol=1e-12)

@@ -173,6 +173,7 @@ def _checked(options: LiveOptions) -> LiveOptions:
         "deadline": (0, False), "idle_timeout": (0, True), "start_timeout": (0, True),
         "block_time": (0, True), "ring_bytes": (0, True), "n_frames": (1, False), "history": (1, False),
         "first_frame": (0, False), "restart_every": (1, False),
+        "decay": (0, True),
     }  # fmt: skip
     for f in fields(options):
         value = getattr(options, f.name)
