@@ -152,12 +152,16 @@ def _mask(dataset: Any, sig: tuple[int, ...], raw: dict[str, Any]) -> npt.NDArra
     bits = dataset[()]
     if bits.dtype.kind == "f":
         if not (np.isfinite(bits).all() and (bits == np.rint(bits)).all() and np.abs(bits).max() < 2**31):
+            raw["mask_note"] = "the mask of the file is no set of bits: not used"
             return None
         bits = bits.astype(np.int64)
     while bits.ndim > 2:  # one mask per frame: bad where it is bad in all frames would hide, so any frame
         bits = np.bitwise_or.reduce(bits, axis=0)
         raw["mask_note"] = "the file has one mask per frame; a pixel is bad here if it is bad in any frame"
     if bits.shape != tuple(sig):
+        raw["mask_note"] = (
+            f"the mask of the file has the shape {bits.shape}, the frames {tuple(sig)}: not used"
+        )
         return None
     used = int(np.bitwise_or.reduce(bits, axis=None))
     raw["mask_bits"] = [name for bit, name in MASK_BITS.items() if used & bit]

@@ -109,6 +109,17 @@ def test_values_that_change_along_the_scan_are_no_scalar(tmp_path):
     assert "'furlong', which is not known" in m.raw["positions_note"]
 
 
+@pytest.mark.parametrize(
+    "mask, message", [(np.ones((4, 4), "u4"), "shape"), (np.full((8, 12), 0.5), "no set of bits")]
+)
+def test_masks_that_cannot_be_used_are_told(tmp_path, mask, message):
+    with write(tmp_path / "a.cxi") as file:
+        put(f"{DETECTOR}/mask", mask)(file)
+    m = open_hdf5(tmp_path / "a.cxi").metadata
+    assert m.mask is None
+    assert message in m.raw["mask_note"]
+
+
 def test_masks_of_floats(tmp_path):
     bits = np.zeros((8, 12), "f4")
     bits[2, 3] = 1

@@ -20,6 +20,9 @@ ABOVE_NOISE = 1.5  # times what counting noise leaves of E: more has another rea
 # their means over Poisson counts of 0, 1, 2, ... are those of (sqrt k - sqrt mean)^2 within 12 % (fitted)
 NOISE_OF = np.array([0.0, 1.7, -1.5, 1.83, -0.16])
 
+DARKEST = 2  # percentile
+EVEN_SHARE = 0.02  # of the counts; 3 % of background made the object's error six times as large
+
 
 def regular_grid(pixels: npt.NDArray[np.float64]) -> str | None:
     """Return a sentence if the positions form a lattice: its period is a solution of the fit on its own.
@@ -69,6 +72,20 @@ def unusable_frames(sample: Array, ids: npt.NDArray[np.int64]) -> list[str]:
             f"frame {twins[0][0]}: was the detector read twice, or is there no sample?"
         )
     return said
+
+
+def even_background(mean: Array, good: npt.NDArray[np.bool_]) -> str | None:
+    """Return a sentence if the darkest pixels of the mean far-field frame make up much of it."""
+    values = np.maximum(mean[good], 0)
+    total = float(values.sum())
+    dark = float(np.percentile(values, DARKEST)) if values.size else 0.0
+    share = dark * values.size / total if total > 0 else 0.0
+    if share <= EVEN_SHARE:
+        return None
+    return (
+        f"nowhere is the mean frame darker than {dark:.3g} counts per pixel, {100 * share:.2g} % of all "
+        "counts: if that is background, give it, background='estimate' ; --background estimate"
+    )
 
 
 def dark_frames(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

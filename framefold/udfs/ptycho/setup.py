@@ -121,6 +121,7 @@ def prepare(info: DataInfo, params: Any) -> Setup:
     notes: list[str] = []
     warnings: list[str] = []
     good = _good(info, params.mask, sig)
+    notes += [metadata.raw["mask_note"]] if "mask_note" in metadata.raw else []
     unmeasured = find_unmeasured(sample, good, params.saturation)
     notes += unmeasured.notes
     good &= ~unmeasured.bad
@@ -174,6 +175,9 @@ def prepare(info: DataInfo, params: Any) -> Setup:
         warnings.append(
             f"only {100 * measured:.0f} % of the pixels are measured: the result will be ambiguous"
         )
+    if far and params.background is None:
+        even = diagnose.even_background(kept_mean, kept_good)
+        warnings += [even] if even else []
     grid = diagnose.regular_grid(pixels)
     if grid is not None:
         notes.append(grid)

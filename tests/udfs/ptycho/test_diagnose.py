@@ -7,7 +7,7 @@ import pytest
 
 import framefold as ff
 from framefold.sim.ptycho import ptycho_scan
-from framefold.udfs.ptycho import Ptychography
+from framefold.udfs.ptycho import Ptychography, diagnose
 from framefold.udfs.ptycho.diagnose import probe_at_border, regular_grid, unusable_frames
 
 
@@ -29,6 +29,17 @@ def test_grids_are_told_from_other_scans(scan, regular):
         assert "regular grid of 4 px" in said
     turn = np.array([[0.8, -0.6], [0.6, 0.8]])
     assert (regular_grid(1.7 * pixels @ turn) is not None) == regular
+
+
+@pytest.mark.parametrize("counts, told", [(0, False), (3, True)])
+def test_an_even_background_is_told(counts, told):
+    scan = ptycho_scan(36, 32, photons=1e5, seed=3, background=counts)
+    said = diagnose.even_background(scan.frames.mean(axis=0), scan.good)
+    assert (said is not None) == told
+    if said:
+        # 3 counts in each of 1024 pixels; the second percentile of a mean of 36 Poisson values is 2 sigma lower
+        dark = float(said.split("darker than ")[1].split()[0])
+        assert abs(dark - 3) < 2.5 * np.sqrt(3 / 36)
 
 
 def test_few_or_coinciding_positions_form_no_grid():
