@@ -73,7 +73,8 @@ class Ptychography(IterativeUDF):
         Search for the defocus of the starting probe in the far field, if `probe` is not given.
     refine_positions
         Move the positions from iteration 10 on, every fifth iteration; ``"affine"``: draw them towards a
-        common scale, rotation and shear.
+        common scale, rotation and shear. The rotation is mostly found, a common scale is not: the data hardly
+        tell it from another probe, so check distance and wavelength.
     seed
         Of batches.
     schedule

@@ -17,6 +17,7 @@ START = 10  # iterations: before, object and probe are too rough to tell
 EVERY = 5
 BRIGHT = 4  # the counts of a frame are known early
 LARGEST_STEP = 0.5  # px, at a time
+TURNED = 0.5  # degrees; correct positions were turned by 0.1
 REACH = 6.0  # px, in all: windows and canvas have a margin of 8
 
 
@@ -48,6 +49,34 @@ def affine_part(pixels: Float, moves: Float) -> Float:
         return np.asarray(np.broadcast_to(moves.mean(axis=0), moves.shape).copy())
     solution = np.linalg.lstsq(design, moves, rcond=None)[0]
     return np.asarray(design @ solution)
+
+
+def turn(pixels: Float, moves: Float) -> float:
+    """Return the rotation in degrees that `moves` contain, with the sign of `ScanPositions.rotation_deg`."""
+    design = np.column_stack([pixels - pixels.mean(axis=0), np.ones(len(pixels))])
+    if len(pixels) < 6 or np.linalg.matrix_rank(design) < 3:
+        return 0.0
+    a = np.linalg.lstsq(design, moves, rcond=None)[0]
+    return float(np.degrees((a[0, 1] - a[1, 0]) / 2))
+
+
+def told_turn(pixels: Float, moves: Float) -> str | None:
+    """Return a sentence where refined positions are turned, or went as far as they may.
+
+    Not the scale: E hardly tells a common scale of the positions from another probe.
+    """
+    angle, reach = turn(pixels, moves), float(np.abs(moves).max())
+    if abs(angle) > TURNED:
+        return (
+            f"the refined positions are turned by {angle:.2g} degrees; of errors of all positions "
+            "together only a part is found: add it to rotation_deg= ; --rotation, and run again"
+        )
+    if reach > 0.95 * REACH:
+        return (
+            f"positions were moved by the {REACH:g} px that are allowed: their scale or rotation may be "
+            "wrong, correct distance, wavelength or rotation_deg= ; --rotation"
+        )
+    return None
 
 
 def estimate_background(job: Any) -> Iterator[Pass]:

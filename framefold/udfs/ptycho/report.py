@@ -9,7 +9,7 @@ import numpy as np
 
 from framefold.udfcore.metadata import Axis
 from framefold.udfcore.plotspec import PlotSpec
-from framefold.udfs.ptycho import diagnose
+from framefold.udfs.ptycho import diagnose, refine
 from framefold.udfs.ptycho.ambiguity import displayed, remove_ambiguities
 from framefold.udfs.ptycho.free_pixels import held
 from framefold.udfs.ptycho.modes import powers
@@ -45,6 +45,10 @@ def last_words(job: Any) -> Iterator[str]:
         said = diagnose.probe_at_border(job.loop.probe)
         if said is not None:
             yield said
+    if job.params.refine_positions:
+        turned = refine.told_turn(job.start_pixels, job.loop.moves)
+        if turned is not None:
+            yield f"warning: {turned}"
     error = job.history["error"]
     error = error[np.isfinite(error)]
     if len(error):
