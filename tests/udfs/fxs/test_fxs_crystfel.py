@@ -57,7 +57,7 @@ def write(tmp_path):
 def test_places_are_those_worked_out_by_hand(write):
     geo = Geometry.from_geom(write(TWO))
     assert geo.shape == (6, 4)
-    assert geo.wavelength == pytest.approx(12.39841984e-10 / 9, rel=1e-9)
+    assert geo.wavelength == pytest.approx(12.39841984e-10 / 9, rel=1e-9, abs=0)
     # a: ss 1, fs 2: x = 10 + 2.5, y = -5.5 + 1.5; clen 0.080 + 0.005
     np.testing.assert_allclose(geo.pixel_map[:, 1, 2], [12.5e-4, -4e-4, 0.085])
     # b: ss 4 (its second row), fs 3: x = -20 + 0.8 1.5, y = 7 - 3.5, z = 0.09 - 0.6 1.5 pixels

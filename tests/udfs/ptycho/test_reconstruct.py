@@ -44,7 +44,7 @@ def test_default_recipe_comes_near_what_a_known_probe_gives(ctx, small):
     assert error_of(found, small) < 1.3 * floor
     assert any("defocus" in note for note in udf.notes)
     assert found.report["reason"].startswith(("converged", "200 iterations"))
-    assert found["pixel_size"].data[0] == pytest.approx(1e-10 * 2 / (32 * 75e-6))
+    assert found["pixel_size"].data[0] == pytest.approx(1e-10 * 2 / (32 * 75e-6), rel=1e-6, abs=0)
 
 
 @pytest.fixture(scope="module")
