@@ -25,6 +25,7 @@ log = logging.getLogger("framefold")
 _DONE = object()
 GIL_PROBE_SECONDS = 1.0
 MIN_ASLEEP = 0.25  # two lanes of pure Python sleep 30 to 50 % of the time
+MAX_OTHERS = 0.15  # of a core: more than this, and threads other than lanes may hold the GIL
 
 
 class LocalExecutor:
@@ -172,6 +173,8 @@ class _GilProbe:
 
     Idle lanes (slow disks) look different: there the CPU time is far below one core. So do lanes that wait
     for a core that another program has: they are ready to run, while a lane that waits for the GIL sleeps.
+    Where other threads of this process work meanwhile, as those that draw, it may be they who hold it:
+    it is measured again.
     """
 
     def __init__(self, job: Job, lanes: int) -> None:
@@ -181,6 +184,7 @@ class _GilProbe:
         self._cpu = 0.0
         self._queued = 0.0
         self._since: float | None = None
+        self._process = 0.0  # CPU seconds of this process, then
         self._warm: set[int] = set()
         # lanes that wait for a detector look like lanes that wait for the GIL
         self.told = job.feed.live or all(p.cls.engine.gil == "free" for p in job.plan.udfs)
@@ -195,7 +199,7 @@ class _GilProbe:
             if lane not in self._warm:
                 self._warm.add(lane)
                 if len(self._warm) == self._lanes:
-                    self._since = time.perf_counter()
+                    self._begin()
                 return
             if self._since is None or self.told:
                 return
@@ -203,6 +207,9 @@ class _GilProbe:
             self._queued += queued
             wall = time.perf_counter() - self._since
             if wall < GIL_PROBE_SECONDS:
+                return
+            if time.process_time() - self._process - self._cpu > MAX_OTHERS * wall:
+                self._begin()
                 return
             self.told = True
             if machine_load() > physical_cores() + 0.5:
@@ -214,6 +221,10 @@ class _GilProbe:
                 text = f"{names} holds the GIL: Context(workers={self._lanes}) would be faster"
                 self._job.note(text)
                 log.warning("%s", text)
+
+    def _begin(self) -> None:
+        self._since, self._process = time.perf_counter(), time.process_time()
+        self._cpu = self._queued = 0.0
 
     def surplus(self, lane: int) -> bool:
         """Whether this lane should end because more than one only hinders."""

@@ -68,23 +68,29 @@ def run(udf, ds, lanes=2, frames=4):
 
 
 @pytest.mark.parametrize(
-    "udf, share, queued, told",
+    "udf, share, queued, others, told",
     [
-        (Busy, 0.5, 0.0, True),  # two lanes share one core's worth of time: they wait for the GIL
-        (Busy, 0.5, 0.5, False),  # another program has the other core
-        (Busy, 0.95, 0.0, False),  # both compute
-        (Busy, 0.1, 0.0, False),  # both wait for a disk
-        (Free, 0.5, 0.0, False),  # the author knows better
+        (Busy, 0.5, 0.0, [0.0], True),  # two lanes share one core's worth of time: they wait for the GIL
+        (Busy, 0.5, 0.5, [0.0], False),  # another program has the other core
+        (Busy, 0.95, 0.0, [0.0], False),  # both compute
+        (Busy, 0.1, 0.0, [0.0], False),  # both wait for a disk
+        (Free, 0.5, 0.0, [0.0], False),  # the author knows better
+        (Busy, 0.5, 0.0, [0.5], False),  # a thread that draws may be what they wait for
+        (Busy, 0.5, 0.0, [0.5, 0.0], True),  # it stops after half of the time
     ],
 )
-def test_a_udf_that_holds_the_gil_is_told_once(dataset, monkeypatch, caplog, udf, share, queued, told):
-    clock = [0.0]
-    monkeypatch.setattr(local, "time", types.SimpleNamespace(perf_counter=lambda: clock[0]))
+def test_a_udf_that_holds_the_gil_is_told_once(
+    dataset, monkeypatch, caplog, udf, share, queued, others, told
+):
+    clock, cpu = [0.0], [0.0]
+    fake = types.SimpleNamespace(perf_counter=lambda: clock[0], process_time=lambda: cpu[0])
+    monkeypatch.setattr(local, "time", fake)
     job = Run(LocalExecutor(2), dataset(DATA), [udf()], RunOptions()).job
     monkeypatch.setattr(local, "machine_load", lambda: 0.0)
     probe = local._GilProbe(job, 2)
-    for _ in range(40):
+    for step in range(40):
         clock[0] += 0.1
+        cpu[0] += 0.1 * (2 * share + others[step * len(others) // 40])
         for lane in (0, 1):
             probe.add(lane, Partial(((0, 0, 1),), (), cpu_seconds=0.1 * share), 0.1 * queued)
     text = "Busy.process_frame holds the GIL: Context(workers=2) would be faster"
