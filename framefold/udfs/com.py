@@ -39,8 +39,8 @@ class CoMUDF(UDF):
     ``field`` (2,)            the shifts in scan coordinates: flipped, rotated, background subtracted
     ``field_y``, ``field_x``  its components
     ``magnitude``             its length
-    ``divergence``, ``curl``  dFy/dy + dFx/dx and dFy/dx - dFx/dy per scan step, central differences; NaN next
-                              to positions without a value
+    ``divergence``, ``curl``  dFy/dy + dFx/dx and dFy/dx - dFx/dy per scan step, central differences; NaN at
+                              positions without a value and next to them
     ``regression`` (3, 2)     single: the background ``[[y, x], [dy/dy, dx/dy], [dy/dx, dx/dx]]``
     ========================  ==============================================================================
 

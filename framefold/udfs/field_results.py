@@ -74,12 +74,14 @@ def field_results(
     if background.any():
         field = field - scan_coordinates(field.shape[:-1]) @ background
     fy, fx = field[..., 0], field[..., 1]
+    # differences of neighbours know nothing of the position between them: without a value there is none
+    div, curl = (np.where(valid, slope, np.nan) for slope in (divergence(fy, fx), curl_2d(fy, fx)))
     return {
         "field": masked(field),
         "field_y": masked(fy),
         "field_x": masked(fx),
         "magnitude": masked(magnitude(fy, fx)),
-        "divergence": masked(divergence(fy, fx)),
-        "curl": masked(curl_2d(fy, fx)),
+        "divergence": masked(div),
+        "curl": masked(curl),
         "regression": background,
     }

@@ -123,6 +123,17 @@ def test_regression(run_on):
     np.testing.assert_allclose(fitted["field"].data, 0, atol=1e-12)
 
 
+def test_a_position_outside_the_roi_has_no_slopes_though_its_neighbours_have_values(run_on):
+    roi = np.ones(NAV, bool)
+    roi[2, 2] = False
+    result = run_on(scan(), CoMUDF(), roi=roi, frames=4)
+    expected = np.ones(NAV, bool)  # central differences read the neighbours, so those of (2, 2) lack one
+    for y, x in ((2, 2), (1, 2), (3, 2), (2, 1), (2, 3)):
+        expected[y, x] = False
+    for key in ("divergence", "curl"):
+        np.testing.assert_array_equal(np.isfinite(result[key].data), expected, err_msg=key)
+
+
 def test_regression_uses_the_roi_only(run_on):
     sy, sx = np.mgrid[:6, :7].astype(float)
     y, x = 16 + 0.5 * sy, 16 + 0.2 * sx
