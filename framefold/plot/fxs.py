@@ -53,12 +53,12 @@ def figure_correlation(c: Correlation, title: str = "", **options: Any) -> Any:
 def saxs(ax: Any, c: Correlation) -> None:
     """Draw the mean intensity, with the Guinier fit of the innermost rings."""
     good = c.saxs > 0
-    ax.loglog(c.q[good], c.saxs[good])
+    ax.semilogy(c.q[good], c.saxs[good])
     radius, amplitude = guinier(c.q, c.saxs)
     title = "SAXS"
     if np.isfinite(radius):
         inner = c.q[c.q * radius < 2]
-        ax.loglog(inner, amplitude * np.exp(-((inner * radius) ** 2) / 3), "--", lw=1)
+        ax.semilogy(inner, amplitude * np.exp(-((inner * radius) ** 2) / 3), "--", lw=1)
         title += f", Guinier radius {radius:.3g} Å"
     ax.set(xlabel=Q_LABEL, ylabel="photons / pixel", title=title)
 
