@@ -106,49 +106,50 @@ def sweep(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Win
 
 def positions(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
     """Write the step of each frame's position."""
-    loop, start = lane.loop, lane.lane_rows[0]
-    for row in rows.tolist():
-        lane.results.moves[start + row] = kernels.position_step(
-            data, row, loop.bank, loop.object, loop.slopes
+    loop, moves = lane.loop, lane.results.moves
+    for part in kernels.parts(rows):
+        moves[lane.lane_rows[0] + part] = kernels.position_steps(
+            data, part, loop.bank, loop.object, loop.slopes
         )
 
 
 def background(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
     """Add measured over modelled counts."""
     loop = lane.loop
-    for row in rows.tolist():
-        model = kernels.intensity(data, row, loop.bank, loop.object)
-        counts, good = data.measured(row, kernels.real)
-        lane.results.ratio[...] += np.where(good > 0, counts / np.maximum(model, 1e-6), 1)
+    for part in kernels.parts(rows):
+        model = kernels.intensity(data, part, loop.bank, loop.object)
+        counts, good = data.measured(part, kernels.real)
+        lane.results.ratio[...] += np.where(good > 0, counts / np.maximum(model, 1e-6), 1).sum(axis=0)
 
 
 def free(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
     """Add the deviance of held-out pixels, and their number."""
     loop, sets = lane.loop, lane.setup.free
-    for row in rows.tolist():
-        hidden = sets[(lane.lane_rows[0] + row) % len(sets)]
-        hidden = hidden & (data.frames[row] < data.limit)
-        model = kernels.intensity(data, row, loop.bank, loop.object)
-        lane.results.free[...] += deviance(data.frames[row][hidden], model[hidden]), hidden.sum()
+    for part in kernels.parts(rows):
+        hidden = sets[(lane.lane_rows[0] + part) % len(sets)] & (data.frames[part] < data.limit)
+        model = kernels.intensity(data, part, loop.bank, loop.object)
+        lane.results.free[...] += deviance(data.frames[part][hidden], model[hidden]), hidden.sum()
 
 
 def survey(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
     """Write the measured counts of each frame."""
-    for row in rows.tolist():
-        counts, good = data.measured(row, kernels.real)
-        lane.results.counts[lane.lane_rows[0] + row] = (good * counts).sum(dtype=np.float64)
+    for part in kernels.parts(rows):
+        counts, good = data.measured(part, kernels.real)
+        lane.results.counts[lane.lane_rows[0] + part] = _sum(good * counts)
 
 
 def brightness(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
     """Write measured and modelled counts of each frame, both without background."""
-    loop = lane.loop
-    for row in rows.tolist():
-        model = kernels.intensity(data, row, loop.bank, loop.object) - data.background
-        counts, good = data.measured(row, kernels.real)
-        lane.results.brightness[lane.lane_rows[0] + row] = (
-            (good * (counts - data.background)).sum(dtype=np.float64),
-            (good * model).sum(dtype=np.float64),
-        )
+    loop, out = lane.loop, lane.results.brightness
+    for part in kernels.parts(rows):
+        model = kernels.intensity(data, part, loop.bank, loop.object) - data.background
+        counts, good = data.measured(part, kernels.real)
+        out[lane.lane_rows[0] + part, 0] = _sum(good * (counts - data.background))
+        out[lane.lane_rows[0] + part, 1] = _sum(good * model)
+
+
+def _sum(frames: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    return np.asarray(frames.sum(axis=(-2, -1), dtype=np.float64))
 
 
 PHASES: dict[str, Phase] = {

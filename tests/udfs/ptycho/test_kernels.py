@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from framefold.udfs.ptycho.kernels import loops
 from framefold.udfs.ptycho.kernels.fftw import FFTWKernels
 from framefold.udfs.ptycho.kernels.propagate import fresnel_factor, from_detector, to_detector
 from framefold.udfs.ptycho.kernels.protocol import FrameSet, SweepStep, Window
 from framefold.udfs.ptycho.kernels.reference import ReferenceKernels
+from framefold.udfs.ptycho.kernels.rows import momentum_step
 from framefold.udfs.ptycho.kernels.shift_fit import object_slopes
 
 
@@ -67,7 +67,9 @@ def test_fftw_kernels_agree_with_the_reference(n, m, modes, objects, bank, near)
             kernels.add_line(d, rows, p, o, p[:, ::-1], o[::-1].copy(), lines, poisson)
         filled = np.zeros_like(w)
         kernels.fill_waves(d, rows, p, o, filled)
-        found.append((num_o, num_p, sums, w, filled, kernels.intensity(d, 2, p, o), window, lines))
+        found.append(
+            (num_o, num_p, sums, w, filled, kernels.intensity(d, np.array([2, 3]), p, o), window, lines)
+        )
     for a, b in zip(found[1], found[0], strict=True):
         if np.abs(b).max() > 0:
             close(a, b, 2e-5)  # float32 transforms of 64 x 64: about 1e-6, sums over frames
@@ -181,7 +183,7 @@ def test_slopes_and_line_are_the_derivatives_of_the_likelihood(poisson):
     def likelihood(p, o):
         total = 0.0
         for row in rows:
-            model, counts = kernels.intensity(data, row, p, o), data.frames[row]
+            model, counts = kernels.intensity(data, rows[[row]], p, o)[0], data.frames[row]
             each = (
                 model - (counts + 0.25) * np.log(model + 0.25)
                 if poisson
@@ -224,13 +226,13 @@ def test_position_step_finds_a_small_shift(fast):
     ones, zeros = np.ones((n, n)), np.zeros((n, n))
     at = FrameSet(np.zeros((1, n, n)), np.array([[8, 8]]), np.array([0]), ones, zeros)
     reference = ReferenceKernels((n, n), 1)
-    frames = reference.intensity(at, 0, probe, moved)[None]
+    frames = reference.intensity(at, np.array([0]), probe, moved)
     data = FrameSet(frames, at.corner, at.bank, ones, zeros)
     kernels = reference
     if fast:
         kernels, data = FFTWKernels((n, n), 1), single(data)
         probe, obj = probe.astype("c8"), obj.astype("c8")
-    step = kernels.position_step(data, 0, probe, obj, object_slopes(obj))
+    (step,) = kernels.position_steps(data, np.array([0]), probe, obj, object_slopes(obj))
     assert np.abs(step - true).max() < 0.06  # one step; central differences cut the highest frequencies
 
 
@@ -244,6 +246,6 @@ def test_momentum_step_is_its_formula(real, tolerance):
     d = rng.random((5, 6)).astype(real)
     v = 0.5 * velocity + 0.8 * numerator / (0.9 * d + 0.1)
     expected = wave + v
-    loops.momentum_step(wave.view(real), velocity.view(real), numerator.view(real), d, 0.9, 0.1, 0.5, 0.8)
+    momentum_step(wave.view(real), velocity.view(real), numerator.view(real), d, 0.9, 0.1, 0.5, 0.8)
     np.testing.assert_allclose(velocity, v, rtol=10 * tolerance, atol=10 * tolerance)
     np.testing.assert_allclose(wave, expected, rtol=10 * tolerance, atol=10 * tolerance)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from framefold.errors import UDFError
 from framefold.udfcore.iterative import Pass
-from framefold.udfs.ptycho.kernels.loops import momentum_step
+from framefold.udfs.ptycho.kernels.rows import momentum_step
 from framefold.udfs.ptycho.recipe import Composable
 
 Array = npt.NDArray[Any]

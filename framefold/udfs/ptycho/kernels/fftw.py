@@ -7,12 +7,21 @@ the second-level cache from the exit wave to the numerators (1.4 times faster th
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from framefold.udfs.ptycho.kernels import loops
+from framefold.udfs.ptycho.kernels import (
+    count_loops,
+    exit_loops,
+    numerator_loops,
+    sweep_loops,
+)
+from framefold.udfs.ptycho.kernels import (
+    rows as row_loops,
+)
 from framefold.udfs.ptycho.kernels.protocol import FrameSet, SweepStep, Window
 from framefold.udfs.ptycho.kernels.shift_fit import solve_shift
 
@@ -64,18 +73,18 @@ class FFTWKernels:
     def _forward(self) -> None:
         self._plans[0].execute()
         if self._near:
-            loops.multiply_rows(self._factor, self._rows)
+            row_loops.multiply_rows(self._factor, self._rows)
             self._plans[1].execute()
 
     def _backward(self) -> None:
         if self._near:
             self._plans[0].execute()
-            loops.multiply_rows(self._back, self._rows)
+            row_loops.multiply_rows(self._back, self._rows)
         self._plans[1].execute()
 
     def _project(self, data: FrameSet, row: int, sums: Array) -> None:
         self._forward()
-        loops.modulus(
+        count_loops.modulus(
             self._rows, data.frames[row], data.good, data.background, data.limit,
             self._inv * data.brightness(row), self._scale, self._row, sums,
         )  # fmt: skip
@@ -90,10 +99,10 @@ class FFTWKernels:
         q = p if num_probe is None else _rows(num_probe)
         with_probe = num_probe is not None
         for row, y, x, b in _places(data, rows):
-            loops.exit_waves(p[b], o, y, x, self._rows)
+            exit_loops.exit_waves(p[b], o, y, x, self._rows)
             self._project(data, row, sums)
-            loops.residual_numerators(
-                p[b], o, y, x, self._rows, n, num_object.y, num_object.x, q[b], with_probe
+            numerator_loops.residual_numerators(
+                p[b], o, y, x, self._rows, n, num_object.y, num_object.x, q[b], True, with_probe
             )
 
     def sweep(
@@ -105,9 +114,9 @@ class FFTWKernels:
         width = 2 * self.shape[1]
         d_obj, d_probe = np.empty((len(o), width), self.real), np.empty((len(p), width), self.real)
         for row, y, x, _ in _places(data, rows):
-            loops.exit_waves(p, o, y, x, self._rows)
+            exit_loops.exit_waves(p, o, y, x, self._rows)
             self._project(data, row, sums)
-            loops.both_steps(
+            sweep_loops.both_steps(
                 p, o, y, x, self._rows, step.mix, step.top_probe, step.top_object, step.alpha, with_probe,
                 d_obj, d_probe, self._row,
             )  # fmt: skip
@@ -119,9 +128,9 @@ class FFTWKernels:
         """See `KernelSet.relax`."""
         p, o, n, psi = _rows(probe), _rows(obj), _rows(num_object.data), _rows(waves)
         for row, y, x, b in _places(data, rows):
-            loops.reflect(p[b], o, y, x, psi[row], self._rows)
+            exit_loops.reflect(p[b], o, y, x, psi[row], self._rows)
             self._project(data, row, sums)
-            loops.relax(p[b], o, y, x, self._rows, psi[row], beta, gamma, n, num_object.y, num_object.x)
+            exit_loops.relax(p[b], o, y, x, self._rows, psi[row], beta, gamma, n, num_object.y, num_object.x)
 
     def add_wave_numerators(
         self, data: FrameSet, rows: Array, probe: Array, obj: Array, waves: Array, num_object: Window | None,
@@ -133,7 +142,7 @@ class FFTWKernels:
         n = _rows(target.data)
         q = p if num_probe is None else _rows(num_probe)
         for row, y, x, b in _places(data, rows):
-            loops.wave_numerators(
+            numerator_loops.residual_numerators(
                 p[b], o, y, x, psi[row], n, target.y, target.x, q[b], num_object is not None,
                 num_probe is not None,
             )  # fmt: skip
@@ -142,7 +151,7 @@ class FFTWKernels:
         """See `KernelSet.fill_waves`."""
         p, o, psi = _rows(probe), _rows(obj), _rows(waves)
         for row, y, x, b in _places(data, rows):
-            loops.exit_waves(p[b], o, y, x, psi[row])
+            exit_loops.exit_waves(p[b], o, y, x, psi[row])
 
     def add_slopes(
         self, data: FrameSet, rows: Array, probe: Array, obj: Array, num_object: Window, num_probe: Array,
@@ -152,16 +161,16 @@ class FFTWKernels:
         p, o, n, q = _rows(probe), _rows(obj), _rows(num_object.data), _rows(num_probe)
         slope, curvature = self._planes()
         for row, y, x, b in _places(data, rows):
-            loops.exit_waves(p[b], o, y, x, self._rows)
+            exit_loops.exit_waves(p[b], o, y, x, self._rows)
             self._forward()
             power = data.brightness(row)
-            loops.slope_weights(
+            count_loops.slope_weights(
                 self._rows, data.frames[row], data.good, data.background, data.limit, self._inv * power,
                 poisson, slope, curvature, sums,
             )  # fmt: skip
-            loops.scale_pixels(self._rows, slope, -self._scale * power)
+            row_loops.scale_pixels(self._rows, slope, -self._scale * power)
             self._backward()
-            loops.add_numerators(p[b], o, y, x, self._rows, n, num_object.y, num_object.x, q[b])
+            numerator_loops.add_numerators(p[b], o, y, x, self._rows, n, num_object.y, num_object.x, q[b])
 
     def add_line(
         self, data: FrameSet, rows: Array, probe: Array, obj: Array, step_probe: Array, step_obj: Array, sums:
@@ -172,17 +181,17 @@ class FFTWKernels:
         slope, curvature = self._planes()
         wave = np.empty_like(self._rows)
         for row, y, x, b in _places(data, rows):
-            loops.exit_waves(p[b], o, y, x, self._rows)
+            exit_loops.exit_waves(p[b], o, y, x, self._rows)
             self._forward()
             wave[...] = self._rows
             inv = self._inv * data.brightness(row)
-            loops.slope_weights(
+            count_loops.slope_weights(
                 wave, data.frames[row], data.good, data.background, data.limit, inv, poisson, slope,
                 curvature, self._scratch,
             )  # fmt: skip
-            loops.step_waves(p[b], o, dp[b], do, y, x, self._rows)
+            exit_loops.step_waves(p[b], o, dp[b], do, y, x, self._rows)
             self._forward()
-            loops.line_sums(
+            count_loops.line_sums(
                 wave, self._rows, slope, curvature, data.frames[row], data.good, data.background, data.limit,
                 inv, sums,
             )  # fmt: skip
@@ -190,22 +199,32 @@ class FFTWKernels:
     def _planes(self) -> tuple[Array, Array]:
         return np.empty(self.shape, np.float32), np.empty(self.shape, np.float32)
 
-    def position_step(self, data: FrameSet, row: int, probe: Array, obj: Array, slopes: Array) -> Array:
-        """See `KernelSet.position_step`."""
+    def parts(self, rows: Array) -> Iterator[Array]:
+        """See `KernelSet.parts`: a frame at a time."""
+        return iter(rows[:, None])
+
+    def position_steps(self, data: FrameSet, rows: Array, probe: Array, obj: Array, slopes: Array) -> Array:
+        """See `KernelSet.position_steps`."""
+        return np.stack([self._position_step(data, row, probe, obj, slopes) for row in rows.tolist()])
+
+    def _position_step(self, data: FrameSet, row: int, probe: Array, obj: Array, slopes: Array) -> Array:
         y, x = (int(v) for v in data.corner[row])
         p = _rows(probe)[data.bank[row]]
         waves = []
         for part in (obj, *slopes):
-            loops.exit_waves(p, _rows(part), y, x, self._rows)
+            exit_loops.exit_waves(p, _rows(part), y, x, self._rows)
             self._forward()
             waves.append(self._wave * np.float32(np.sqrt(self._inv * data.brightness(row))))
         counts, good = data.measured(row, self.real)
         return solve_shift(waves[0], np.stack(waves[1:]), np.sqrt(counts), good, data.background)
 
-    def intensity(self, data: FrameSet, row: int, probe: Array, obj: Array) -> Array:
+    def intensity(self, data: FrameSet, rows: Array, probe: Array, obj: Array) -> Array:
         """See `KernelSet.intensity`."""
+        return np.stack([self._intensity(data, row, probe, obj) for row in rows.tolist()])
+
+    def _intensity(self, data: FrameSet, row: int, probe: Array, obj: Array) -> Array:
         y, x = data.corner[row]
-        loops.exit_waves(_rows(probe)[data.bank[row]], _rows(obj), int(y), int(x), self._rows)
+        exit_loops.exit_waves(_rows(probe)[data.bank[row]], _rows(obj), int(y), int(x), self._rows)
         self._forward()
         inv = np.float32(self._inv * data.brightness(row))
         return np.asarray((np.abs(self._wave) ** 2).sum(axis=0) * inv + data.background)

@@ -7,6 +7,7 @@ dtype.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -51,9 +52,12 @@ class FrameSet:
         """Return the brightness of the beam in a frame."""
         return 1.0 if self.power is None else float(self.power[row])
 
-    def measured(self, row: int, real: np.dtype[Any]) -> tuple[Array, Array]:
-        """Return the counts of a frame, not below 0, and its weights: `good`, 0 where nothing is measured."""
-        values = self.frames[row].astype(real)
+    def measured(self, rows: Any, real: np.dtype[Any]) -> tuple[Array, Array]:
+        """Return the counts of frames, not below 0, and their weights: `good`, 0 where nothing is measured.
+
+        `rows` is a number, or several: ``(n, ny, nx)``.
+        """
+        values = self.frames[rows].astype(real)
         valid = values < self.limit
         return np.where(valid, np.maximum(values, 0), 0), np.where(valid, self.good, 0)
 
@@ -136,10 +140,14 @@ class KernelSet(Protocol):
         """Add L', L'' and the expected L'' along ``P + a dP, O + a dO`` (dP dO neglected) to `sums`."""
         ...
 
-    def position_step(self, data: FrameSet, row: int, probe: Array, obj: Array, slopes: Array) -> Array:
-        """Return the Gauss-Newton step (y, x) in px of a frame's position; `slopes` are d O/dy and d O/dx."""
+    def parts(self, rows: Array) -> Iterator[Array]:
+        """Yield as many of `rows` at a time as `position_steps` and `intensity` take at best."""
         ...
 
-    def intensity(self, data: FrameSet, row: int, probe: Array, obj: Array) -> Array:
-        """Return the modelled counts of one frame, background included."""
+    def position_steps(self, data: FrameSet, rows: Array, probe: Array, obj: Array, slopes: Array) -> Array:
+        """Return the Gauss-Newton steps (y, x) in px of positions ``(n, 2)``; `slopes`: d O/dy and d O/dx."""
+        ...
+
+    def intensity(self, data: FrameSet, rows: Array, probe: Array, obj: Array) -> Array:
+        """Return the modelled counts of frames ``(n, ny, nx)``, background included."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -157,8 +158,15 @@ class ReferenceKernels:
             expected = data.measured(row, self.real)[1] * b**2 / (self._intensity(data, row, wave) + SOFT)
             sums += [(slope * b).sum(), (curvature * b**2 + 2 * slope * c).sum(), expected.sum()]
 
-    def position_step(self, data: FrameSet, row: int, probe: Array, obj: Array, slopes: Array) -> Array:
-        """See `KernelSet.position_step`."""
+    def parts(self, rows: Array) -> Iterator[Array]:
+        """See `KernelSet.parts`: a frame at a time."""
+        return iter(rows[:, None])
+
+    def position_steps(self, data: FrameSet, rows: Array, probe: Array, obj: Array, slopes: Array) -> Array:
+        """See `KernelSet.position_steps`."""
+        return np.stack([self._position_step(data, row, probe, obj, slopes) for row in rows.tolist()])
+
+    def _position_step(self, data: FrameSet, row: int, probe: Array, obj: Array, slopes: Array) -> Array:
         p, _, psi = self._exit(data, row, probe, obj)
         waves = [to_detector(psi, self.factor)]
         waves += [
@@ -168,7 +176,7 @@ class ReferenceKernels:
         counts, good = data.measured(row, self.real)
         return solve_shift(flat[0], np.stack(flat[1:]), np.sqrt(counts), good, data.background)
 
-    def intensity(self, data: FrameSet, row: int, probe: Array, obj: Array) -> Array:
+    def intensity(self, data: FrameSet, rows: Array, probe: Array, obj: Array) -> Array:
         """See `KernelSet.intensity`."""
-        wave = to_detector(self._exit(data, row, probe, obj)[2], self.factor)
-        return self._intensity(data, row, wave)
+        waves = [to_detector(self._exit(data, row, probe, obj)[2], self.factor) for row in rows.tolist()]
+        return np.stack([self._intensity(data, *pair) for pair in zip(rows.tolist(), waves, strict=True)])
