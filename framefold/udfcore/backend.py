@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import UDFError
+from framefold.udfcore.namespace import MISSING, device_namespace, has_device, is_device
 
 NUMPY = "numpy"
 CUDA = "cuda"
@@ -65,14 +66,14 @@ def backend_of(arr: Any) -> str:
         return "numpy.matrix"
     if isinstance(arr, np.ndarray):
         return NUMPY
+    if is_device(arr):
+        return CUPY
     module, name = type(arr).__module__, type(arr).__name__
     root = module.split(".")[0]
     if root == "sparse":
         return f"sparse.{name}"
     if root == "scipy":
         return f"scipy.sparse.{name}"
-    if root == "cupy":
-        return CUPY
     if root == "cupyx":
         return f"cupyx.scipy.sparse.{name}"
     return NUMPY
@@ -99,6 +100,8 @@ def for_backend(arr: Any, backend: str) -> Any:
         return arr
     if backend in (NUMPY, CUDA):
         return to_dense(arr)
+    if backend == CUPY:
+        return device_namespace().asarray(to_dense(arr))
     if backend in Backends.D2_BACKENDS and arr.ndim != 2:
         arr = arr.reshape((arr.shape[0], -1))
     try:
@@ -109,10 +112,6 @@ def for_backend(arr: Any, backend: str) -> Any:
 
 
 def _without_converter(arr: Any, backend: str) -> Any:
-    if backend == CUPY:
-        import cupy  # noqa: PLC0415  # chosen only where has_cuda() found it
-
-        return cupy.asarray(to_dense(arr))
     import scipy.sparse  # noqa: PLC0415
 
     name = backend.rsplit(".", 1)[-1]
@@ -151,9 +150,9 @@ def choose_backend(source_backend: str, wanted: tuple[str, ...], allowed: frozen
         )
     cpu = [b for b in usable if b in Backends.CPU_BACKENDS]
     if not cpu:
-        if has_cuda():
+        if has_device():
             return usable[0]
-        raise UDFError(f"the UDF takes only {', '.join(usable)}: that needs a CUDA device and cupy")
+        raise UDFError(f"the UDF takes only {', '.join(usable)}: {MISSING}")
     if source_backend in cpu:
         return source_backend
     if source_backend in Backends.SPARSE_BACKENDS:
@@ -161,13 +160,3 @@ def choose_backend(source_backend: str, wanted: tuple[str, ...], allowed: frozen
         if sparse_first:
             return sparse_first[0]
     return cpu[0]
-
-
-def has_cuda() -> bool:
-    """Tell whether cupy is installed and sees a device."""
-    try:
-        import cupy  # noqa: PLC0415
-
-        return int(cupy.cuda.runtime.getDeviceCount()) > 0
-    except Exception:  # noqa: BLE001  # a broken driver raises its own types: all mean "no device"
-        return False

@@ -15,6 +15,7 @@ from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.backend import Backends, forbuf
 from framefold.udfcore.buffers import BufferDecl, MergeView, ResultViews
 from framefold.udfcore.meta import RunInfo, UDFMeta
+from framefold.udfcore.namespace import namespace
 from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.params import Namespace
 
@@ -212,11 +213,7 @@ class UDF(Backends):
     @property
     def xp(self) -> Any:
         """The array namespace of the current backend: numpy or cupy."""
-        if self.meta is not None and self.meta.device_class == "cuda":
-            import cupy  # noqa: PLC0415  # optional, heavy
-
-            return cupy
-        return np
+        return np if self.meta is None else namespace(self.meta.array_backend)
 
     @property
     def requires_custom_merge(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framefold.udfcore.backend import has_cuda
+from framefold.udfcore.namespace import has_device
 
 Array = npt.NDArray[Any]
 
@@ -170,13 +170,13 @@ def get_device_class() -> str:
 
 def has_cupy() -> bool:
     """Tell whether cupy works."""
-    return has_cuda()
+    return has_device()
 
 
 def detect() -> dict[str, Any]:
     """Return the devices of this machine: ``{"cpus": [...], "cudas": [...], "has_cupy": bool}``."""
     cudas: list[int] = []
-    if has_cuda():
+    if has_device():
         import cupy  # noqa: PLC0415  # optional
 
         cudas = list(range(int(cupy.cuda.runtime.getDeviceCount())))

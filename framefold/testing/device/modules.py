@@ -1,0 +1,66 @@
+"""The submodules of the stand-in: ``fft``, ``linalg``, ``random``, ``cuda``; ``scipy`` for ``cupyx``."""
+
+from __future__ import annotations
+
+import importlib
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from framefold.testing.device.array import wrapped
+from framefold.testing.device.functions import lookup
+from framefold.testing.device.traffic import OutOfMemoryError, traffic
+
+_DRAWS = (
+    "beta", "binomial", "chisquare", "exponential", "gamma", "geometric", "integers", "poisson", "power",
+    "random", "standard_exponential", "standard_gamma", "standard_normal", "uniform",
+)  # fmt: skip
+
+
+class Module:
+    """A submodule of CuPy by its name and that of its model."""
+
+    def __init__(self, theirs: str, ours: str) -> None:
+        self._theirs, self._ours = theirs, ours
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lookup(self._theirs, importlib.import_module(self._ours), name)
+
+
+class Generator:
+    """A random generator that draws on the device."""
+
+    def __init__(self, seed: Any = None) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _DRAWS:
+            raise AttributeError(f"'cupy.random.Generator' has no attribute {name!r}")
+        draw = getattr(self._rng, name)
+        return lambda *args, **kwargs: wrapped(np.asarray(draw(*args, **kwargs)))
+
+
+class _Null:
+    """The stream on which everything runs."""
+
+    def synchronize(self) -> None:
+        """Wait until the device has done its work."""
+        traffic.waited()
+
+
+fft = Module("cupy.fft", "numpy.fft")
+linalg = Module("cupy.linalg", "numpy.linalg")
+scipy = SimpleNamespace(
+    fft=Module("cupyx.scipy.fft", "scipy.fft"),
+    ndimage=Module("cupyx.scipy.ndimage", "scipy.ndimage"),
+    special=Module("cupyx.scipy.special", "scipy.special"),
+)
+random = SimpleNamespace(default_rng=Generator, Generator=Generator)
+cuda = SimpleNamespace(
+    runtime=SimpleNamespace(getDeviceCount=lambda: 1),
+    memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+    Stream=SimpleNamespace(null=_Null()),
+)
