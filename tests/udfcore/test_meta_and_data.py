@@ -9,6 +9,7 @@ from framefold.executor.drive import Run
 from framefold.executor.follow import to_end
 from framefold.executor.inline import InlineExecutor
 from framefold.udfcore.metadata import electron_wavelength, photon_wavelength
+from framefold.udfcore.namespace import has_device
 from framefold.udfcore.plan import RunOptions
 from framefold.udfcore.udf import UDF
 
@@ -229,13 +230,11 @@ def test_device_only_udfs_say_that_they_need_a_device(dataset):
         def process_frame(self, frame):
             self.results.n[:] = 1
 
-    try:
-        import cupy  # noqa: F401
-    except ImportError:
-        with pytest.raises(UDFError, match="needs a CUDA device and cupy"):
-            run(dataset(DATA), Device())
-    else:
+    if has_device():
         assert (run(dataset(DATA), Device())["n"].data == 1).all()
+    else:
+        with pytest.raises(UDFError, match="needs a CUDA device and CuPy"):
+            run(dataset(DATA), Device())
 
 
 def test_results_outside_the_roi(dataset):
