@@ -59,11 +59,9 @@ def main() -> None:
         "threads": lambda: LocalExecutor(lanes),
         "dask": lambda: DaskExecutor(workers=lanes),
     }
-    print(
-        "executor  first result  run of 4 frames  "
-        + "  ".join(f"{ms:4d} ms" for ms in (2, 10, 50, 200))
-        + "   close"
-    )
+    print(f"Efficiency of tasks of a given length on {lanes} lanes.\n")
+    print("| executor | first result, s | run of 4 frames, ms | 2 ms | 10 ms | 50 ms | 200 ms | close, s |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, make in kinds.items():
         t0 = time.perf_counter()
         executor = make()
@@ -76,21 +74,18 @@ def main() -> None:
             wall = seconds_of(lambda e=executor, n=n, ms=ms: run(e, n, Sleep(ms / 1000)))
             cells.append(n * ms / 1000 / executor.capacity / wall)
         close = seconds_of(executor.close)
-        print(
-            f"{name:8}  {first:10.3f} s  {fixed * 1e3:12.1f} ms  "
-            + "  ".join(f"{c:6.0%} " for c in cells)
-            + f"  {close:5.2f} s"
-        )
+        shares = " | ".join(f"{c:.0%}" for c in cells)
+        print(f"| {name} | {first:.3f} | {fixed * 1e3:.1f} | {shares} | {close:.2f} |")
     with_size(lanes)
 
 
 def with_size(lanes: int) -> None:
     executor = DaskExecutor(workers=lanes)
     run(executor, 4, Sleep())
-    print("\nresult per task, dask     MB/s merged")
+    print("\n| result per task, dask | MB/s merged |\n|---|---|")
     for mib in (1, 4, 15):
         wall = seconds_of(lambda m=mib: run(executor, 40, Sleep(0, m << 20)), 3)
-        print(f"{mib:4d} MiB                 {40 * mib * 1.048576 / wall:8.0f}")
+        print(f"| {mib} MiB | {40 * mib * 1.048576 / wall:.0f} |")
     executor.close()
 
 

@@ -7,8 +7,6 @@ that receives must not decode, or it would be the limit of the stream; the threa
 """
 
 import argparse
-import os
-import platform
 import threading
 import time
 
@@ -76,10 +74,6 @@ def main():
             assert (result["intensity"].data == data.sum(axis=0, dtype=np.uint64)).all()
             rows.append([sum(v for k, v in used.items() if k.startswith(n)) for n in (RECEIVER, FOLDS)])
     receiver, folds = np.median(rows[1:], axis=0) / (data.nbytes / 1e9)
-    print(
-        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}."
-    )
-    print("Command: `python benchmarks/live_packed.py`.\n")
     print(
         f"{args.frames} images of {args.side} x {args.side} uint16, bslz4 to {100 * share:.0f} %; sum of all images.\n"
     )

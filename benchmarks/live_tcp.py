@@ -140,7 +140,12 @@ class Peer:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--libertem-live", metavar="PYTHON", help="a Python with libertem-live")
+    parser.add_argument(
+        "--libertem-live",
+        metavar="PYTHON",
+        default=os.environ.get("FRAMEFOLD_LIBERTEM_LIVE_PYTHON"),
+        help="a Python with libertem-live; default: FRAMEFOLD_LIBERTEM_LIVE_PYTHON",
+    )
     parser.add_argument("--frames", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--side", type=int, default=256)
@@ -189,10 +194,11 @@ def main():
         ratio = statistics.median(ratios)
         met = "met" if ratio >= GOAL_RATIO or share >= GOAL_SHARE else "**missed**"
         spread = f"{min(ratios):.1f} to {max(ratios):.1f}"
+        print("\n| what | measured | goal | |\n|---|---|---|---|")
         print(
-            f"\nframefold / LiberTEM-live {ratio:.1f} ({spread}; goal {GOAL_RATIO:g}, unless framefold / null >= "
+            f"| framefold / LiberTEM-live; framefold / null | {ratio:.1f} ({spread}); {share:.2f} | "
+            f">= {GOAL_RATIO:g}, or >= {GOAL_SHARE:g} of null | {met} |"
         )
-        print(f"{GOAL_SHARE:g}: it is {share:.2f}): {met}")
 
 
 if __name__ == "__main__":

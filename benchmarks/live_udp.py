@@ -1,6 +1,6 @@
 """How fast UDP detectors are received, and what is lost beside UDFs and beside code that holds the interpreter lock.
 
-    python benchmarks/live_udp.py [--seconds 30] [--out docs/benchmarks/live_udp.md]
+    python benchmarks/live_udp.py [--seconds 30]
 
 A detector is emulated in a process of its own: eight sectors, packets of 22360 bytes as a K2 IS sends them. R is the
 highest rate at which a bare loop of recvmmsg, which throws the packets away, loses nothing in the same run. Sender,
@@ -11,8 +11,6 @@ the receiver (no room in the ring: whole blocks, in all sectors).
 import argparse
 import json
 import multiprocessing
-import os
-import platform
 import select
 import socket
 import subprocess
@@ -208,10 +206,8 @@ def main(argv=None):
     parser.add_argument(
         "--receivers", nargs="+", default=["process", "thread"], choices=["process", "thread"]
     )
-    parser.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
     warnings.simplefilter("ignore")
-    load = os.getloadavg()[0]
     most, most_cpu = ceiling(1.0)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -222,6 +218,7 @@ def main(argv=None):
             late = got["seconds"] > 1.2 * args.probe
             print(
                 f"bare {rate} GB/s: lost {got['lost']} of {got['sent']}, {got['cpu']:.2f} s CPU{', sender too slow' if late else ''}",
+                file=sys.stderr,
                 flush=True,
             )
             if got["lost"] or late:
@@ -234,14 +231,9 @@ def main(argv=None):
                 for receiver in args.receivers:
                     got = run_ours(share * best, args.seconds, folder, what, receiver)
                     rows.append((what, share, receiver, got))
-                    print(what, share, receiver, got, flush=True)
+                    print(what, share, receiver, got, file=sys.stderr, flush=True)
     lines = [
-        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"numba {numba.__version__}; load of the machine before: {load:.1f} processes.",
-        f"Socket buffers hold {granted >> 10} KiB each. Command: `python benchmarks/live_udp.py "
-        f"{' '.join(sys.argv[1:] if argv is None else argv)}`.",
-        "",
-        f"Sender alone {most / 1e9:.2f} GB/s, {most_cpu:.2f} s CPU per GB. Bare loop without loss: R = {best:.2f} GB/s, "
+        f"Socket buffers hold {granted >> 10} KiB each. Sender alone {most / 1e9:.2f} GB/s, {most_cpu:.2f} s CPU per GB. Bare loop without loss: R = {best:.2f} GB/s, "
         f"{cost:.2f} s CPU per GB.",
         "",
         "| beside | rate | receiver in | sent packets | lost in the socket | dropped as whole blocks | lost | aim |",
@@ -255,10 +247,7 @@ def main(argv=None):
             f"| {what} | {share} R = {share * best:.2f} GB/s | {receiver} | {got['sent']} | {got['kernel_drops']} | "
             f"{got['overrun']} | {100 * got['lost'] / max(1, got['valid'] + got['lost']):.2f} % | {aim} |"
         )
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if args.out is not None:
-        args.out.write_text(text)
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Mask sums and centres of mass against the memory limit and against conversion plus sgemm, in one run.
 
-    python benchmarks/masks.py [--gib 0.5] [--repeat 7] [--out docs/benchmarks/masks.md]
+    python benchmarks/masks.py [--gib 0.5] [--repeat 7]
 
 The data are uint16 frames of 256 x 256 in memory. Rows are measured in turn, so that a disturbance hits all of
 them; each figure is the median.
@@ -8,12 +8,10 @@ them; each figure is the median.
 
 import argparse
 import os
-import platform
 import statistics
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numba
 import numpy as np
@@ -98,7 +96,6 @@ def main(argv=None):
     )
     parser.add_argument("--gib", type=float, default=0.5)
     parser.add_argument("--repeat", type=int, default=7)
-    parser.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
     side = int(np.sqrt(args.gib * 2**30 / (SIG[0] * SIG[1] * 2)))
     data = np.random.default_rng(0).poisson(20, (side, side, *SIG)).astype(np.uint16)
@@ -116,8 +113,7 @@ def main(argv=None):
             print(".", end="", file=sys.stderr, flush=True)
     speed = {title: data.nbytes / statistics.median(t) / 1e9 for title, t in seconds.items()}
     lines = [
-        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {cores} cores, numpy {np.__version__}, "
-        f"numba {numba.__version__}; {side * side} frames of 256 x 256 uint16.",
+        f"{side * side} frames of 256 x 256 uint16.",
         "",
         "| job | GB/s | of the memory limit | against sgemm |",
         "|---|---|---|---|",
@@ -135,11 +131,7 @@ def main(argv=None):
         lines.append(
             f"| {title} | {value:.2f} | {share} | {'' if plain is None else f'{value / plain:.1f}'} |"
         )
-    text = "\n".join(lines) + "\n"
-    print("\n" + text)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text)
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What live plots cost a run: without, unseen (no window), and written to a picture file as it grows.
 
-    python benchmarks/plots.py [--repeat 5] [--seconds 1 6] [--out docs/benchmarks/plots.md]
+    python benchmarks/plots.py [--repeat 5] [--seconds 1 6]
 
 Sum, standard deviation and crystallinity over 256 x 256 uint16 frames in memory, four pictures. The runs are
 interleaved; ratios are taken pair by pair, figures are medians. A picture in a file is what a window costs, and more:
@@ -8,8 +8,6 @@ it is rendered and compressed.
 """
 
 import argparse
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -71,7 +69,6 @@ def main():
     )
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--seconds", type=float, nargs="+", default=[1.0, 6.0], help="of the runs, about")
-    parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     mpl.use("Agg")
     block = np.random.default_rng(0).poisson(20, (64, 256, 256)).astype("uint16")
@@ -101,18 +98,11 @@ def main():
                     f"| run of {alone:.1f} s: {what} | {ratio:.3f} | {cpu:.3f} | {'reported' if goal is None else f'<= {goal}'} | {verdict} |"
                 )
     lines = [
-        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}, matplotlib {mpl.__version__}. Command: `python benchmarks/plots.py --repeat "
-        f"{args.repeat} --seconds {' '.join(f'{s:g}' for s in args.seconds)}`.",
-        "",
         "| with live plots / without | time | processor time | goal | |",
         "|---|---|---|---|---|",
         *rows,
     ]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if args.out is not None:
-        args.out.write_text(text)
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
-"""All benchmarks, one after the other, with quick defaults; the tables go to a folder.
+"""All benchmarks, one after the other, the most telling first; each page of tables goes to a folder.
 
-    python benchmarks/run.py [--only udf masks ...] [--full] [--out bench_output]
+    python benchmarks/run.py [--only udf masks ...] [--minutes 25] [--out bench_output]
 
-Each page says machine, versions, date and command. Figures of a busy machine are worth little: pages of the
-documentation are replaced on purpose only, with ``--out docs/benchmarks``; the notes at their end are kept.
+A page says machine, versions, date and commands; text about it stands in ``docs/benchmarks.md``, reasons for missed
+goals in ``docs/benchmarks/reasons.toml``. Figures of a busy machine are worth little: pages of the documentation are
+replaced on purpose only, with ``--out docs/benchmarks``. Peers run in environments of their own, named by
+``FRAMEFOLD_LIBERTEM_PYTHON``, ``FRAMEFOLD_LIBERTEM_LIVE_PYTHON``, ``FRAMEFOLD_BLOBFINDER_PYTHON``,
+``FRAMEFOLD_PY4DSTEM_PYTHON`` and ``FRAMEFOLD_PYFAI_PYTHON``; rows of those that are not there are left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib.metadata
 import os
 import platform
@@ -20,34 +24,36 @@ from pathlib import Path
 import summary
 
 HERE = Path(__file__).resolve().parent
-# in order; the arguments make each take a minute or so
-QUICK = {
-    "kernels": ["--megabytes", "64", "--repeats", "3"],
-    "io_memmap": ["--frames", "512", "--repeat", "3"],
-    "io_hdf5": ["--frames", "64", "--repeat", "3"],
-    "udf": ["--gib", "0.25", "--repeat", "2"],
-    "masks": ["--gib", "0.125", "--repeat", "3"],
-    "executors": [],
-    "scaling": [],
-    "live_engine": [],
-    "live_tcp": ["--frames", "1000", "--rounds", "2"],
-    "live_sectors": ["--frames", "600", "--rounds", "2"],
-    "live_udp": ["--seconds", "3", "--probe", "0.5"],
-    "ssb": ["--repeat", "3"],
-    "strain": ["--frames", "256", "--repeat", "2"],
-    "fxs_c2": ["3"],
-    "fxs_regrid": [],
-    "fhkl": ["--repeat", "2"],
-    "ptycho": ["--repeat", "2", "--frames", "200"],
-    "cdi": ["--repeat", "2", "--starts", "8"],
-    "iterate_scaling": ["--frames", "1000"],
-    "plots": ["--repeat", "1", "--seconds", "0.3"],
-    "web": ["--repeat", "1", "--seconds", "1"],
+# the scripts of each page, with arguments that make it last about a minute; the most telling pages first
+PAGES = {
+    "udf": ["udf --gib 0.5 --repeat 5"],
+    "live_engine": ["live_engine"],
+    "live_sectors": ["live_sectors --frames 2400 --rounds 5"],
+    "live_shuffle": ["live_shuffle --frames 3200 --rounds 4"],
+    "live_tcp": ["live_tcp --frames 3000 --rounds 5"],
+    "live_packed": ["live_packed"],
+    "live_udp": ["live_udp --seconds 3 --probe 0.7 --from-rate 0.8 --receivers process"],
+    "strain": ["strain --frames 1024 --repeat 3", "strain_disk --frames 4096 --repeat 2"],
+    "ptycho": ["ptycho --repeat 5 --frames 400"],
+    "fxs": ["fxs_c2 5", "fxs_regrid 3", "fxs_invariants 1024"],
+    "masks": ["masks --gib 0.25 --repeat 5"],
+    "ssb": ["ssb --repeat 3"],
+    "cdi": ["cdi --repeat 3"],
+    "fhkl": ["fhkl --repeat 3"],
+    "kernels": ["kernels --megabytes 128 --repeats 3"],
+    "io_memmap": ["io_memmap"],
+    "io_hdf5": ["io_hdf5 --frames 512 --repeat 5"],
+    "plots": ["plots --repeat 3 --seconds 1 3"],
+    "web": ["web --repeat 3 --seconds 2"],
+    "iterate_scaling": ["iterate_scaling"],
+    "scaling": ["scaling"],
+    "executors": ["executors"],
 }
-LIMIT = 1800
+LIMIT = 900
+PYTHONS = {"fxs_regrid": "FRAMEFOLD_PYFAI_PYTHON"}  # scripts that import their peer
 
 
-def machine():
+def machine() -> str:
     """Say where and when, and with which versions."""
     versions = ", ".join(f"{n} {importlib.metadata.version(n)}" for n in ("numpy", "scipy", "numba", "dask"))
     return (
@@ -56,58 +62,70 @@ def machine():
     )
 
 
-def page(name, arguments):
-    """Run a script; return its page, or None if it failed."""
-    about = machine()
-    command = [sys.executable, str(HERE / f"{name}.py"), *arguments]
+def run(line: str) -> str | None:
+    """Run a script with its arguments; return its command and what it printed, or None if it failed."""
+    name, *arguments = line.split()
+    script = HERE / f"{name}.py"
+    python = os.environ.get(PYTHONS.get(name, ""), sys.executable)
     env = {**os.environ, "PYTHONPATH": str(HERE.parent)}
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env, timeout=LIMIT, check=False)
+        done = subprocess.run(
+            [python, script, *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
+            timeout=LIMIT,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         print(f"{name}: longer than {LIMIT} s", file=sys.stderr)
         return None
     if done.returncode:
         print(f"{name}: ended with {done.returncode}", file=sys.stderr)
         return None
-    text = done.stdout.strip()
-    if not any(line.startswith("|") for line in text.splitlines()):
-        text = f"```text\n{text}\n```"
-    return f"{about} Command: `python benchmarks/{' '.join([name + '.py', *arguments])}`.\n\n{text}\n"
+    command = " ".join([f"python benchmarks/{name}.py", *arguments])
+    what = (ast.get_docstring(ast.parse(script.read_text())) or "").splitlines()[0]
+    return f"{what}\nCommand: `{command}`.\n\n{done.stdout.strip()}\n"
 
 
-def notes(path):
-    """Return what stands behind the last table of a page: written by people."""
-    if not path.exists():
-        return ""
-    lines = path.read_text().splitlines()
-    last = max((i for i, line in enumerate(lines) if line.startswith(("|", "```"))), default=-1)
-    return "\n".join(lines[last + 1 :]).strip()
+def page(name: str) -> str | None:
+    """Return the page of all scripts of `name`, or None if one of them failed."""
+    parts = [machine() + "\n"]
+    for line in PAGES[name]:
+        text = run(line)
+        if text is None:
+            return None
+        parts.append(text)
+    return "\n".join(parts)
 
 
-def main():
+def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="*", choices=QUICK, default=list(QUICK), metavar="NAME")
-    parser.add_argument("--full", action="store_true", help="with each script's own defaults")
+    parser.add_argument("--only", nargs="*", choices=PAGES, default=list(PAGES), metavar="PAGE")
+    parser.add_argument("--minutes", type=float, default=60.0, help="no page begins later than this")
     parser.add_argument("--out", type=Path, default=Path("bench_output"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    failed = []
-    for name in [n for n in QUICK if n in args.only]:
+    start = time.perf_counter()
+    failed, left = [], []
+    for name in [n for n in PAGES if n in args.only]:
         began = time.perf_counter()
-        text = page(name, [] if args.full else QUICK[name])
+        if began - start > 60 * args.minutes:
+            left.append(name)
+            continue
+        text = page(name)
         print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
         if text is None:
             failed.append(name)
-            continue
-        path = args.out / f"{name}.md"
-        kept = notes(path)
-        path.write_text(f"{text}\n{kept}\n" if kept else text)
+        else:
+            (args.out / f"{name}.md").write_text(text)
     (args.out / "summary.md").write_text(summary.summary(args.out))
-    print(f"pages and summary.md in {args.out}")
-    if failed:
-        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    print(f"pages and summary.md in {args.out}, {(time.perf_counter() - start) / 60:.1f} minutes")
+    for what, names in (("no time left for", left), ("failed", failed)):
+        if names:
+            print(f"{what}: {' '.join(names)}", file=sys.stderr)
     return len(failed)
 
 

@@ -1,6 +1,6 @@
 """From costs measured here to 256 workers: where the head node saturates, and what puts that off.
 
-    python benchmarks/scaling.py [--out docs/benchmarks/scaling.md]
+    python benchmarks/scaling.py
 
 The costs of a task, of a merged byte, of a call to a session and of a TCP connection are measured on this machine; a
 discrete-event simulation of the head's loop uses nothing else. It is checked against 1, 2 and 4 real dask
@@ -10,14 +10,11 @@ workers whose tasks sleep, so that the cores of this machine do not enter.
 import argparse
 import heapq
 import math
-import os
-import platform
 import socket
 import statistics
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from executors import Sleep, run
 
@@ -194,9 +191,6 @@ def iterate(costs, workers, seconds, state):
 
 def page(costs, rows):
     lines = [
-        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}. "
-        "Command: `python benchmarks/scaling.py`.",
-        "",
         f"Measured here: head {costs.head_task * 1e3:.2f} ms a task and {costs.head_byte * 2**20 * 1e3:.2f} ms a MiB; worker "
         f"{costs.worker_task * 1e3:.2f} ms a task; session call {costs.call * 1e3:.2f} ms; TCP {costs.latency * 1e6:.0f} us, "
         f"{1e-9 / costs.byte:.1f} GB/s.",
@@ -261,13 +255,9 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+    parser.parse_args()
     costs = measure()
-    text = page(costs, check(costs))
-    print(text)
-    if args.out:
-        args.out.write_text(text)
+    print(page(costs, check(costs)))
 
 
 if __name__ == "__main__":

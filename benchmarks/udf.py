@@ -1,6 +1,6 @@
 """The engine against LiberTEM 0.16 and against the machine's memory, interleaved in one run.
 
-    python benchmarks/udf.py [--gib 1.0] [--repeat 5] [--out docs/benchmarks/udf.md]
+    python benchmarks/udf.py [--gib 1.0] [--repeat 5]
 
 LiberTEM is installed into an environment of its own (``benchmarks/.peers/libertem``), or taken from
 ``FRAMEFOLD_LIBERTEM_PYTHON``. The data are a raw uint16 file in the page cache. Every figure is the median of the
@@ -10,7 +10,6 @@ repetitions; every ratio is LiberTEM's time divided by ours, pair by pair.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -243,7 +242,6 @@ def main(argv=None):
     parser.add_argument("--gib", type=float, default=1.0, help="size of the data file")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--jobs", nargs="*", default=[j for j in GOALS if not j.startswith("noop")])
-    parser.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
     python = libertem_python()
     frames = int(args.gib * 2**30 / (SIG[0] * SIG[1] * 2)) // 64 * 64
@@ -280,10 +278,8 @@ def main(argv=None):
     first = ratio(first_theirs, first_ours)
     seconds = statistics.median(first_ours)
     lines = [
-        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-        f"numpy {np.__version__}, numba {numba.__version__}, LiberTEM 0.16.",
-        f"Data: {frames} frames of 256 x 256 uint16 in the page cache; memory limit {limit / 1e9:.1f} GB/s "
-        f"(all cores add up the mapped file). Command: `python benchmarks/udf.py --gib {args.gib} --repeat {args.repeat}`.",
+        f"LiberTEM 0.16. Data: {frames} frames of 256 x 256 uint16 in the page cache; memory limit {limit / 1e9:.1f} GB/s "
+        f"(all cores add up the mapped file).",
         "",
         *table(large, frames * SIG[0] * SIG[1] * 2, limit),
         "",
@@ -300,11 +296,7 @@ def main(argv=None):
         f"| first result of a fresh process, 100 frames | {seconds:.2f} s | 0.5 s | {'met' if seconds <= 0.5 else '**missed**'} |",
         f"| the same, LiberTEM inline / framefold | {first:.1f} | 2 | {'met' if first >= 2 else '**missed**'} |",
     ]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text)
+    print("\n".join(lines))
 
 
 def measure_pair(peer, plain, other, data, repeat):

@@ -1,6 +1,6 @@
 """The browser view: pictures per second in a real browser, and what an open page costs a run.
 
-    python benchmarks/web.py [--repeat 5] [--seconds 3] [--out docs/benchmarks/web.md]
+    python benchmarks/web.py [--repeat 5] [--seconds 3]
 
 Chromium runs headless on the same machine and draws in software, so that on few cores it takes what the run would
 have had. Runs with no view, with a view that nobody looks at, and with one page open are interleaved; figures are
@@ -10,7 +10,6 @@ medians, ratios are taken pair by pair.
 import argparse
 import contextlib
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -18,7 +17,6 @@ import sys
 import tempfile
 import threading
 import time
-from pathlib import Path
 
 import bokeh
 import numpy as np
@@ -212,9 +210,7 @@ def main():
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="some of it")
-    parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    load = os.getloadavg()[0]
     rows = []
     if "pictures" in args.only:
         rows += bench_fps(args)
@@ -223,9 +219,7 @@ def main():
     if "live" in args.only:
         rows += bench_cost(args, "live", "Sum over four live sectors, partial frames")
     lines = [
-        f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}, Bokeh {bokeh.__version__}, headless Chromium on the same cores.",
-        f"Load of the machine before: {load:.1f} processes. Command: `python benchmarks/web.py --repeat {args.repeat} --seconds {args.seconds:g}`.",
+        f"Bokeh {bokeh.__version__}, headless Chromium on the same cores.",
         "",
         "| what | measured | goal | |",
         "|---|---|---|---|",
@@ -233,10 +227,7 @@ def main():
     for what, value, goal in rows:
         verdict = "" if goal is None else "met" if value >= goal else "**missed**"
         lines.append(f"| {what} | {value:.3g} | {'reported' if goal is None else f'>= {goal}'} | {verdict} |")
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if args.out is not None:
-        args.out.write_text(text)
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":
