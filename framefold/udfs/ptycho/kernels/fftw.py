@@ -23,7 +23,7 @@ from framefold.udfs.ptycho.kernels import (
     rows as row_loops,
 )
 from framefold.udfs.ptycho.kernels.protocol import FrameSet, SweepStep, Window
-from framefold.udfs.ptycho.kernels.shift_fit import solve_shift
+from framefold.udfs.ptycho.kernels.shift_fit import solve_shifts
 
 Array = npt.NDArray[Any]
 _PLANNER = threading.Lock()  # FFTW's planner is not thread-safe
@@ -215,8 +215,9 @@ class FFTWKernels:
             exit_loops.exit_waves(p, _rows(part), y, x, self._rows)
             self._forward()
             waves.append(self._wave * np.float32(np.sqrt(self._inv * data.brightness(row))))
-        counts, good = data.measured(row, self.real)
-        return solve_shift(waves[0], np.stack(waves[1:]), np.sqrt(counts), good, data.background)
+        counts, good = data.measured([row], self.real)
+        slope = np.stack(waves[1:])[:, None]
+        return np.asarray(solve_shifts(np, waves[0][None], slope, np.sqrt(counts), good, data.background)[0])
 
     def intensity(self, data: FrameSet, rows: Array, probe: Array, obj: Array) -> Array:
         """See `KernelSet.intensity`."""

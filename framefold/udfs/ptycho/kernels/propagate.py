@@ -30,14 +30,16 @@ def fresnel_factor(
     return np.asarray(np.exp(-1j * np.pi * wavelength * z * q2))
 
 
-def to_detector(wave: Array, factor: Array | None) -> Array:
-    """Return the wave on the detector, unitary: F psi, or F^-1 H F psi with a Fresnel factor H."""
-    spectrum = np.fft.fft2(wave, norm="ortho")
-    return spectrum if factor is None else np.fft.ifft2(spectrum * factor, norm="ortho")
+def to_detector(wave: Array, factor: Array | None, xp: Any = np) -> Array:
+    """Return the wave on the detector, unitary: F psi, or F^-1 H F psi with a Fresnel factor H.
+
+    `xp` is the namespace of the arrays.
+    """
+    spectrum: Array = xp.fft.fft2(wave, norm="ortho")
+    return spectrum if factor is None else xp.fft.ifft2(spectrum * factor, norm="ortho")
 
 
-def from_detector(wave: Array, factor: Array | None) -> Array:
+def from_detector(wave: Array, factor: Array | None, xp: Any = np) -> Array:
     """Return the adjoint (and inverse) of `to_detector`."""
-    if factor is None:
-        return np.fft.ifft2(wave, norm="ortho")
-    return np.fft.ifft2(np.fft.fft2(wave, norm="ortho") * factor.conj(), norm="ortho")
+    spectrum: Array = wave if factor is None else xp.fft.fft2(wave, norm="ortho") * factor.conj()
+    return xp.fft.ifft2(spectrum, norm="ortho")

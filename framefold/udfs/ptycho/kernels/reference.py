@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from framefold.udfs.ptycho.kernels.propagate import from_detector, to_detector
 from framefold.udfs.ptycho.kernels.protocol import FrameSet, SweepStep, Window
-from framefold.udfs.ptycho.kernels.shift_fit import solve_shift
+from framefold.udfs.ptycho.kernels.shift_fit import solve_shifts
 
 Array = npt.NDArray[Any]
 SOFT = 0.25  # counts: added to both measured and modelled ones in the Poisson likelihood
@@ -173,8 +173,9 @@ class ReferenceKernels:
             to_detector(p * s[(slice(None), *self._at(data, row))][:, None], self.factor) for s in slopes
         ]
         flat = [np.sqrt(data.brightness(row)) * w.reshape(-1, *self.shape) for w in waves]
-        counts, good = data.measured(row, self.real)
-        return solve_shift(flat[0], np.stack(flat[1:]), np.sqrt(counts), good, data.background)
+        counts, good = data.measured([row], self.real)
+        slope = np.stack(flat[1:])[:, None]
+        return np.asarray(solve_shifts(np, flat[0][None], slope, np.sqrt(counts), good, data.background)[0])
 
     def intensity(self, data: FrameSet, rows: Array, probe: Array, obj: Array) -> Array:
         """See `KernelSet.intensity`."""
