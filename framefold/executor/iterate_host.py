@@ -15,6 +15,7 @@ from framefold.executor.iterate_lanes import Lanes
 from framefold.executor.iterate_reduce import Alone, Comm, Part, allocate, join, neutral, of_phase
 from framefold.executor.local import blas_threads
 from framefold.udfcore.iterative import History, IterativeUDF, Pass, Rows
+from framefold.udfcore.namespace import is_device, is_out_of_memory, to_host
 
 Array = npt.NDArray[Any]
 UNEVEN = 1.25  # lanes are dealt anew when one has so many times its share of live frames
@@ -24,6 +25,8 @@ REPLICA_CHECK = 10  # iterations between two comparisons of the loop state over 
 
 class HostLoop:
     """One host's share of an iterative reduction.
+
+    A UDF whose ``xp`` is CuPy has one lane; frames, buffers and what it keeps per frame lie on the device.
 
     Parameters
     ----------
@@ -60,7 +63,8 @@ class HostLoop:
         self.overhead = 0.0
         self._first = first
         self._all = frames
-        self._lanes = Lanes(max(1, min(lanes, len(frames))))
+        self._xp = udf.xp
+        self._lanes = Lanes(max(1, min(lanes, len(frames)) if self._xp is np else 1))
         self._there = np.ones(first + len(frames), bool)
         udf.present = np.arange(len(self._there) if total is None else total)
         if present is not None:
@@ -85,7 +89,20 @@ class HostLoop:
             inner = np.searchsorted(count, [count[-1] * i / n for i in range(1, n)], side="right")
             cuts = [0, *inner.tolist(), len(self._all)]
         self._spans = [(first + a, first + b) for a, b in zip(cuts, cuts[1:], strict=False)]
-        self._frames = [self._all[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+        self._frames = [self._placed(self._all[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
+
+    def _placed(self, frames: Array) -> Array:
+        """Return the frames of a lane where it computes, if they fit there."""
+        if self._xp is np:
+            return frames
+        try:
+            return self._xp.asarray(frames)
+        except MemoryError as exc:
+            if not is_out_of_memory(exc):
+                raise
+        size = frames.nbytes / 2**30
+        self.udf.say(f"the frames ({size:.3g} GiB) do not fit the device: parts travel in every pass")
+        return frames
 
     def _lane_udf(self) -> IterativeUDF:
         twin = self.udf.copy()
@@ -101,12 +118,14 @@ class HostLoop:
         n = len(self._frames[lane])
         udf.state = SimpleNamespace(
             **{
-                name: np.zeros((n, *shape), dtype)
+                name: self._xp.zeros((n, *shape), dtype)
                 for name, (shape, dtype) in udf.get_partition_state().items()
             }
         )
         udf.windows = {name: udf.window(name) for name, d in self._decls.items() if d.windowed}
-        self._buffers[lane] = {name: allocate(d, udf.windows.get(name)) for name, d in self._decls.items()}
+        self._buffers[lane] = {
+            name: allocate(d, udf.windows.get(name), self._xp) for name, d in self._decls.items()
+        }
         udf.task_data = SimpleNamespace(**udf.get_task_data())
 
     def iterate(self) -> bool | str:
@@ -138,6 +157,8 @@ class HostLoop:
         """Let frames that have come take part from now on; `growing`: others may follow."""
         udf = self.udf
         self._there[fresh] = True
+        if is_device(self._frames[0]):
+            self._frames[0][fresh - self._first] = self._xp.asarray(self._all[fresh - self._first])
         udf.present, udf.growing = np.flatnonzero(self._there), growing
         counts = [int(np.count_nonzero(self._there[a:b])) for a, b in self._spans]
         if max(counts) > UNEVEN * len(udf.present) / len(counts) + 1:
@@ -193,14 +214,16 @@ class HostLoop:
             ]
             joined[name] = join(self._decls[name], parts)
         if self.comm.size > 1:
-            self.comm.allreduce([(joined[name], self._decls[name].reduce) for name in names])
+            arrays = {name: to_host(joined[name]) for name in names}
+            self.comm.allreduce([(arrays[name], self._decls[name].reduce) for name in names])
+            joined = {name: self._xp.asarray(array) for name, array in arrays.items()}
         self.overhead += time.perf_counter() - t0 - max(busy)
         self.udf.phase = item.phase
         self.udf.step(item.phase, SimpleNamespace(**joined))
 
     def _check_replicas(self) -> None:
         """Compare the loop state over hosts by a checksum: min and max of the same number differ or not."""
-        check = np.array([_checksum(vars(self.udf.loop))])
+        check = np.array([_checksum(hosted(vars(self.udf.loop)))])
         pair = np.concatenate([check, -check])
         self.comm.allreduce([(pair, "max")])
         if pair[0] != -pair[1]:
@@ -214,7 +237,8 @@ class HostLoop:
         UDFError
             If the states differ by more than that.
         """
-        loop = vars(self.udf.loop)
+        kept = dict(vars(self.udf.loop))
+        loop = hosted(kept)
         worst = 0.0
         for name in sorted(k for k, v in loop.items() if isinstance(v, np.ndarray) and v.size):
             mine = loop[name]
@@ -225,7 +249,7 @@ class HostLoop:
                 worst = max(worst, float(np.abs(mine - first).max()) / (top or 1.0))
             elif not np.array_equal(mine, first):
                 worst = np.inf
-            loop[name] = first
+            vars(self.udf.loop)[name] = self._xp.asarray(first) if is_device(kept[name]) else first
         most = np.array([worst])
         self.comm.allreduce([(most, "max")])
         if not most[0] <= DRIFT:
@@ -236,11 +260,11 @@ class HostLoop:
 
     def publish(self) -> dict[str, Array]:
         """Return copies of the results."""
-        return {name: np.array(value) for name, value in self.udf.publish().items()}
+        return {name: np.array(to_host(value)) for name, value in self.udf.publish().items()}
 
     def gather_state(self, name: str) -> Array:
         """Return what the lanes of this host keep under `name`, in the order of the UDF."""
-        return np.concatenate([getattr(u.state, name) for u in self._udfs])
+        return np.concatenate([to_host(getattr(u.state, name)) for u in self._udfs])
 
     def restore(self, loop: Mapping[str, Any], history: Mapping[str, Array], iteration: int) -> None:
         """Go on from a checkpoint."""
@@ -256,6 +280,11 @@ class HostLoop:
         self._frames, self._buffers = [], []
         self._all = np.zeros(0)
         self.comm.close()
+
+
+def hosted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with the arrays that lie on a device copied to the host."""
+    return {name: to_host(value) if is_device(value) else value for name, value in values.items()}
 
 
 def _checksum(values: Mapping[str, Any]) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.udfcore.iterative import PassBuffer
+from framefold.udfcore.namespace import xp_of
 
 Array = npt.NDArray[Any]
 Part = tuple[Array, tuple[slice, ...] | None]
@@ -52,11 +53,12 @@ def join(decl: PassBuffer, parts: Sequence[Part]) -> Array:
     parts
         For each lane its array, and the window that it covers (None: everything).
     """
-    combine = np.maximum if decl.reduce == "max" else np.add
+    xp = xp_of(parts[0][0])
+    combine = xp.maximum if decl.reduce == "max" else xp.add
     if len(parts) == 1 and parts[0][1] is None:
         return parts[0][0]
     if any(window is not None for _, window in parts):
-        out = np.full(decl.shape, neutral(decl), decl.dtype)
+        out = xp.full(decl.shape, neutral(decl), decl.dtype)
         if len(parts) == 1 and decl.reduce == "sum":
             array, window = parts[0]
             out[window] = array
@@ -81,11 +83,12 @@ def neutral(decl: PassBuffer) -> Any:
     return np.iinfo(decl.dtype).min if decl.dtype.kind in "iu" else -np.inf
 
 
-def allocate(decl: PassBuffer, window: tuple[slice, ...] | None) -> Array:
-    """Return the array of one lane."""
-    if window is None:
-        return np.zeros(decl.shape, decl.dtype)
-    return np.zeros(np.zeros(decl.shape, np.bool_)[window].shape, decl.dtype)
+def allocate(decl: PassBuffer, window: tuple[slice, ...] | None, xp: Any = np) -> Array:
+    """Return the array of one lane, of the namespace `xp`."""
+    shape = decl.shape
+    if window is not None:
+        shape = np.broadcast_to(np.False_, decl.shape)[window].shape
+    return xp.zeros(shape, decl.dtype)
 
 
 def of_phase(decls: Mapping[str, PassBuffer], phase: str) -> list[str]:

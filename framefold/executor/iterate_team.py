@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from framefold.executor.iterate_host import HostLoop
+from framefold.executor.iterate_host import HostLoop, hosted
 
 Array = npt.NDArray[Any]
 
@@ -135,9 +135,9 @@ class LocalTeam:
         return self.loop.publish()
 
     def state(self) -> LoopState:
-        """Return what a checkpoint needs; it shares memory with the loop."""
+        """Return what a checkpoint needs; it shares memory with the loop where that lies on the host."""
         loop = self.loop
-        return LoopState(vars(loop.udf.loop), loop.history.table(), loop.iteration)
+        return LoopState(hosted(vars(loop.udf.loop)), loop.history.table(), loop.iteration)
 
     def finish(self) -> None:
         """Put the last touches to the loop state."""
@@ -174,5 +174,6 @@ def standing(loop: HostLoop, why: bool | str) -> Standing:
 
 def copied(loop: HostLoop) -> LoopState:
     """Return the state of a loop, sharing nothing with it."""
-    values = {k: np.array(v) if isinstance(v, np.ndarray) else v for k, v in vars(loop.udf.loop).items()}
+    kept = hosted(vars(loop.udf.loop))
+    values = {k: np.array(v) if isinstance(v, np.ndarray) else v for k, v in kept.items()}
     return LoopState(values, loop.history.table(), loop.iteration)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.udfcore.iterative import Pass
+from framefold.udfcore.namespace import to_host
 from framefold.udfs.ptycho.engines.ap import EPS_OBJECT
 from framefold.udfs.ptycho.initial import more_modes, scaled
 
@@ -31,7 +32,7 @@ def find_defocus(job: Any) -> Iterator[Pass]:
     The family: geometric radius on the sample from 0 to 0.4 of the frame, both signs.
     """
     loop = job.loop
-    start, begin = np.array(loop.object), np.array(loop.probe)
+    start, begin = loop.object.copy(), to_host(loop.probe)
     probe_of = _family(begin)
     rows = middle(job)
     tried = yield from coarse(job, begin, start, rows)
@@ -42,7 +43,7 @@ def find_defocus(job: Any) -> Iterator[Pass]:
                 tried[radius] = yield from trial(job, probe_of(radius), start, rows)
     best = min(tried, key=lambda r: tried[r])
     loop.object[...] = start
-    loop.probe = probe_of(best)
+    loop.probe = job.xp.asarray(probe_of(best))
     job.probe_changed()
     job.say(
         "the defocus of the probe was searched for: its light spreads over a radius of about "
@@ -83,7 +84,7 @@ def _family(begin: Array) -> Callable[[float], Array]:
 def trial(job: Any, probe: Array, start: Array, rows: Array) -> Generator[Pass, None, float]:
     """Return the error after a few sweeps over `rows` with a fixed probe."""
     loop = job.loop
-    loop.probe = probe
+    loop.probe = job.xp.asarray(probe)
     loop.object[...] = start
     job.probe_changed()
     loop.update_probe = False
@@ -91,7 +92,7 @@ def trial(job: Any, probe: Array, start: Array, rows: Array) -> Generator[Pass, 
     error = np.inf
     for _ in range(SWEEPS):
         yield Pass("residual", rows)
-        misfit = job.sums.misfit
+        misfit = to_host(job.sums.misfit)
         error = float(misfit[0] / misfit[1]) if misfit[1] > 0 else np.inf
         loop.object += job.sums.object / (d_obj + EPS_OBJECT * d_obj.max())
     return error

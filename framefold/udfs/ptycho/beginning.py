@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from framefold.udfcore.iterative import Pass
+from framefold.udfcore.namespace import to_host
 from framefold.udfs.ptycho import diagnose
 from framefold.udfs.ptycho.autofocus import find_defocus
 from framefold.udfs.ptycho.denominators import Histogram, effective_overlap
@@ -23,7 +24,7 @@ def take_in(job: Any) -> Iterator[Pass]:
         return
     yield Pass("survey")
     dark = np.zeros_like(loop.dark)
-    dark[job.present] = diagnose.dark_frames(job.sums.counts[job.present])
+    dark[job.present] = diagnose.dark_frames(to_host(job.sums.counts)[job.present])
     loop.dark, loop.surveyed = dark, len(job.present)
     job.positions_changed()
     if dark.any() and not job.growing:
@@ -38,8 +39,8 @@ def find_start(job: Any) -> Iterator[Pass]:
         yield from find_orientation(job)
     if job.searches_defocus:
         yield from find_defocus(job)
-        loop.best_probe = np.array(loop.probe)
-        job.before = np.array(loop.object), np.array(loop.probe)
+        loop.best_probe = loop.probe.copy()
+        job.before = loop.object.copy(), loop.probe.copy()
     look_at_overlap(job)
 
 
@@ -48,7 +49,7 @@ def look_at_overlap(job: Any) -> None:
     s, loop = job.setup, job.loop
     corner = loop.corner[job.lit]
     plain = Histogram(corner, np.zeros(len(corner), np.int64), 1, s.canvas.shape)
-    loop.overlap = effective_overlap(plain, loop.probe[None].astype(np.complex64))
+    loop.overlap = effective_overlap(plain, to_host(loop.probe)[None].astype(np.complex64))
     if loop.overlap < LEAST_OVERLAP and not job.growing:
         job.say(
             f"warning: the frames hardly overlap ({loop.overlap:.1f} of them see a typical spot, 3 "

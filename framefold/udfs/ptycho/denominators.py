@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft
+
+from framefold.udfcore.namespace import scipy_of, xp_of
 
 Array = npt.NDArray[Any]
 
@@ -30,6 +31,8 @@ class Histogram:
         Of the object.
     real
         Precision.
+    xp
+        Namespace of the waves.
     """
 
     def __init__(
@@ -39,8 +42,10 @@ class Histogram:
         entries: int,
         shape: tuple[int, int],
         real: npt.DTypeLike = np.float32,
+        xp: Any = np,
     ) -> None:
         self.shape = shape
+        self._fft = scipy_of(xp, "fft")
         self.n_frames = len(corner)
         self._spectra: list[Array | None] = []
         for b in range(entries):
@@ -48,8 +53,10 @@ class Histogram:
             if len(mine) == 0:
                 self._spectra.append(None)
                 continue
-            counts = np.bincount(mine[:, 0] * shape[1] + mine[:, 1], minlength=shape[0] * shape[1])
-            self._spectra.append(fft.rfft2(counts.reshape(shape).astype(real)))
+            # few numbers go to a device: a histogram made here would be as large as the object
+            at, counts = xp.asarray(mine[:, 0] * shape[1] + mine[:, 1]), xp.zeros(shape[0] * shape[1], real)
+            xp.add.at(counts, at, xp.ones(len(mine), real))
+            self._spectra.append(self._fft.rfft2(counts.reshape(shape)))
 
     def of_object(self, probe: Array) -> Array:
         """Return ``D_O(r) = sum_j sum_k |P^k(r - r_j)|^2``, the shape of the object.
@@ -59,19 +66,25 @@ class Histogram:
         total: Any = 0
         for spectrum, entry in zip(self._spectra, probe, strict=True):
             if spectrum is not None:
-                total = total + spectrum * fft.rfft2(power(entry), self.shape)
-        return np.maximum(fft.irfft2(total, self.shape), 0)
+                total = total + spectrum * self._fft.rfft2(power(entry), self.shape)
+        return _not_negative(self._fft.irfft2(total, self.shape))
 
     def of_probe(self, obj: Array, frame: tuple[int, int]) -> Array:
         """Return ``D_P(r) = sum_j sum_l |O^l(r + r_j)|^2``, shifts below a pixel ignored."""
-        spectrum = sum(s for s in self._spectra if s is not None)
-        full = fft.irfft2(np.conj(spectrum) * fft.rfft2(power(obj)), self.shape)
-        return np.ascontiguousarray(np.maximum(full[: frame[0], : frame[1]], 0))
+        spectrum: Any = sum(s for s in self._spectra if s is not None)
+        full = self._fft.irfft2(spectrum.conj() * self._fft.rfft2(power(obj)), self.shape)
+        return _not_negative(full[: frame[0], : frame[1]])
 
 
 def power(waves: Array) -> Array:
     """Return ``sum_k |w_k|^2`` over the first axis."""
-    return np.asarray((waves.real**2 + waves.imag**2).sum(axis=0))
+    return (waves.real**2 + waves.imag**2).sum(axis=0)
+
+
+def _not_negative(values: Array) -> Array:
+    """Return `values`, rounding below 0 cut off, contiguous."""
+    xp = xp_of(values)
+    return xp.ascontiguousarray(xp.maximum(values, 0))
 
 
 def effective_overlap(histogram: Histogram, probe: Array) -> float:
@@ -88,4 +101,4 @@ def effective_overlap(histogram: Histogram, probe: Array) -> float:
 def illuminated(weight: Array, share: float = 0.25) -> npt.NDArray[np.bool_]:
     """Return where `weight` exceeds `share` of its median over the pixels that got any light."""
     lit = weight > 1e-3 * weight.max()
-    return np.asarray(weight > share * np.median(weight[lit])) if lit.any() else lit
+    return weight > share * xp_of(weight).median(weight[lit]) if lit.any() else lit

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.udfcore.iterative import Pass
+from framefold.udfcore.namespace import to_host, xp_of
 from framefold.udfs.ptycho.positions import place
 
 Array = npt.NDArray[Any]
@@ -28,25 +29,25 @@ def hold_out(good: npt.NDArray[np.bool_], share: float, rng: np.random.Generator
     return out
 
 
-def deviance(counts: Array, model: Array) -> float:
-    """Return ``sum J_m - J + J log(J / J_m)``, ``J = I + 0.25``: about half the number of pixels if true.
+def deviances(counts: Array, model: Array) -> Array:
+    """Return ``J_m - J + J log(J / J_m)``, ``J = I + 0.25``: 1/2 on average if the model is true, float64.
 
     It is the Poisson log-likelihood but for the sign and a constant of the data.
     """
-    j = np.maximum(counts, 0).astype(np.float64) + SOFT
-    j_model = np.asarray(model, np.float64) + SOFT
-    return float((j_model - j + j * np.log(j / j_model)).sum())
+    j, j_model = counts.astype(np.float64) + SOFT, model.astype(np.float64) + SOFT
+    return j_model - j + j * xp_of(j).log(j / j_model)
 
 
 def measure(job: Any) -> Iterator[Pass]:
     """Record ``llk_free``, per held-out pixel, of the model as it is, and keep the state of its minimum."""
     yield Pass("free")
     loop = job.loop
-    value = float(job.sums.free[0] / job.sums.free[1])
+    found = to_host(job.sums.free)
+    value = float(found[0] / found[1])
     job.record(llk_free=value)
     if value < loop.free_best:
         loop.free_best, loop.free_age = value, 0
-        loop.free_object, loop.free_probe = np.array(loop.object), np.array(loop.probe)
+        loop.free_object, loop.free_probe = loop.object.copy(), loop.probe.copy()
         loop.free_moves = np.array(loop.moves)
     else:
         loop.free_age = loop.free_age + EVERY if value > (1 + RISE) * loop.free_best else 0
@@ -67,7 +68,7 @@ def back_to_minimum(job: Any) -> bool:
     loop = job.loop
     if loop.free_age < PATIENCE:
         return False
-    loop.object, loop.probe = np.array(loop.free_object), np.array(loop.free_probe)
+    loop.object, loop.probe = loop.free_object.copy(), loop.free_probe.copy()
     if job.params.refine_positions:
         loop.moves = np.array(loop.free_moves)
         loop.corner, loop.bank_index = place(job.start_pixels + loop.moves, job.setup.canvas.steps)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from framefold.udfcore.namespace import xp_of
+
 Array = npt.NDArray[Any]
 
 
@@ -18,17 +20,17 @@ def orthogonalise(modes: Array) -> tuple[Array, Array]:
     """
     flat = modes.reshape(len(modes), -1).astype(np.complex128)
     gram = flat.conj() @ flat.T
-    values, vectors = np.linalg.eigh(gram)
-    u = vectors[:, np.argsort(values)[::-1]]
+    xp = xp_of(modes)
+    u = xp.linalg.eigh(gram)[1][:, ::-1]  # eigenvalues come in rising order
     mean = (u.T @ flat).sum(axis=1)
-    turn = np.where(np.abs(mean) > 1e-12 * np.abs(flat).sum(), np.exp(-1j * np.angle(mean)), 1.0)
+    turn = xp.where(xp.abs(mean) > 1e-12 * xp.abs(flat).sum(), xp.exp(-1j * xp.angle(mean)), 1.0)
     u = u * turn
     return rotate(modes, u), u
 
 
 def rotate(modes: Array, u: Array) -> Array:
     """Return ``P'^m = sum_k U_km P^k``, in the dtype of `modes`."""
-    return np.tensordot(u.T, modes, axes=1).astype(modes.dtype)
+    return xp_of(modes).tensordot(u.T, modes.astype(u.dtype), axes=1).astype(modes.dtype)
 
 
 def powers(modes: Array) -> npt.NDArray[np.float64]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.udfcore.iterative import Pass
+from framefold.udfcore.namespace import to_host
 from framefold.udfs.ptycho import autofocus
 from framefold.udfs.ptycho.positions import FLIPS, Flip, flipped
 
@@ -43,7 +44,7 @@ def find_orientation(job: Any) -> Iterator[Pass]:
     """Choose the orientation whose trial error is smallest, if it is clearly below that of the stated one."""
     loop = job.loop
     rows = autofocus.middle(job)
-    start, probe = np.array(loop.object), np.array(loop.probe)
+    start, probe = loop.object.copy(), to_host(loop.probe)
     searches = job.searches_defocus
     found: dict[Flip, float] = {}
     for flip in job.setup.orientations:
@@ -69,5 +70,5 @@ def find_orientation(job: Any) -> Iterator[Pass]:
         )
     job.orient(best)
     loop.object[...] = start
-    loop.probe = probe
+    loop.probe = job.xp.asarray(probe)
     job.probe_changed()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from framefold.udfs.ptycho.denominators import Histogram
-from framefold.udfs.ptycho.free_pixels import deviance
+from framefold.udfs.ptycho.denominators import Histogram, power
+from framefold.udfs.ptycho.free_pixels import deviances
 from framefold.udfs.ptycho.kernels.protocol import FrameSet, KernelSet, SweepStep, Window
 
 Rows = npt.NDArray[np.int64]
@@ -61,8 +62,8 @@ def waves_to_object(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, t
 def roll(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
     """Move the exit waves by whole pixels."""
     waves = lane.state.waves
-    for row in rows:
-        waves[row] = np.roll(waves[row], lane.loop.shift, axis=(-2, -1))
+    for part in kernels.parts(rows):
+        waves[part] = lane.xp.roll(waves[part], lane.loop.shift, axis=(-2, -1))
 
 
 def slopes(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
@@ -89,14 +90,15 @@ def sweep(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Win
     loop, results = lane.loop, lane.results
     if len(rows) == 0:
         return
-    obj, probe = np.array(loop.object), np.array(loop.probe)
-    tops = (float((np.abs(w) ** 2).sum(axis=0).max()) for w in (probe, obj))
+    obj, probe = loop.object.copy(), loop.probe.copy()
+    tops = (power(w).max() for w in (probe, obj))
     order = lane.rng(2, loop.sweeps, lane.lane_rows[0]).permutation(rows)
     step = SweepStep(loop.alpha, loop.mix, *tops)
     kernels.sweep(data, order, probe, obj, step, loop.update_probe, results.misfit)
     start, _ = lane.lane_rows
     corner, bank = lane.loop.corner[start + rows], np.zeros(len(rows), np.int64)
-    weight = Histogram(corner, bank, 1, obj.shape[-2:], kernels.real).of_object(loop.probe[None])
+    counted = Histogram(corner, bank, 1, obj.shape[-2:], kernels.real, lane.xp)
+    weight = counted.of_object(loop.probe[None])
     weight = weight + 1e-6 * weight.max()
     (ys, xs) = lane.windows["object"][1:]
     results.object += ((obj - loop.object) * weight)[:, ys, xs]
@@ -115,26 +117,29 @@ def positions(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target:
 
 def background(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
     """Add measured over modelled counts."""
-    loop = lane.loop
+    loop, xp = lane.loop, lane.xp
     for part in kernels.parts(rows):
         model = kernels.intensity(data, part, loop.bank, loop.object)
-        counts, good = data.measured(part, kernels.real)
-        lane.results.ratio[...] += np.where(good > 0, counts / np.maximum(model, 1e-6), 1).sum(axis=0)
+        counts, good = kernels.measured(data, part)
+        lane.results.ratio[...] += xp.where(good > 0, counts / xp.maximum(model, 1e-6), 1).sum(axis=0)
 
 
 def free(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
     """Add the deviance of held-out pixels, and their number."""
-    loop, sets = lane.loop, lane.setup.free
+    loop, sets = lane.loop, lane.task_data.hidden
+    every = replace(data, good=lane.task_data.ones)
     for part in kernels.parts(rows):
-        hidden = sets[(lane.lane_rows[0] + part) % len(sets)] & (data.frames[part] < data.limit)
+        counts, hidden = kernels.measured(every, part)
+        hidden = hidden * sets[(lane.lane_rows[0] + part) % len(sets)]
         model = kernels.intensity(data, part, loop.bank, loop.object)
-        lane.results.free[...] += deviance(data.frames[part][hidden], model[hidden]), hidden.sum()
+        lane.results.free[0] += (hidden * deviances(counts, model)).sum(dtype=np.float64)
+        lane.results.free[1] += hidden.sum(dtype=np.float64)
 
 
 def survey(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:
     """Write the measured counts of each frame."""
     for part in kernels.parts(rows):
-        counts, good = data.measured(part, kernels.real)
+        counts, good = kernels.measured(data, part)
         lane.results.counts[lane.lane_rows[0] + part] = _sum(good * counts)
 
 
@@ -143,13 +148,13 @@ def brightness(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target
     loop, out = lane.loop, lane.results.brightness
     for part in kernels.parts(rows):
         model = kernels.intensity(data, part, loop.bank, loop.object) - data.background
-        counts, good = data.measured(part, kernels.real)
+        counts, good = kernels.measured(data, part)
         out[lane.lane_rows[0] + part, 0] = _sum(good * (counts - data.background))
         out[lane.lane_rows[0] + part, 1] = _sum(good * model)
 
 
 def _sum(frames: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    return np.asarray(frames.sum(axis=(-2, -1), dtype=np.float64))
+    return frames.sum(axis=(-2, -1), dtype=np.float64)
 
 
 PHASES: dict[str, Phase] = {

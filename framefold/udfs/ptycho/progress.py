@@ -8,6 +8,7 @@ import numpy as np
 
 from framefold.errors import ConvergenceError
 from framefold.udfcore.iterative import History
+from framefold.udfcore.namespace import to_host, xp_of
 from framefold.udfs.ptycho import free_pixels
 from framefold.udfs.ptycho.initial import more_modes, scaled
 from framefold.udfs.ptycho.recipe import Modes
@@ -62,7 +63,7 @@ def _guard(job: Any, error: float) -> None:
         # the error is of the model before this iteration's step
         loop.best_object, loop.best_probe = job.before
         return
-    finite = error < WORSE_THAN_NOTHING and bool(np.isfinite(loop.probe).all())
+    finite = error < WORSE_THAN_NOTHING and bool(xp_of(loop.probe).isfinite(loop.probe).all())
     loop.bad_iterations += 1
     rise = HOVERS if getattr(stage, "keeps_waves", False) else RISES
     if finite and (error <= max(rise * loop.best_error, EXACT) or loop.bad_iterations < 3):
@@ -74,8 +75,8 @@ def _guard(job: Any, error: float) -> None:
         )
     loop.rollbacks += 1
     loop.bad_iterations, loop.damping = 0, loop.damping / 2
-    loop.object, loop.probe = np.array(loop.best_object), np.array(loop.best_probe)
-    loop.v_object, loop.v_probe = np.zeros_like(loop.object), np.zeros_like(loop.probe)
+    loop.object, loop.probe = loop.best_object.copy(), loop.best_probe.copy()
+    loop.v_object, loop.v_probe = 0 * loop.object, 0 * loop.probe
     loop.stage_iteration = -1  # 0 after this iteration: momenta and exit waves start anew
     job.probe_changed()
     job.say(f"it diverged at iteration {job.iteration + 1}: back to the best state, with half the step")
@@ -96,7 +97,8 @@ def _next_stage(job: Any) -> bool:
 
 def _set_modes(job: Any, n: int) -> None:
     loop = job.loop
-    total = float((np.abs(loop.probe) ** 2).sum())
-    loop.probe = scaled(more_modes(loop.probe, n), total).astype(loop.probe.dtype)
-    loop.v_probe = np.zeros_like(loop.probe)
+    probe = to_host(loop.probe)
+    total = float((np.abs(probe) ** 2).sum())
+    loop.probe = job.xp.asarray(scaled(more_modes(probe, n), total).astype(probe.dtype))
+    loop.v_probe = 0 * loop.probe
     job.probe_changed()

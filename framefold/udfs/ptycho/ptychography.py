@@ -13,6 +13,7 @@ import numpy.typing as npt
 from framefold.errors import UDFError
 from framefold.udfcore.iterative import DataInfo, History, IterativeUDF, Pass, PassBuffer, stratified
 from framefold.udfcore.metadata import Axis
+from framefold.udfcore.namespace import namespace, to_host
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfs.ptycho import beginning, free_pixels, progress, refine, report
 from framefold.udfs.ptycho import modes as mixed
@@ -20,6 +21,7 @@ from framefold.udfs.ptycho.denominators import Histogram
 from framefold.udfs.ptycho.engines.epie import EPIE
 from framefold.udfs.ptycho.engines.known import as_recipe
 from framefold.udfs.ptycho.frame_window import Centre, Crop
+from framefold.udfs.ptycho.kernels.choose import make_kernels
 from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
 from framefold.udfs.ptycho.model import Geometry
 from framefold.udfs.ptycho.orientation import oriented
@@ -101,6 +103,12 @@ class Ptychography(IterativeUDF):
         `framefold.udfs.ptycho.regularise`, or text, ``"clip(0, 1.05); tv(0.01); probe-support(20)"``.
     precision
         ``"double"``: the plain numpy kernels, for checks.
+    backend
+        ``"cpu"``: compiled loops, a lane per core. ``"cupy"``: a graphics card, where frames, object and
+        probe stay while it runs. ``"numpy"``: the formulas of the card on the processor, for checks.
+    repeatable
+        With ``"cupy"``: add overlapping frames in a fixed order, so that every run gives the same bits;
+        slower.
 
     Notes
     -----
@@ -133,6 +141,8 @@ class Ptychography(IterativeUDF):
         refine_positions: bool | Literal["affine"] = False,
         seed: int = 0,
         precision: Literal["single", "double"] = "single",
+        backend: Literal["cpu", "numpy", "cupy"] = "cpu",
+        repeatable: bool = False,
         schedule: Sequence[Entry] = (),
         free_pixels: float = 0.0,
         half: Literal[0, 1] | None = None,
@@ -146,6 +156,7 @@ class Ptychography(IterativeUDF):
             object_modes=object_modes, recipe=recipe, probe_update_start=probe_update_start, mask=mask,
             background=background, crop=crop, centre=centre, subpixel=subpixel, phase_positive=phase_positive,
             find_defocus=find_defocus, refine_positions=refine_positions, seed=seed, precision=precision,
+            backend=backend, repeatable=repeatable,
             schedule=schedule, free_pixels=free_pixels, half=half, orientation=orientation,
             saturation=saturation, refine_brightness=refine_brightness, regularise=regularise,
         )  # fmt: skip
@@ -156,6 +167,8 @@ class Ptychography(IterativeUDF):
             )
         if precision not in ("single", "double"):
             raise UDFError(f"precision={precision!r} is not 'single' or 'double'")
+        if backend not in ("cpu", "numpy", "cupy"):
+            raise UDFError(f"backend={backend!r} is not 'cpu', 'numpy' or 'cupy'")
         self.recipe = as_recipe(recipe, modes)
         if not 0 <= free_pixels < 0.5:
             raise UDFError(f"free_pixels={free_pixels} must be in [0, 0.5), a share of the pixels")
@@ -177,7 +190,21 @@ class Ptychography(IterativeUDF):
         self.fresh = np.zeros(0, np.int64)  # live frames without exit waves
         self._histogram: Histogram | None = None
         self._ramps: Array | None = None
+        self._whole: tuple[Any, ...] | None = None
+        self._lane_places: tuple[Array, Array, Array]
         self.before: tuple[Array, Array] = (np.zeros(0), np.zeros(0))
+
+    # --- where it computes -------------------------------------------------------------------
+
+    @property
+    def xp(self) -> Any:
+        """The namespace of object, probe and sums: numpy or CuPy."""
+        return namespace(self.params.backend)
+
+    @property
+    def on_arrays(self) -> bool:
+        """Whether all is done by formulas on whole arrays, not by compiled loops."""
+        return bool(self.params.backend != "cpu")
 
     # --- the data ----------------------------------------------------------------------------
 
@@ -232,14 +259,14 @@ class Ptychography(IterativeUDF):
     def get_loop_state(self) -> Mapping[str, Any]:
         """Return probe, object, momenta and the place in the recipe."""
         complex_, real = self._dtypes()
-        probe = np.array(self.setup.probe, complex_)
-        obj = np.array(self.setup.object, complex_)
+        probe = self.xp.asarray(self.setup.probe.astype(complex_))
+        obj = self.xp.asarray(self.setup.object.astype(complex_))
         still = np.zeros(self.setup.corner.shape)
         return {
-            "probe": probe, "object": obj, "bank": self._bank(probe), "v_probe": np.zeros_like(probe),
-            "v_object": np.zeros_like(obj), "background": np.array(self.setup.background, real),
+            "probe": probe, "object": obj, "bank": self._bank(probe), "v_probe": 0 * probe,
+            "v_object": 0 * obj, "background": self.xp.asarray(self.setup.background.astype(real)),
             "corner": self.setup.corner, "bank_index": self.setup.bank, "moves": still,
-            "best_error": np.inf, "best_object": np.array(obj), "best_probe": np.array(probe),
+            "best_error": np.inf, "best_object": obj.copy(), "best_probe": probe.copy(),
             "bad_iterations": 0, "rollbacks": 0, "refill": False,
             "dark": np.zeros(len(still), bool), "power": np.ones(len(still)), "surveyed": 0, "flip": "none",
             "update_probe": False, "update_object": True, "damping": 1.0, "last_error": np.inf,
@@ -298,14 +325,13 @@ class Ptychography(IterativeUDF):
         shape = self.setup.window.shape
         waves = len(self.loop.probe) * len(self.loop.object)
         factor = self.setup.geometry.factor(shape)
-        if self.params.precision == "double":
-            from framefold.udfs.ptycho.kernels.reference import ReferenceKernels as Kernels  # noqa: PLC0415
-        else:
-            from framefold.udfs.ptycho.kernels.fftw import FFTWKernels as Kernels  # type: ignore[assignment]  # noqa: PLC0415  # numba only where it runs
-        kernels = Kernels(shape, waves, factor)
+        kernels = make_kernels(self.params, shape, waves, factor)
         free = self.setup.free
         seen = self.setup.good[None] if free is None else self.setup.good & ~free
-        return {"kernels": kernels, "good": seen.astype(kernels.real)}
+        arrays = {"good": seen.astype(kernels.real), "ones": np.ones(shape, kernels.real)}
+        if free is not None:
+            arrays["hidden"] = free.astype(kernels.real)
+        return {"kernels": kernels, **{name: self.xp.asarray(a) for name, a in arrays.items()}}
 
     def _dtypes(self) -> tuple[np.dtype[Any], np.dtype[Any]]:
         double = self.params.precision == "double"
@@ -316,7 +342,8 @@ class Ptychography(IterativeUDF):
         if canvas.steps == 1:
             return probe[None]
         if self._ramps is None:
-            self._ramps = phase_ramps(self.setup.window.shape, bank_shifts(canvas.steps), probe.dtype)
+            ramps = phase_ramps(self.setup.window.shape, bank_shifts(canvas.steps), probe.dtype)
+            self._ramps = self.xp.asarray(ramps)
         return make_bank(probe, self._ramps)
 
     # --- passes ------------------------------------------------------------------------------
@@ -324,22 +351,31 @@ class Ptychography(IterativeUDF):
     def process_rows(self, frames: Array, rows: npt.NDArray[np.int64]) -> None:
         """Add what the phase asks for, over the frames `rows` of the lane."""
         task, loop = self.task_data, self.loop
-        start, stop = self.lane_rows
+        start = self.lane_rows[0]
         target = getattr(self.results, "object", None)
         low, _ = self._box()
         window = Window(self.loop.object if target is None else target, *low)
-        places = loop.corner[start:stop], loop.bank_index[start:stop]
         rows = rows[~loop.dark[start + rows]]
+        corner, bank, power = self._places()
         for k, good in enumerate(task.good):
             mine = rows if len(task.good) == 1 else rows[(start + rows) % len(task.good) == k]
-            data = FrameSet(frames, *places, good, loop.background, self.setup.limit, loop.power[start:stop])
+            data = FrameSet(frames, corner, bank, good, loop.background, self.setup.limit, power)
             PHASES[self.phase](self, task.kernels, data, mine, window)
+
+    def _places(self) -> tuple[Array, Array, Array]:
+        """Return corners, shifts and brightness of the lane's frames: the same arrays until they change."""
+        loop, (start, stop) = self.loop, self.lane_rows
+        whole = loop.corner, loop.bank_index, loop.power, self.lane_rows
+        if self._whole is None or any(a is not b for a, b in zip(whole, self._whole, strict=True)):
+            self._whole = whole
+            self._lane_places = whole[0][start:stop], whole[1][start:stop], whole[2][start:stop]
+        return self._lane_places
 
     def plan(self, iteration: int) -> Iterator[Pass]:
         """Yield the passes of the stage that is due."""
         self.iteration = iteration
         loop = self.loop
-        self.before = np.array(loop.object), np.array(loop.probe)
+        self.before = loop.object.copy(), loop.probe.copy()
         yield from beginning.take_in(self)
         if iteration == 0:
             yield from beginning.find_start(self)
@@ -385,7 +421,12 @@ class Ptychography(IterativeUDF):
         """Return the histogram of positions of some frames."""
         s, loop = self.setup, self.loop
         return Histogram(
-            loop.corner[rows], loop.bank_index[rows], s.canvas.steps**2, s.canvas.shape, self._dtypes()[1]
+            loop.corner[rows],
+            loop.bank_index[rows],
+            s.canvas.steps**2,
+            s.canvas.shape,
+            self._dtypes()[1],
+            self.xp,
         )
 
     def object_denominator(self) -> Array:
@@ -410,14 +451,15 @@ class Ptychography(IterativeUDF):
 
     def note_error(self, misfit: Array) -> float:
         """Record and return ``E = sum w (|F| - sqrt I)^2 / sum w I`` of the model before this iteration."""
-        error = float(misfit[0] / misfit[1]) if misfit[1] > 0 else np.nan
+        found = to_host(misfit)
+        error = float(found[0] / found[1]) if found[1] > 0 else np.nan
         self.record(error=error)
         return error
 
     def orthogonalise(self) -> None:
         """Make the probe modes orthogonal; the momentum turns with them, exit waves are made anew."""
         loop = self.loop
-        if not np.isfinite(loop.probe).all():
+        if not self.xp.isfinite(loop.probe).all():
             return  # the guard deals with that
         loop.refill = True
         loop.probe, u = mixed.orthogonalise(loop.probe)
@@ -460,8 +502,12 @@ class Ptychography(IterativeUDF):
         return progress.converged(self, history)
 
     def resumed(self) -> None:
-        """Exit waves are made anew; the histogram follows the positions."""
-        self.loop.refill = True
+        """Exit waves are made anew; the histogram follows the positions; waves go where they are computed."""
+        loop = self.loop
+        for name, value in vars(loop).items():
+            if isinstance(value, np.ndarray) and (value.dtype.kind == "c" or name == "background"):
+                setattr(loop, name, self.xp.asarray(value))
+        loop.refill = True
         self._histogram = None
 
     @property

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.udfcore.iterative import Pass
+from framefold.udfcore.namespace import to_host
 from framefold.udfs.ptycho.kernels.shift_fit import object_slopes
 from framefold.udfs.ptycho.positions import place
 
@@ -28,9 +29,9 @@ def refine_positions(job: Any) -> Iterator[Pass]:
     rotation and shear of the scan.
     """
     loop = job.loop
-    loop.slopes = object_slopes(loop.object)
+    loop.slopes = object_slopes(loop.object, job.xp)
     yield Pass("positions")
-    steps = np.clip(job.sums.moves, -LARGEST_STEP, LARGEST_STEP)
+    steps = np.clip(to_host(job.sums.moves), -LARGEST_STEP, LARGEST_STEP)
     moved = loop.moves + steps
     if job.params.refine_positions == "affine":
         fitted = affine_part(job.start_pixels, moved)
@@ -84,7 +85,8 @@ def estimate_background(job: Any) -> Iterator[Pass]:
     loop = job.loop
     yield Pass("background")
     ratio = job.sums.ratio / job.n_frames
-    loop.background = np.where(job.setup.good, loop.background * ratio, 0).astype(loop.background.dtype)
+    good = job.xp.asarray(job.setup.good)
+    loop.background = job.xp.where(good, loop.background * ratio, 0).astype(loop.background.dtype)
 
 
 def refine_brightness(job: Any) -> Iterator[Pass]:
@@ -94,7 +96,7 @@ def refine_brightness(job: Any) -> Iterator[Pass]:
     """
     loop = job.loop
     yield Pass("brightness")
-    measured, modelled = job.sums.brightness.T
+    measured, modelled = to_host(job.sums.brightness).T
     known = (measured > 0) & (modelled > 0)
     power = np.where(known, loop.power * measured / np.where(known, modelled, 1), 1)
     loop.power = power / power[known].mean() if known.any() else power

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import UDFError, did_you_mean
+from framefold.udfcore.namespace import xp_of
 from framefold.udfs.ptycho.denominators import illuminated
 
 Array = npt.NDArray[Any]
@@ -37,12 +38,7 @@ class Clip:
 
     def apply(self, job: Any) -> None:
         """Scale what lies outside onto the nearer limit."""
-        obj = job.loop.object
-        modulus = np.abs(obj)
-        limited = np.clip(modulus, self.low, self.high)
-        job.loop.object = np.where(modulus > 0, obj * (limited / np.maximum(modulus, 1e-30)), limited).astype(
-            obj.dtype
-        )
+        job.loop.object = with_modulus(job.loop.object, lambda m: m.clip(self.low, self.high))
 
 
 @dataclass(frozen=True)
@@ -56,12 +52,7 @@ class PhaseOnly:
 
     def apply(self, job: Any) -> None:
         """Change moduli, keep phases."""
-        obj = job.loop.object
-        modulus = np.abs(obj)
-        wanted = modulus + self.weight * (1 - modulus)
-        job.loop.object = np.where(modulus > 0, obj * (wanted / np.maximum(modulus, 1e-30)), wanted).astype(
-            obj.dtype
-        )
+        job.loop.object = with_modulus(job.loop.object, lambda m: m + self.weight * (1 - m))
 
 
 @dataclass(frozen=True)
@@ -98,7 +89,9 @@ class TotalVariation:
 
     def apply(self, job: Any) -> None:
         """Denoise each mode by itself."""
-        job.loop.object = np.stack([total_variation(o, self.weight, self.steps) for o in job.loop.object])
+        obj = job.loop.object
+        modes = [total_variation(o, self.weight, self.steps) for o in obj]
+        job.loop.object = xp_of(obj).stack(modes)
 
 
 @dataclass(frozen=True)
@@ -112,8 +105,8 @@ class FlatOutside:
         if where.any():
             new = obj.copy()
             for mode in new:
-                lit = mode[where]
-                mode[~where] = np.median(lit.real) + 1j * np.median(lit.imag)
+                lit, median = mode[where], xp_of(mode).median
+                mode[~where] = median(lit.real) + 1j * median(lit.imag)
             job.loop.object = new
 
 
@@ -145,9 +138,10 @@ class ProbeSupport:
         probe = job.loop.probe
         ny, nx = probe.shape[-2:]
         r = np.hypot(np.arange(ny)[:, None] - ny // 2, np.arange(nx)[None, :] - nx // 2)
-        disk = np.clip((self.radius + 1 - r) / 2, 0, 1)
+        xp = xp_of(probe)
+        disk = xp.asarray(np.clip((self.radius + 1 - r) / 2, 0, 1))
         if self.space == "fourier":
-            new = np.fft.ifft2(np.fft.fft2(probe) * np.fft.ifftshift(disk))
+            new = xp.fft.ifft2(xp.fft.fft2(probe) * xp.fft.ifftshift(disk))
         else:
             new = probe * disk
         job.loop.probe = new.astype(probe.dtype)
@@ -215,23 +209,33 @@ def _share(what: str, value: float) -> None:
         raise UDFError(f"{what}={value} must be in (0, 1]")
 
 
+def with_modulus(wave: Array, change: Callable[[Array], Array]) -> Array:
+    """Return `wave` with another modulus, a function of the one that it has; phases stay, 0 where none is."""
+    xp = xp_of(wave)
+    modulus = xp.abs(wave)
+    wanted = change(modulus)
+    scale = wanted / xp.maximum(modulus, 1e-30)
+    return xp.where(modulus > 0, wave * scale, wanted).astype(wave.dtype)
+
+
 def total_variation(wave: Array, weight: float, steps: int) -> Array:
     """Return the complex image `wave` ``(Y, X)`` after `steps` of Chambolle's iteration."""
-    p = np.zeros((2, *wave.shape), wave.dtype)
+    xp = xp_of(wave)
+    p = xp.zeros((2, *wave.shape), wave.dtype)
     tau = 0.25  # converges up to 1/4 in two dimensions
     for _ in range(steps):
         error = _divergence(p) - wave / weight
-        gradient = np.zeros_like(p)
+        gradient = xp.zeros_like(p)
         gradient[0, :-1] = error[1:] - error[:-1]
         gradient[1, :, :-1] = error[:, 1:] - error[:, :-1]
-        size = np.sqrt((gradient.real**2 + gradient.imag**2).sum(axis=0))
+        size = xp.sqrt((gradient.real**2 + gradient.imag**2).sum(axis=0))
         p = (p + tau * gradient) / (1 + tau * size)
-    return np.asarray(wave - weight * _divergence(p), wave.dtype)
+    return (wave - weight * _divergence(p)).astype(wave.dtype)
 
 
 def _divergence(p: Array) -> Array:
     """Return minus the adjoint of forward differences."""
-    out = np.zeros_like(p[0])
+    out = 0 * p[0]
     out[:-1] += p[0, :-1]
     out[1:] -= p[0, :-1]
     out[:, :-1] += p[1, :, :-1]

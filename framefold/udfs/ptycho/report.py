@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from framefold.udfcore.metadata import Axis
+from framefold.udfcore.namespace import to_host
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfs.ptycho import diagnose, refine
 from framefold.udfs.ptycho.ambiguity import displayed, remove_ambiguities
@@ -19,8 +20,8 @@ from framefold.udfs.ptycho.setup import Setup
 def results(job: Any) -> Mapping[str, Any]:
     """Return the results by name, ambiguities removed."""
     loop, s = job.loop, job.setup
-    weight = job.object_denominator()
-    obj, probe = remove_ambiguities(loop.object, loop.probe, weight, phase_positive=job.params.phase_positive)
+    weight, raw_object, raw_probe = map(to_host, (job.object_denominator(), loop.object, loop.probe))
+    obj, probe = remove_ambiguities(raw_object, raw_probe, weight, phase_positive=job.params.phase_positive)
     modulus, phase = displayed(obj[0], weight)
     return {
         "object": obj[0] if len(obj) == 1 else obj,
@@ -32,8 +33,8 @@ def results(job: Any) -> Mapping[str, Any]:
         "positions": job.refined_pixels,
         "mode_powers": powers(probe),
         "pixel_size": np.asarray(s.pixel_size),
-        "raw_object": loop.object,
-        "raw_probe": loop.probe,
+        "raw_object": raw_object,
+        "raw_probe": raw_probe,
         "illumination": weight,
         **({"llk_free": held(job.history["llk_free"])} if job.params.free_pixels else {}),
     }
@@ -42,7 +43,7 @@ def results(job: Any) -> Mapping[str, Any]:
 def last_words(job: Any) -> Iterator[str]:
     """Yield sentences about what may be wrong at the end."""
     if job.setup.geometry.kind == "far":
-        said = diagnose.probe_at_border(job.loop.probe)
+        said = diagnose.probe_at_border(to_host(job.loop.probe))
         if said is not None:
             yield said
     if job.params.refine_positions:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft
+
+from framefold.udfcore.namespace import scipy_of, xp_of
 
 Array = npt.NDArray[Any]
 
@@ -29,13 +30,13 @@ def phase_ramps(shape: tuple[int, int], shifts: npt.NDArray[np.float64], dtype: 
     return (y[:, :, None] * x[:, None, :]).astype(dtype)
 
 
-def make_bank(probe: Array, ramps: Array, workers: int = 1) -> Array:
+def make_bank(probe: Array, ramps: Array) -> Array:
     """Return the probe modes shifted by every entry of the bank: ``(B, M, ny, nx)``."""
-    spectrum = fft.fft2(probe, workers=workers)
-    return np.asarray(fft.ifft2(spectrum[None] * ramps[:, None], workers=workers))
+    fft = scipy_of(xp_of(probe), "fft")
+    return fft.ifft2(fft.fft2(probe)[None] * ramps[:, None])
 
 
-def gather_bank(sums: Array, ramps: Array, workers: int = 1) -> Array:
+def gather_bank(sums: Array, ramps: Array) -> Array:
     """Return the adjoint of `make_bank`: the sum of all entries shifted back, ``(M, ny, nx)``."""
-    spectrum = fft.fft2(sums, workers=workers)
-    return np.asarray(fft.ifft2((spectrum * ramps.conj()[:, None]).sum(axis=0), workers=workers))
+    fft = scipy_of(xp_of(sums), "fft")
+    return fft.ifft2((fft.fft2(sums) * ramps.conj()[:, None]).sum(axis=0))

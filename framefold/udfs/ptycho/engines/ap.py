@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from framefold.udfcore.iterative import Pass
 from framefold.udfs.ptycho.recipe import Composable
 
@@ -43,7 +41,7 @@ class AP(Composable):
         loop, sums = job.loop, job.sums
         error = job.note_error(sums.misfit)
         if iteration == 0:
-            loop.v_object, loop.v_probe = np.array(loop.object), np.array(loop.probe)
+            loop.v_object, loop.v_probe = loop.object.copy(), loop.probe.copy()
         if iteration == 0 or error > loop.last_error * (1 + RISE):
             loop.momentum_age = 0
         loop.last_error = error

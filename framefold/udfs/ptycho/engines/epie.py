@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from framefold.errors import UDFError
 from framefold.udfcore.iterative import Pass
 from framefold.udfs.ptycho.recipe import Composable
@@ -50,6 +48,7 @@ class EPIE(Composable):
         sums = job.sums
         job.note_error(sums.misfit)
         weight = sums.weight
-        loop.object = loop.object + np.where(weight > 0, sums.object / np.maximum(weight, 1e-30), 0)
+        xp = job.xp
+        loop.object = loop.object + xp.where(weight > 0, sums.object / xp.maximum(weight, 1e-30), 0)
         loop.probe = loop.probe + sums.probe[0] / job.n_frames
         job.probe_changed()

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import UDFError
 from framefold.udfcore.iterative import Pass
+from framefold.udfcore.namespace import to_host
 from framefold.udfs.ptycho.engines.ap import EPS_OBJECT, EPS_PROBE
 from framefold.udfs.ptycho.recipe import Composable
 
@@ -49,27 +49,25 @@ class ML(Composable):
         loop.poisson = self.noise == "poisson"
         yield Pass("slopes")
         error = job.note_error(job.sums.misfit)
-        g_object, g_probe = np.array(job.sums.object), job.unshifted(job.sums.probe)
+        g_object, g_probe = job.sums.object.copy(), job.unshifted(job.sums.probe)
         d_obj, d_probe = job.object_denominator(), job.probe_denominator()
         z_object = g_object / (d_obj + EPS_OBJECT * d_obj.max())
         z_probe = g_probe / (d_probe + EPS_PROBE * d_probe.max())
         if not loop.update_probe:
-            g_probe, z_probe = np.zeros_like(g_probe), np.zeros_like(z_probe)
-        norm = _dot(g_object, z_object) + _dot(g_probe, z_probe)
+            g_probe, z_probe = 0 * g_probe, 0 * z_probe
         fresh = iteration == 0 or loop.cg_probe != loop.update_probe or error > loop.last_error
-        beta = 0.0
-        if not fresh and loop.cg_norm > 0:
-            beta = (norm - _dot(g_object, loop.z_object) - _dot(g_probe, loop.z_probe)) / loop.cg_norm
-            beta = max(0.0, beta)
+        before = (z_object, z_probe) if fresh else (loop.z_object, loop.z_probe)
+        norm, overlap = _dots(job, (g_object, g_probe), (z_object, z_probe), before)
+        beta = 0.0 if fresh or loop.cg_norm <= 0 else max(0.0, (norm - overlap) / loop.cg_norm)
         loop.d_object = z_object + (beta * loop.d_object if beta else 0)
         loop.d_probe = z_probe + (beta * loop.d_probe if beta else 0)
-        if _dot(g_object, loop.d_object) + _dot(g_probe, loop.d_probe) <= 0:
+        if beta and _dots(job, (g_object, g_probe), (loop.d_object, loop.d_probe))[0] <= 0:
             loop.d_object, loop.d_probe = z_object, z_probe
         loop.z_object, loop.z_probe, loop.cg_norm = z_object, z_probe, norm
         loop.cg_probe, loop.last_error = loop.update_probe, error
         loop.step_bank = job.shifted(loop.d_probe)
         yield Pass("line")
-        slope, curvature, expected = (float(v) for v in job.sums.line)
+        slope, curvature, expected = to_host(job.sums.line).tolist()
         expected *= 1.0 if loop.poisson else 0.5
         # far from the solution the curvature may vanish or turn negative: there that which is expected holds
         step = -loop.damping * slope / max(curvature, 0.5 * expected, 1e-30)
@@ -78,5 +76,8 @@ class ML(Composable):
         job.probe_changed()
 
 
-def _dot(a: Array, b: Array) -> float:
-    return float(np.vdot(a, b).real)
+def _dots(job: Any, a: tuple[Array, Array], *others: tuple[Array, Array]) -> list[float]:
+    """Return the real inner products of a pair of arrays with other pairs, in one go from a device."""
+    vdot = job.xp.vdot
+    found = [vdot(a[0], b[0]).real + vdot(a[1], b[1]).real for b in others]
+    return to_host(job.xp.stack(found)).tolist()

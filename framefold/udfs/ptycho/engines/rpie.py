@@ -60,19 +60,18 @@ class RPIE(Composable):
         """Do one iteration."""
         loop = job.loop
         # moved in place below: what others hold of them must not change
-        loop.object, loop.probe = np.array(loop.object), np.array(loop.probe)
+        loop.object, loop.probe = loop.object.copy(), loop.probe.copy()
         if iteration == 0:
-            loop.v_object = np.zeros_like(loop.object)
-            loop.v_probe = np.zeros_like(loop.probe)
+            loop.v_object, loop.v_probe = 0 * loop.object, 0 * loop.probe
         averaged, batches = self._batches(job)
-        misfit = np.zeros(3)
+        misfit: Any = 0
         d_all = job.object_denominator() / batches if averaged else None
         p_all = job.probe_denominator() / batches if averaged else None
         step = self.step * loop.damping
         for rows in job.batches(batches):
             yield Pass("residual", rows)
             sums = job.sums
-            misfit += sums.misfit
+            misfit = misfit + sums.misfit
             if averaged:
                 d_obj, d_probe = d_all, p_all
             else:
@@ -82,14 +81,21 @@ class RPIE(Composable):
             assert d_obj is not None
             assert d_probe is not None
             if loop.update_object:
-                self._move(loop.object, loop.v_object, sums.object, d_obj, step)
+                self._move(job, loop.object, loop.v_object, sums.object, d_obj, step)
             if loop.update_probe:
-                self._move(loop.probe, loop.v_probe, job.unshifted(sums.probe), d_probe, step)
+                self._move(job, loop.probe, loop.v_probe, job.unshifted(sums.probe), d_probe, step)
                 job.probe_changed()
         job.note_error(misfit)
 
-    def _move(self, wave: Array, velocity: Array, numerator: Array, denominator: Array, step: float) -> None:
+    def _move(
+        self, job: Any, wave: Array, velocity: Array, numerator: Array, denominator: Array, step: float
+    ) -> None:
         """Move a factor in place by its velocity."""
+        if job.on_arrays:
+            velocity *= self.mu
+            velocity += numerator * (step / ((1 - self.a) * denominator + self.a * denominator.max()))
+            wave += velocity
+            return
         real = denominator.dtype
         top = self.a * float(denominator.max())
         rows = [np.ascontiguousarray(w, wave.dtype).view(real) for w in (wave, velocity, numerator)]

@@ -10,6 +10,7 @@ import numpy as np
 
 from framefold.errors import UDFError
 from framefold.udfcore.iterative import Pass
+from framefold.udfcore.namespace import to_host
 from framefold.udfs.ptycho.engines.ap import EPS_OBJECT, EPS_PROBE
 from framefold.udfs.ptycho.recipe import Composable
 
@@ -90,7 +91,8 @@ def _iterate(job: Any, iteration: int, beta: float, gamma: float) -> Iterator[Pa
             change = job.unshifted(job.sums.probe) / (d_probe + EPS_PROBE * d_probe.max())
             loop.probe = loop.probe + change
             job.probe_changed()
-            if np.linalg.norm(change) < SETTLED * np.linalg.norm(loop.probe):
+            norm = job.xp.linalg.norm
+            if norm(change) < SETTLED * norm(loop.probe):
                 break
             yield Pass("object")
             _update_object(job)
@@ -106,7 +108,7 @@ def _update_object(job: Any) -> None:
 def _recentre(job: Any) -> Iterator[Pass]:
     """Move probe, object and exit waves together so that the probe's weight lies in the middle again."""
     loop = job.loop
-    power = (np.abs(loop.probe) ** 2).sum(axis=0)
+    power = to_host((job.xp.abs(loop.probe) ** 2).sum(axis=0))
     shift = []
     for axis, n in enumerate(power.shape):
         line = power.sum(axis=1 - axis)
@@ -115,7 +117,7 @@ def _recentre(job: Any) -> Iterator[Pass]:
     if not any(shift):
         return
     loop.shift = tuple(shift)
-    loop.probe = np.roll(loop.probe, loop.shift, axis=(-2, -1))
-    loop.object = np.roll(loop.object, loop.shift, axis=(-2, -1))
+    loop.probe = job.xp.roll(loop.probe, loop.shift, axis=(-2, -1))
+    loop.object = job.xp.roll(loop.object, loop.shift, axis=(-2, -1))
     job.probe_changed()
     yield Pass("roll")

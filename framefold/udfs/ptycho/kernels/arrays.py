@@ -71,8 +71,8 @@ class ArrayKernels:
         self.repeatable = repeatable
         frame = ARRAYS * waves * shape[0] * shape[1] * self.complex.itemsize
         self.batch = int(np.clip((HOST_BYTES if xp is np else DEVICE_BYTES) // frame, 1, MOST_FRAMES))
-        self._data: FrameSet | None = None
-        self._held: tuple[Any, Any, Any] = (None, None, None)
+        self._known: tuple[Any, ...] = (None, None, None)
+        self._held: tuple[Any, ...] = ()
 
     # --- frames and waves --------------------------------------------------------------------
 
@@ -84,10 +84,13 @@ class ArrayKernels:
         return (self._part(data, part) for part in self.parts(rows))
 
     def _part(self, data: FrameSet, rows: Any) -> _Part:
-        if self._data is not data:  # stays on the device for as long as the same frames are asked for
+        known = data.corner, data.bank, data.power
+        if any(
+            a is not b for a, b in zip(known, self._known, strict=True)
+        ):  # stays on the device for as long as the same frames are asked for
             power = np.ones(len(data.corner)) if data.power is None else data.power
             held = data.corner, data.bank, power.astype(self.real)
-            self._data, self._held = data, tuple(self.xp.asarray(a) for a in held)
+            self._known, self._held = known, tuple(self.xp.asarray(a) for a in held)
         together = rows[-1] - rows[0] + 1 == len(rows)
         at = slice(int(rows[0]), int(rows[-1]) + 1) if together else self.xp.asarray(rows)
         corner, bank, power = (a[at] for a in self._held)
@@ -101,13 +104,14 @@ class ArrayKernels:
 
     def _seen(self, data: FrameSet, part: _Part, wave: Any) -> Seen:
         """Return what was measured, beside the model for a wave on the detector."""
+        return Seen(self.xp, *self._measured(data, part), self._model(data, part, wave), part.power)
+
+    def _measured(self, data: FrameSet, part: _Part) -> tuple[Any, Any]:
         xp = self.xp
         frames = data.frames[part.rows if isinstance(data.frames, np.ndarray) else part.at]
         values = xp.asarray(frames).astype(self.real)
         valid = values < float(data.limit)
-        counts = xp.where(valid, xp.maximum(values, 0), 0)
-        good = xp.where(valid, data.good, 0)
-        return Seen(xp, counts, good, self._model(data, part, wave), part.power)
+        return xp.where(valid, xp.maximum(values, 0), 0), xp.where(valid, data.good, 0)
 
     def _model(self, data: FrameSet, part: _Part, wave: Any) -> Any:
         return part.power * (wave.real**2 + wave.imag**2).sum(axis=(1, 2)) + data.background
@@ -227,6 +231,10 @@ class ArrayKernels:
             dp, do = self._exit(part, step_probe, step_obj)
             wave, step = self._forward(p * o), self._forward(p * do + dp * o)
             sums += self._seen(data, part, wave).line(wave, step, poisson)
+
+    def measured(self, data: FrameSet, rows: Any) -> tuple[Any, Any]:
+        """See `KernelSet.measured`."""
+        return self._measured(data, self._part(data, rows))
 
     def position_steps(self, data: FrameSet, rows: Any, probe: Any, obj: Any, slopes: Any) -> Any:
         """See `KernelSet.position_steps`."""

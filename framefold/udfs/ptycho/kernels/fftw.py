@@ -203,6 +203,10 @@ class FFTWKernels:
         """See `KernelSet.parts`: a frame at a time."""
         return iter(rows[:, None])
 
+    def measured(self, data: FrameSet, rows: Array) -> tuple[Array, Array]:
+        """See `KernelSet.measured`."""
+        return data.measured(rows, self.real)
+
     def position_steps(self, data: FrameSet, rows: Array, probe: Array, obj: Array, slopes: Array) -> Array:
         """See `KernelSet.position_steps`."""
         return np.stack([self._position_step(data, row, probe, obj, slopes) for row in rows.tolist()])

@@ -144,6 +144,10 @@ class KernelSet(Protocol):
         """Yield as many of `rows` at a time as `position_steps` and `intensity` take at best."""
         ...
 
+    def measured(self, data: FrameSet, rows: Array) -> tuple[Array, Array]:
+        """Return the counts of frames, not below 0, and their weights, ``(n, ny, nx)``."""
+        ...
+
     def position_steps(self, data: FrameSet, rows: Array, probe: Array, obj: Array, slopes: Array) -> Array:
         """Return the Gauss-Newton steps (y, x) in px of positions ``(n, 2)``; `slopes`: d O/dy and d O/dx."""
         ...
