@@ -50,10 +50,20 @@ class Busy(ff.UDF):
         self.results.n[...] = total
 
 
+def frames_of(rate, seconds):
+    """Return how many frames are sent at a rate in GB/s."""
+    return max(1, round(rate * 1e9 / (PACKET * PACKETS) * seconds / MEMORY)) * MEMORY
+
+
+def ports(endpoints):
+    """Return the ports that were bound."""
+    return [int(e.split(":")[2].split(" ")[0]) for e in map(str, endpoints)]
+
+
 def emulate(ports, rate, seconds, folder):
     """Start a sender; its report says what was sent."""
     fps = rate * 1e9 / (PACKET * PACKETS)
-    loops = max(1, round(fps * seconds / MEMORY))
+    loops = frames_of(rate, seconds) // MEMORY
     report = Path(folder) / f"report-{time.monotonic_ns()}.json"
     command = [
         sys.executable, "-m", "framefold", "emulate", "k2is", "--random", f"{MEMORY},{SHAPE[0]},{SHAPE[1]}", "--sectors",
@@ -61,6 +71,30 @@ def emulate(ports, rate, seconds, folder):
         "--to", f"127.0.0.1:{','.join(map(str, ports))}", "--report", str(report),
     ]  # fmt: skip
     return subprocess.Popen(command, stdout=subprocess.DEVNULL), report, loops * MEMORY
+
+
+def sockets(n):
+    """Return sockets of some sectors, what ``recvmmsg`` needs, and what must live as long."""
+    from framefold.io.live import kernels_receive as r
+
+    socks = []
+    for _ in range(n):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        sock.bind(("127.0.0.1", 0))
+        sock.setblocking(False)
+        socks.append(sock)
+    batch = np.zeros((24, PACKET + 1), np.uint8)
+    vectors, headers = np.zeros((24, 2), np.uint64), np.zeros((24, 8), np.uint64)
+    for i in range(24):
+        vectors[i] = batch[i].ctypes.data, PACKET + 1
+        headers[i, :4] = 0, 0, vectors[i].ctypes.data, 1
+    fds = np.array([s.fileno() for s in socks], np.int32)
+    net = r.Net(
+        fds, np.zeros((n, 2), np.int32), headers, np.zeros((24, 16), np.uint8), batch, np.zeros(24, np.int64),
+        np.zeros(2, np.int64), np.array([-1], np.int64),
+    )  # fmt: skip
+    return socks, net, vectors
 
 
 def bare(pipe):
@@ -79,23 +113,7 @@ def bare(pipe):
             if not some:
                 return
 
-    socks = []
-    for _ in range(SECTORS):
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-        sock.bind(("127.0.0.1", 0))
-        sock.setblocking(False)
-        socks.append(sock)
-    batch = np.zeros((24, PACKET + 1), np.uint8)
-    vectors, headers = np.zeros((24, 2), np.uint64), np.zeros((24, 8), np.uint64)
-    for i in range(24):
-        vectors[i] = batch[i].ctypes.data, PACKET + 1
-        headers[i, :4] = 0, 0, vectors[i].ctypes.data, 1
-    fds = np.array([s.fileno() for s in socks], np.int32)
-    net = r.Net(
-        fds, np.zeros((SECTORS, 2), np.int32), headers, np.zeros((24, 16), np.uint8), batch, np.zeros(24, np.int64),
-        np.zeros(2, np.int64), np.array([-1], np.int64),
-    )  # fmt: skip
+    socks, net, _kept = sockets(SECTORS)
     counts = np.zeros(SECTORS, np.int64)
     spin(net, counts, 1)
     began = time.process_time()
@@ -147,20 +165,17 @@ def url(frames):
 
 def run_ours(rate, seconds, folder, what, receiver):
     """Fold, or only give back, what is received; returns losses by kind."""
-    fps = rate * 1e9 / (PACKET * PACKETS)
-    frames = max(1, round(fps * seconds / MEMORY)) * MEMORY
-    state = {}
+    frames, state = frames_of(rate, seconds), {}
 
     def begin(ready):
-        ports = [int(e.split(":")[2].split(" ")[0]) for e in ready]
-        state["sender"], state["report"], _ = emulate(ports, rate, seconds, folder)
+        state["sender"], state["report"], _ = emulate(ports(ready), rate, seconds, folder)
 
     full = url(frames) + f"&receiver={receiver}"
     if what == "received only":
         stream = open_url(full).open()
         stream.prepare()
         stream.wait_start(None)
-        begin([str(e) for e in stream.endpoints])
+        begin(stream.endpoints)
         while not isinstance(item := stream.next_block(120), AcquisitionEnd):
             if item is not None:
                 stream.release(item)
@@ -174,12 +189,15 @@ def run_ours(rate, seconds, folder, what, receiver):
             result = ctx.run_udf(live, udfs, on_ready=lambda ready: begin(ready.endpoints))
         report = (result[0] if isinstance(result, tuple) else result).report
         stats, latency = report["sectors"], report["latency"]
+        state["partial"] = report["status"]["partial"]
     state["sender"].wait()
     sent = sum(json.loads(state["report"].read_text())["acquisitions"][0]["sent"])
     total = {
         k: sum(s[k] for s in stats) for k in ("received", "valid", "lost", "overrun", "late", "kernel_drops")
     }
-    return {**total, "sent": sent, "latency": latency}
+    # frames that are there in part must have lost packets in a socket: rings give up whole blocks
+    whole = state.get("partial", 0) <= total["kernel_drops"] + total["late"]
+    return {**total, "sent": sent, "latency": latency, "whole": whole}
 
 
 def ceiling(seconds):
@@ -202,6 +220,7 @@ def main(argv=None):
     )
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--probe", type=float, default=2.0, help="seconds at each rate while R is looked for")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.3, 0.5, 0.7], help="of R")
     parser.add_argument("--from-rate", type=float, default=0.0, help="GB/s at which the search for R begins")
     parser.add_argument(
         "--receivers", nargs="+", default=["process", "thread"], choices=["process", "thread"]
@@ -227,7 +246,7 @@ def main(argv=None):
         if not best:
             raise SystemExit("not even the bare loop keeps up: this machine is too busy to measure anything")
         for what in ("Sum + StdDev", "a busy process_frame"):
-            for share in (0.3, 0.5, 0.7):
+            for share in args.shares:
                 for receiver in args.receivers:
                     got = run_ours(share * best, args.seconds, folder, what, receiver)
                     rows.append((what, share, receiver, got))
@@ -243,10 +262,15 @@ def main(argv=None):
         aim = "0" if (what, share, receiver) == ("Sum + StdDev", 0.5, "process") else ""
         if aim:
             aim = "0: met" if got["lost"] == 0 else "0: **missed**"
+        if not got["whole"]:
+            aim += " **frames were torn**"
         lines.append(
             f"| {what} | {share} R = {share * best:.2f} GB/s | {receiver} | {got['sent']} | {got['kernel_drops']} | "
             f"{got['overrun']} | {100 * got['lost'] / max(1, got['valid'] + got['lost']):.2f} % | {aim} |"
         )
+    torn = sum(not got["whole"] for *_, got in rows)
+    so = "**not so**" if torn else "so it was"
+    lines += ["", f"What the ring has no room for is lost as whole blocks of all sectors: {so} in every run."]
     print("\n".join(lines))
 
 

@@ -27,6 +27,7 @@ from framefold.io.live.core import MESSAGE_WORDS, Core, CoreSpec
 from framefold.io.live.ring import Ring
 
 _MESSAGE = struct.Struct(f"<{MESSAGE_WORDS}q")
+_NICE = -10
 _START_SECONDS = 120.0  # the first start compiles
 _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031
@@ -228,6 +229,8 @@ def serve(fd: int, commands: IO[bytes], answers: int) -> None:
 
 
 if __name__ == "__main__":
+    with contextlib.suppress(OSError):  # before what folds, where that is allowed: sockets hold milliseconds
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
     # Ctrl-C is for the session: it closes the input when it has got everything
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     serve(int(sys.argv[1]), sys.stdin.buffer, sys.stdout.fileno())

@@ -66,6 +66,24 @@ def test_a_killed_receiver_is_an_error_not_silence():
         stream.close()
 
 
+RAISE = "import os; os.setpriority(os.PRIO_PROCESS, 0, -10)"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count niceness their own way")
+def test_the_receiver_runs_before_what_folds_where_the_system_lets_it():
+    allowed = (
+        subprocess.run([sys.executable, "-c", RAISE], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    )
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    stream = open_url(URL).open()
+    try:
+        stream.prepare()
+        niceness = os.getpriority(os.PRIO_PROCESS, stream._receiver._process.pid)
+    finally:
+        stream.close()
+    assert niceness == (-10 if allowed else own)
+
+
 @pytest.mark.parametrize("receiver", ["process", "thread"])
 def test_a_stream_ends_when_it_is_stopped_before_anything_came(receiver):
     stream = open_url(URL, receiver=receiver).open()
