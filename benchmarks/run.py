@@ -32,7 +32,7 @@ PAGES = {
     "live_shuffle": ["live_shuffle --frames 3200 --rounds 4"],
     "live_tcp": ["live_tcp --frames 3000 --rounds 5"],
     "live_packed": ["live_packed"],
-    "live_udp": ["live_udp --seconds 3 --probe 0.7 --from-rate 0.8 --receivers process"],
+    "live_udp": ["live_udp --seconds 3 --probe 0.7 --from-rate 0.3 --receivers process"],
     "live_udp_sectors": ["live_udp_sectors --seconds 1 --rounds 1"],
     "strain": ["strain --frames 1024 --repeat 3", "strain_disk --frames 4096 --repeat 2"],
     "ptycho": ["ptycho --repeat 5 --frames 400"],

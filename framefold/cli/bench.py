@@ -18,7 +18,7 @@ FRAME = (256, 256)
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="benchmarks to run, by parts of their names (default: all)"
+        "names", nargs="*", metavar="NAME", help="pages of benchmarks/run.py to make (default: all)"
     )
     parser.add_argument("--quick", action="store_true", help="only the short built-in test")
     parser.add_argument(
@@ -27,23 +27,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    scripts = [] if args.quick else scripts_in(Path("benchmarks"))
-    chosen = [s for s in scripts if not args.names or any(n in s.stem for n in args.names)]
-    if args.names and not chosen:
-        listed = ", ".join(s.stem for s in scripts) or "none here: benchmarks/ comes with the repository"
-        raise FramefoldError(f"no benchmark {' or '.join(args.names)}; there are: {listed}")
-    if not chosen:
+    script = Path("benchmarks") / "run.py"
+    if args.quick or not script.exists():
+        if args.names:
+            raise FramefoldError(
+                f"no benchmark {args.names[0]} here: benchmarks/run.py is in a checkout of the repository"
+            )
         return built_in(int(args.size * 1e6))
-    failed = 0
-    for script in chosen:
-        print(f"== {script}", flush=True)
-        failed += bool(subprocess.run([sys.executable, str(script)], check=False).returncode)
-    return 1 if failed else 0
-
-
-def scripts_in(folder: Path) -> list[Path]:
-    """Return the benchmark scripts of a checkout, by name."""
-    return sorted(folder.glob("bench_*.py"))
+    only = ["--only", *args.names] if args.names else []
+    return subprocess.run([sys.executable, str(script), *only], check=False).returncode
 
 
 def built_in(nbytes: int, repeats: int = 5) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,17 +54,15 @@ def demo(scan: Cbed, out: Path, *, workers: int) -> int:
     picture, saved = out / "demo.png", out / "demo.nxs"
     source, udfs = Calibrated(scan), reductions(scan)
     where = f"{workers} processes (a local dask cluster)" if workers else "threads of this process"
-    with (
-        tempfile.TemporaryDirectory(prefix="framefold-demo-") as folder,
-        Context(workers=workers) if workers else Context(executor="threads") as ctx,
-    ):
+    path = out / "scan.nxs"
+    with Context(workers=workers) if workers else Context(executor="threads") as ctx:
         _say(
             "1",
             f"A synthetic 4D-STEM scan, {source.shape} {source.dtype}: bent crystal, charged precipitates,",
         )
         _say("", "counting noise. Written to a file:")
         t0 = time.perf_counter()
-        path = Path(folder) / "scan.nxs"
+        path.unlink(missing_ok=True)
         write_scan(source, path)
         ds = ctx.load(path)
         _say("", f"{ds} in {time.perf_counter() - t0:.1f} s")
@@ -86,6 +83,7 @@ def demo(scan: Cbed, out: Path, *, workers: int) -> int:
     )
     _say("5", f"Picture: {picture}")
     _say("", f"Results: {saved} (NeXus: any HDF5 viewer opens it)")
+    _say("", f"Scan:    {path} ({path.stat().st_size / 1e6:.0f} MB), to try your own reduction on")
     return 0
 
 

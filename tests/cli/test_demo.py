@@ -36,4 +36,6 @@ def test_demo(tmp_path, capsys):
     assert (tmp_path / "demo.png").read_bytes()[:4] == b"\x89PNG"
     results = load_results(tmp_path / "demo.nxs")
     assert {"sum_intensity", "std_std", "com_field", "adf_intensity", "df_intensity"} <= set(results)
+    with Context(executor="inline") as ctx:
+        assert ctx.load(tmp_path / "scan.nxs").shape == (16, 16, 64, 64)
     assert np.array_equal(results["sum_intensity"].data, make_scan((16, 16), (64, 64)).array().sum((0, 1)))

@@ -142,7 +142,7 @@ def open_replay(
     loops: int = 1,
     gentle: bool = True,
 ) -> ReplaySource:
-    """Return the source of ``replay://PATH?protocol=k2is&rate=400``.
+    """Return the source of ``replay://PATH?protocol=k2is&rate=400``; its scan shape is that of the file.
 
     Parameters
     ----------
@@ -172,9 +172,15 @@ def open_replay(
     if not path:
         raise DataError(f"{request.url}: the path of a dataset is missing, as in replay:///data/scan.mib")
     get_protocol(protocol)
+    nav_shape = request.nav_shape
+    if nav_shape is None and loops == 1 and request.options.n_frames is None:
+        from framefold.io.registry import open_source  # noqa: PLC0415  # knows this module
+
+        file: Any = open_source(path)
+        nav_shape = tuple(file.shape.nav)
     chosen: dict[str, Any] = {"rate": rate, "loss": loss, "seed": seed, "loops": loops, "gentle": gentle}
     chosen.update({k: v for k, v in (("sectors", sectors), ("modules", modules)) if v is not None})
     return ReplaySource(
-        request.url, request.options, request.nav_shape, request.sync_offset, path, protocol,
+        request.url, request.options, nav_shape, request.sync_offset, path, protocol,
         tuple(sorted(chosen.items())),
     )  # fmt: skip
