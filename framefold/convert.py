@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def export_frames(
     Raises
     ------
     DataError
-        If frames are missing: a file cannot say that they are.
+        If frames are missing and the file is npy, which cannot say that they are.
     """
     seen = dataset.dtype if options.corrections is None else np.result_type(dataset.dtype, np.float32)
     sig = tuple(dataset.shape.sig)
@@ -45,13 +46,14 @@ def export_frames(
         chain = PreChain(options.pre, sig, seen)
         sig, seen = chain.out_shape, chain.out_dtype
     nav = tuple(dataset.shape.nav) if options.roi is None else (int(options.roi.sum()),)
-    if dataset.valid is not None:
+    if dataset.valid is not None and Path(path).suffix.lower() == ".npy":
         wanted = dataset.valid if options.roi is None else dataset.valid[options.roi.reshape(-1)]
         if not wanted.all():
             raise DataError(
-                f"{int((~wanted).sum())} of {wanted.size} frames are missing in {dataset.name}: "
-                f"leave them out with roi="
+                f"{int((~wanted).sum())} of {wanted.size} frames are missing in {dataset.name}, which npy "
+                "cannot say: write .h5 or .zarr, or leave them out with roi="
             )
+    rows = None if options.roi is None else np.cumsum(options.roi.reshape(-1), dtype=np.int64) - 1
     metadata = dataset.metadata if options.roi is None and not options.pre else None
     target = np.dtype(seen if dtype is None else dtype)
     sink = open_sink(
@@ -59,4 +61,4 @@ def export_frames(
         compression=compression, overwrite=overwrite,
     )  # fmt: skip
     with sink:
-        to_end(Run(InlineExecutor(), dataset, [ExportUDF(sink, target)], options, observers=observers))
+        to_end(Run(InlineExecutor(), dataset, [ExportUDF(sink, target, rows)], options, observers=observers))

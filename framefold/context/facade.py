@@ -563,7 +563,7 @@ class Context:
         Raises
         ------
         DataError
-            If frames are missing from the source, or the file cannot be written.
+            If frames are missing and the file is npy, which cannot mark them, or it cannot be written.
         """
         from framefold.convert import export_frames  # noqa: PLC0415  # loads h5py
 

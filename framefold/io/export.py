@@ -95,7 +95,7 @@ def export(
     Returns
     -------
     int
-        How many frames were written. Frames that no block brings are marked invalid in HDF5, an error else.
+        How many frames were written. Frames that no block brings are marked invalid; an error for npy.
     """
     sink = open_sink(
         path,

@@ -101,15 +101,6 @@ def _unique(name: str, i: int, axes: tuple[Axis, ...]) -> str:
     return f"{name}_{i}" if clash and axes[i].name else name
 
 
-def _require_all(written: npt.NDArray[np.bool_], name: str) -> None:
-    if not written.all():
-        missing = np.flatnonzero(~written)
-        raise DataError(
-            f"{len(missing)} frames are missing, {missing[0]} is the first, and {name} cannot mark them: "
-            "write .h5"
-        )
-
-
 class NpyStore:
     """A plain npy file in the shape of the dataset.
 
@@ -134,7 +125,12 @@ class NpyStore:
     def finish(self, written: npt.NDArray[np.bool_]) -> None:
         """Close the file; refuse missing frames."""
         self._file.close()
-        _require_all(written, "npy")
+        if not written.all():
+            missing = np.flatnonzero(~written)
+            raise DataError(
+                f"{len(missing)} frames are missing, {missing[0]} is the first, and npy cannot mark them: "
+                "write .h5 or .zarr"
+            )
 
     def drop(self) -> None:
         """Close the file."""
@@ -167,8 +163,9 @@ class ZarrStore:
         self._data[where] = frames
 
     def finish(self, written: npt.NDArray[np.bool_]) -> None:
-        """Refuse missing frames."""
-        _require_all(written, "Zarr")
+        """Mark frames that were not written."""
+        if not written.all():
+            self._root.create_array("frame_valid", data=written.astype(np.uint8))
 
     def drop(self) -> None:
         """Do nothing: Zarr keeps no file open."""

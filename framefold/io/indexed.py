@@ -35,10 +35,11 @@ class IndexedSource:
         For `ReadStats`.
     path
         File or directory, empty for objects in memory.
+    valid
+        Bool per frame, flat; None: all are there.
     """
 
     is_view = False
-    valid = None
 
     def __init__(
         self,
@@ -51,16 +52,19 @@ class IndexedSource:
         read_path: str,
         path: str = "",
         metadata: Metadata | None = None,
+        valid: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         self._opener, self._array = opener, None
         self.shape, self.dtype = shape, dtype.newbyteorder("=")
         self.identity, self.path = identity, path
         self.metadata = metadata or Metadata()
+        self.valid = valid
         self._chunks, self._read_path = chunks, read_path
         nav = tuple(shape.nav)
         sig = (min(c, n) for c, n in zip(chunks[len(nav) :], shape.sig, strict=True))
         self.natural_chunks = (flat_depth(chunks[: len(nav)], nav), *sig)
-        self._counter = ReadCounter(read_path)
+        lost = "" if valid is None else f"{int((~valid).sum())} of {valid.size} frames are missing"
+        self._counter = ReadCounter(read_path, lost)
 
     def read(self, tile: TileSlice, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Return the values of `tile`; see `Source.read`."""
@@ -94,7 +98,7 @@ class IndexedSource:
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (
             self._opener, self.shape, self.dtype, self._chunks, self.identity, self._read_path, self.path,
-            self.metadata,
+            self.metadata, self.valid,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -103,8 +107,9 @@ class IndexedSource:
 
 def _rebuild(
     opener: Callable[[], Any], shape: Shape, dtype: np.dtype[Any], chunks: tuple[int, ...],
-    identity: str, read_path: str, path: str, metadata: Metadata,
+    identity: str, read_path: str, path: str, metadata: Metadata, valid: npt.NDArray[np.bool_] | None,
 ) -> IndexedSource:  # fmt: skip
     return IndexedSource(
-        opener, shape, dtype, chunks, identity=identity, read_path=read_path, path=path, metadata=metadata
-    )
+        opener, shape, dtype, chunks, identity=identity, read_path=read_path, path=path, metadata=metadata,
+        valid=valid,
+    )  # fmt: skip

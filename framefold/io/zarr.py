@@ -51,26 +51,47 @@ def open_zarr(path: str, *, key: str | None = None, sig_dims: int | None = None)
     except Exception as exc:
         # each version of zarr raises its own types for damaged metadata
         raise DataError(f"{path}: cannot open as Zarr: {exc}") from exc
+    valid = None
     if not hasattr(node, "shape"):
-        key, node = _choose(node, key, path)
+        group = node
+        key, node = _choose(group, key, path)
+        valid = _valid(group, key, node, sig_dims, path)
     elif key:
         raise DataError(f"{path} is a single array: key={key!r} names nothing in it")
     mark = next((m for m in _MARKS if os.path.exists(os.path.join(path, key or "", m))), _MARKS[0])
     stamp = os.stat(os.path.join(path, key or "", mark)).st_mtime_ns
     identity = f"zarr:{os.path.abspath(path)}:{stamp}:{key or ''}:{sig_dims}"
-    return _source(node, functools.partial(_reopen, path, key), identity, path, sig_dims)
+    return _source(node, functools.partial(_reopen, path, key), identity, path, sig_dims, valid)
 
 
 def from_zarr(node: Any, *, key: str | None = None, sig_dims: int | None = None) -> IndexedSource:
     """Return the source for an open Zarr array, or an array of an open group; see `open_zarr`."""
+    valid = None
     if not hasattr(node, "shape"):
-        key, node = _choose(node, key, "the group")
+        group = node
+        key, node = _choose(group, key, "the group")
+        valid = _valid(group, key, node, sig_dims, "the group")
     elif key:
         raise DataError(f"the Zarr object is a single array: key={key!r} names nothing in it")
-    return _source(node, functools.partial(_same, node), f"zarr:{node.store}:{node.path}", "", sig_dims)
+    identity = f"zarr:{node.store}:{node.path}"
+    return _source(node, functools.partial(_same, node), identity, "", sig_dims, valid)
 
 
-def _source(node: Any, opener: Any, identity: str, path: str, sig_dims: int | None) -> IndexedSource:
+def _valid(group: Any, key: str, node: Any, sig_dims: int | None, where: str) -> Any:
+    """Return the flags that our exporter writes beside an array whose frames are not all there."""
+    name = f"{key.rpartition('/')[0]}/frame_valid".lstrip("/")
+    if name not in group:
+        return None
+    flags = np.asarray(group[name][...], dtype=bool)
+    nav = tuple(node.shape)[: len(node.shape) - (2 if sig_dims is None else sig_dims)]
+    if flags.size != math.prod(nav):
+        raise DataError(f"{where}: {name} has the shape {flags.shape}, {key} has frames of shape {nav}")
+    return flags.reshape(-1)
+
+
+def _source(
+    node: Any, opener: Any, identity: str, path: str, sig_dims: int | None, valid: Any = None
+) -> IndexedSource:
     dims = 2 if sig_dims is None else sig_dims
     shape = tuple(int(n) for n in node.shape)
     dtype = np.dtype(node.dtype)
@@ -87,6 +108,7 @@ def _source(node: Any, opener: Any, identity: str, path: str, sig_dims: int | No
         read_path="zarr",
         path=path,
         metadata=_metadata(dict(node.attrs), len(shape), _names(node)),
+        valid=valid,
     )
 
 

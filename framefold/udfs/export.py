@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from framefold.udfcore.buffers import BufferDecl
@@ -13,20 +14,24 @@ from framefold.udfcore.udf import UDF
 
 
 class ExportUDF(UDF):
-    """Write the frames of a run to a `Sink`; runs inline, since a sink has one owner.
+    """Write the frames of a run that are not missing to a `Sink`; runs inline, since a sink has one owner.
 
     Parameters
     ----------
     sink
-        Receives ``write(start, frames)`` with the row of the first frame.
+        Receives ``write(start, frames)`` with the row of the first of consecutive frames.
     dtype
         Of the frames written; None: that of the dataset, or float32 with corrections.
+    rows
+        Which row of the sink each frame of the dataset is; None: its own number.
     """
 
     engine = EngineOptions(whole_frames=True, order="stream", lanes=1)
 
-    def __init__(self, sink: Sink, dtype: npt.DTypeLike | None = None) -> None:
-        super().__init__(sink=sink, dtype=dtype)
+    def __init__(
+        self, sink: Sink, dtype: npt.DTypeLike | None = None, rows: npt.NDArray[np.int64] | None = None
+    ) -> None:
+        super().__init__(sink=sink, dtype=dtype, rows=rows)
 
     def get_preferred_input_dtype(self) -> npt.DTypeLike:
         """Take the frames as they are; they are cast when written."""
@@ -38,6 +43,10 @@ class ExportUDF(UDF):
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Write a tile of whole frames."""
-        dtype = self.params.dtype
-        self.params.sink.write(self.meta.slice.origin[0], tile if dtype is None else tile.astype(dtype))
+        dtype, rows, ids = self.params.dtype, self.params.rows, self.meta.frame_ids
+        where = ids if rows is None else rows[ids]
+        gaps = np.flatnonzero(np.diff(where) != 1) + 1
+        for a, b in zip([0, *gaps], [*gaps, len(where)], strict=True):
+            part = tile[a:b]
+            self.params.sink.write(int(where[a]), part if dtype is None else part.astype(dtype))
         self.results.written += len(tile)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
+
 import h5py
 import numpy as np
 import pytest
 
+import framefold as ff
 from framefold.errors import DataError
 from framefold.io.export import blocks_of, export, open_sink
 from framefold.io.hdf5 import open_hdf5
+from framefold.io.registry import open_source
 from framefold.udfcore.metadata import Axis, Metadata, electron_wavelength
 from framefold.udfcore.shapes import Shape
 from framefold.udfcore.tile import TileSlice, full_sig
@@ -93,12 +97,44 @@ def test_missing_frames_are_marked(tmp_path) -> None:
     n = export(blocks_of(source), tmp_path / "b.h5", SHAPE, "u2")
     assert n == 3
     assert np.array_equal(open_hdf5(tmp_path / "b.h5").valid, source.valid)
-    for suffix in ("npy", "zarr"):
-        with pytest.raises(
-            DataError, match=r"17 frames are missing, 0 is the first, and .* cannot mark them"
-        ):
-            export(blocks_of(source), tmp_path / f"b.{suffix}", SHAPE, "u2")
+    with pytest.raises(DataError, match=r"17 frames are missing, 0 is the first, and npy cannot mark them"):
+        export(blocks_of(source), tmp_path / "b.npy", SHAPE, "u2")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "b.h5"]
+
+
+def test_missing_frames_are_marked_in_zarr(tmp_path) -> None:
+    pytest.importorskip("zarr")
+    export([(2, FLAT[2:5])], tmp_path / "a.zarr", SHAPE, "u2")
+    source = open_source(tmp_path / "a.zarr")
+    assert np.flatnonzero(source.valid).tolist() == [2, 3, 4]
+    assert "17 of 20 frames are missing" in source.stats().reason
+    again = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(again.valid, source.valid)
+    np.testing.assert_array_equal(again.read(TileSlice(2, 5, full_sig((16, 12)))), FLAT[2:5])
+
+
+@pytest.mark.parametrize("suffix", ["h5", "zarr"])
+@pytest.mark.parametrize("part", [False, True])
+def test_a_scan_with_missing_frames_is_converted(tmp_path, suffix, part) -> None:
+    if suffix == "zarr":
+        pytest.importorskip("zarr")
+    np.save(tmp_path / "a.npy", DATA)
+    with ff.Context(executor="inline") as ctx:
+        with pytest.warns(UserWarning, match="tail is marked invalid"):
+            ds = ctx.load(tmp_path / "a.npy", nav_shape=(5, 5), sync_offset=-2)
+        roi = np.arange(25).reshape(5, 5) % 3 != 0 if part else None
+        want = np.zeros((25, 16, 12), "u2")
+        want[2:22] = FLAT
+        there = (np.arange(25) >= 2) & (np.arange(25) < 22)
+        if part:
+            want, there = want[roi.reshape(-1)], there[roi.reshape(-1)]
+        ctx.export(ds, tmp_path / f"b.{suffix}", roi=roi)
+        back = ctx.load(tmp_path / f"b.{suffix}")
+        np.testing.assert_array_equal(back.valid, there)
+        mapped = ctx.map(back, lambda frame: frame.astype("i8"))
+        np.testing.assert_array_equal(mapped.raw_data[there], want[there])
+        with pytest.raises(DataError, match=r"frames are missing in a.npy, which npy cannot say"):
+            ctx.export(ds, tmp_path / "b.npy", roi=roi)
 
 
 def test_blocks_follow_natural_chunks(tmp_path) -> None:
