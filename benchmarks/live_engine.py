@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from goals import at_least, at_most
+from shared import Whole
 
 import framefold as ff
 from framefold.io.live.memory import MemoryLiveSource, MemoryStream
@@ -60,21 +61,6 @@ def source(sig=(512, 512), frames=64, send=20_000, sectors=4, pieces=1, block=16
         data, sectors=sectors, pieces=pieces, block_frames=block, repeats=None, stop_after=send, fps=fps,
         slots=4, **kwargs,
     )  # fmt: skip
-
-
-class Whole(ff.UDF):
-    """The same sum, of whole frames."""
-
-    engine = ff.EngineOptions(whole_frames=True, gil="free")
-
-    def get_preferred_input_dtype(self):
-        return self.USE_NATIVE_DTYPE
-
-    def get_result_buffers(self):
-        return {"intensity": self.buffer("sig", dtype="wide", reduce="sum")}
-
-    def process_tile(self, tile):
-        sum_frames(tile, self.results.intensity)
 
 
 def bare(src, lanes):

@@ -21,6 +21,7 @@ import threading
 import time
 
 import numpy as np
+from shared import Whole
 
 import framefold as ff
 from framefold.io.live.feed import Over
@@ -122,21 +123,6 @@ class Stripes:
     def close(self):
         for connection in self._sockets:
             connection.close()
-
-
-class Whole(ff.UDF):
-    """The sum, of whole frames."""
-
-    engine = ff.EngineOptions(whole_frames=True, gil="free")
-
-    def get_preferred_input_dtype(self):
-        return self.USE_NATIVE_DTYPE
-
-    def get_result_buffers(self):
-        return {"intensity": self.buffer("sig", dtype="wide", reduce="sum")}
-
-    def process_tile(self, tile):
-        sum_frames(tile, self.results.intensity)
 
 
 def cpu():

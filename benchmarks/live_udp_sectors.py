@@ -24,7 +24,7 @@ import warnings
 import live_udp as base
 import numba
 import numpy as np
-from live_sectors import Whole
+from shared import Whole
 
 import framefold as ff
 from framefold.io.live import kernels_receive as r

@@ -15,36 +15,13 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from shared import Endless
 
 import framefold as ff
 from framefold.plot.live import LiveFigure
 from framefold.udfcore.dataset import Dataset
-from framefold.udfcore.metadata import Metadata
-from framefold.udfcore.shapes import Shape
-from framefold.udfcore.source import ReadStats
 
 GOAL = 1.05
-
-
-class Endless:
-    """A source of many frames of which few exist."""
-
-    is_view = True
-    valid = None
-
-    def __init__(self, block, frames):
-        self.block, self.identity = block, f"endless:{frames}"
-        self.shape, self.dtype = Shape((frames, *block.shape[1:]), 2), block.dtype
-        self.metadata, self.natural_chunks = Metadata(), (len(block), 1, 1)
-
-    def read(self, tile, out=None):
-        rows = np.arange(tile.start, tile.stop) % len(self.block)
-        if rows[0] <= rows[-1]:
-            return self.block[(slice(rows[0], rows[-1] + 1), *tile.sig)]
-        return self.block[(rows, *tile.sig)]
-
-    def stats(self):
-        return ReadStats()
 
 
 def udfs():

@@ -21,13 +21,11 @@ import time
 import bokeh
 import numpy as np
 import psutil
+from shared import Endless
 
 import framefold as ff
 from framefold.io.live.memory import MemoryLiveSource
 from framefold.udfcore.dataset import Dataset
-from framefold.udfcore.metadata import Metadata
-from framefold.udfcore.shapes import Shape
-from framefold.udfcore.source import ReadStats
 from framefold.web.view import BrowserView
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -132,27 +130,6 @@ def bench_fps(args):
         rows.append(("CPU time of each in the server, ms", 1e3 * found[1], None))
         rows.append(("CPU time of each in the browser, ms", 1e3 * found[2], None))
     return rows
-
-
-class Endless:
-    """A source of many frames of which few exist."""
-
-    is_view = True
-    valid = None
-
-    def __init__(self, block, frames):
-        self.block, self.identity = block, f"endless:{frames}"
-        self.shape, self.dtype = Shape((frames, *block.shape[1:]), 2), block.dtype
-        self.metadata, self.natural_chunks = Metadata(), (len(block), 1, 1)
-
-    def read(self, tile, out=None):
-        first = tile.start % len(self.block)
-        if first + tile.stop - tile.start > len(self.block):
-            return self.block[(np.arange(tile.start, tile.stop) % len(self.block), *tile.sig)]
-        return self.block[(slice(first, first + tile.stop - tile.start), *tile.sig)]
-
-    def stats(self):
-        return ReadStats()
 
 
 class Job:

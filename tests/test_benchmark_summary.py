@@ -49,3 +49,15 @@ def test_missed_goals_have_reasons():
 def test_reasons_are_those_of_pages():
     pages = {p.stem for p in (ROOT / "docs" / "benchmarks").glob("*.md")}
     assert set(REASONS) <= pages
+
+
+def test_run_knows_every_benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    spec = importlib.util.spec_from_file_location("benchmark_run", ROOT / "benchmarks" / "run.py")
+    run = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(run)
+    scripts = {p.stem for p in (ROOT / "benchmarks").glob("*.py") if "__main__" in p.read_text()}
+    known = [line.split()[0] for lines in run.PAGES.values() for line in lines]
+    assert sorted(known) == sorted(scripts - {"run", "summary"})
+    pages = {p.stem for p in (ROOT / "docs" / "benchmarks").glob("*.md")} - {"summary"}
+    assert pages == set(run.PAGES)
