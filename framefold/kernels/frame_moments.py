@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
+from framefold.kernels.formula import flat_frames, or_formula
 from framefold.kernels.rows import as_rows
 from framefold.kernels.unit_stride import contiguous
 
@@ -20,7 +21,7 @@ def add_frame_moments_reference(
     m2: npt.NDArray[np.float64],
 ) -> None:
     """Do what `add_frame_moments` does, by numpy."""
-    x = as_rows(tile).astype(np.float64)
+    x = flat_frames(tile).astype(np.float64)
     part, total = x.mean(axis=1), n + x.shape[1]
     delta = part - mean
     m2 += ((x - part[:, None]) ** 2).sum(axis=1) + delta**2 * n * x.shape[1] / total
@@ -28,6 +29,7 @@ def add_frame_moments_reference(
     n += x.shape[1]
 
 
+@or_formula(add_frame_moments_reference)
 def add_frame_moments(
     tile: npt.NDArray[Any],
     n: npt.NDArray[np.int64],

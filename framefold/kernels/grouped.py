@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from framefold.kernels.formula import or_formula
 from framefold.kernels.reduce import sum_frames
 
 
@@ -14,10 +15,12 @@ def sum_grouped_reference(
     tile: npt.NDArray[Any], labels: npt.NDArray[np.int64], acc: npt.NDArray[Any]
 ) -> None:
     """Do what `sum_grouped` does, by numpy."""
-    for label in range(len(acc)):
-        acc[label] += tile[labels == label].sum(axis=0, dtype=acc.dtype)
+    one = labels.reshape(-1, *(1,) * (tile.ndim - 1))
+    for label in range(acc.shape[0]):
+        acc[label] += np.where(one == label, tile, 0).sum(axis=0, dtype=acc.dtype)
 
 
+@or_formula(sum_grouped_reference)
 def sum_grouped(tile: npt.NDArray[Any], labels: npt.NDArray[np.int64], acc: npt.NDArray[Any]) -> None:
     """Add each frame of `tile`, ``(depth, *part)``, to ``acc[label]``; negative labels are left out.
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
+from framefold.kernels.formula import or_formula
 from framefold.kernels.rows import as_rows
 from framefold.kernels.unit_stride import contiguous
 
@@ -34,6 +35,7 @@ def count_values_reference(tile: npt.NDArray[Any], counts: npt.NDArray[np.int64]
     counts += np.bincount(tile.reshape(-1).astype(np.int64) - low, minlength=len(counts))
 
 
+@or_formula(count_values_reference)
 def count_values(tile: npt.NDArray[Any], counts: npt.NDArray[np.int64]) -> None:
     """Add how often each of `possible_values` occurs in `tile` to `counts`, int64."""
     values = len(possible_values(tile.dtype))
@@ -50,9 +52,14 @@ def count_bins_reference(
     tile: npt.NDArray[Any], edges: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]
 ) -> None:
     """Do what `count_bins` does, by numpy."""
-    counts += np.histogram(tile, bins=edges)[0]
+    values, n = tile.reshape(-1).astype(np.float64), len(counts)
+    place = np.searchsorted(edges, values, side="right") - 1
+    place = np.where(values == edges[-1], n - 1, place)  # the last bin is closed
+    inside = (values >= edges[0]) & (values <= edges[-1])  # no NaN
+    counts += np.bincount(np.where(inside, place, n), minlength=n + 1)[:n]
 
 
+@or_formula(count_bins_reference)
 def count_bins(tile: npt.NDArray[Any], edges: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> None:
     """Add how many pixels of `tile` lie in each bin to `counts`, int64, one shorter than `edges`.
 

@@ -8,17 +8,22 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from framefold.kernels.formula import or_formula
 from framefold.kernels.minmax import highest, min_sig
 from framefold.kernels.rows import as_rows
 from framefold.kernels.unit_stride import contiguous
 
 
-def add_logs_reference(tile: npt.NDArray[Any], acc: npt.NDArray[np.float64]) -> None:
-    """Do what `add_logs` does, by numpy."""
-    for frame in tile.astype(np.float64):
-        acc += np.log(frame - frame.min() + 1)
+def add_logs_reference(tile: npt.NDArray[Any], acc: npt.NDArray[np.float64], table: Any = None) -> None:
+    """Do what `add_logs` does, by numpy; needs no table."""
+    if not tile.size:
+        return
+    frames = tile.astype(np.float64)
+    low = frames.reshape(tile.shape[0], -1).min(axis=1).reshape(-1, *(1,) * (tile.ndim - 1))
+    acc += np.log(frames - low + 1).sum(axis=0)
 
 
+@or_formula(add_logs_reference)
 def add_logs(tile: npt.NDArray[Any], acc: npt.NDArray[np.float64], table: npt.NDArray[np.float64]) -> None:
     """Add ``log(frame - min(frame) + 1)`` of each whole frame of `tile` to `acc`, float64, C-contiguous.
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
+from framefold.kernels.formula import flat_frames, or_formula
 from framefold.kernels.rows import as_rows
 from framefold.kernels.unit_stride import contiguous
 
@@ -42,9 +43,17 @@ def _limit(dtype: npt.DTypeLike, sign: int) -> Any:
 
 def max_frames_reference(tile: npt.NDArray[Any], acc: npt.NDArray[Any]) -> None:
     """Do what `max_frames` does, by numpy."""
-    np.maximum(acc, tile.max(axis=0, initial=lowest(tile.dtype)), out=acc)
+    if tile.size:
+        np.maximum(acc, tile.max(axis=0), out=acc)
 
 
+def min_frames_reference(tile: npt.NDArray[Any], acc: npt.NDArray[Any]) -> None:
+    """Do what `min_frames` does, by numpy."""
+    if tile.size:
+        np.minimum(acc, tile.min(axis=0), out=acc)
+
+
+@or_formula(max_frames_reference)
 def max_frames(tile: npt.NDArray[Any], acc: npt.NDArray[Any]) -> None:
     """Raise `acc`, shape ``part``, to the largest value per pixel of `tile`, shape ``(depth, *part)``.
 
@@ -57,6 +66,7 @@ def max_frames(tile: npt.NDArray[Any], acc: npt.NDArray[Any]) -> None:
     _extreme_frames(rows, out, True)
 
 
+@or_formula(min_frames_reference)
 def min_frames(tile: npt.NDArray[Any], acc: npt.NDArray[Any]) -> None:
     """Lower `acc`, shape ``part``, to the smallest value per pixel of `tile`; see `max_frames`."""
     rows, out = _prepare(tile, acc, tile.shape[1:])
@@ -68,9 +78,17 @@ def min_frames(tile: npt.NDArray[Any], acc: npt.NDArray[Any]) -> None:
 
 def max_sig_reference(tile: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
     """Do what `max_sig` does, by numpy."""
-    np.maximum(out, as_rows(tile).max(axis=1, initial=lowest(tile.dtype)), out=out)
+    if tile.size:
+        np.maximum(out, flat_frames(tile).max(axis=1), out=out)
 
 
+def min_sig_reference(tile: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+    """Do what `min_sig` does, by numpy."""
+    if tile.size:
+        np.minimum(out, flat_frames(tile).min(axis=1), out=out)
+
+
+@or_formula(max_sig_reference)
 def max_sig(tile: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
     """Raise `out`, shape ``(depth,)``, to the largest value of each frame of `tile`.
 
@@ -83,6 +101,7 @@ def max_sig(tile: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
     _extreme_sig(rows, acc, np.full(_LANE_BYTES // rows.itemsize, lowest(rows.dtype), rows.dtype), True)
 
 
+@or_formula(min_sig_reference)
 def min_sig(tile: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
     """Lower `out`, shape ``(depth,)``, to the smallest value of each frame of `tile`; see `max_sig`."""
     rows, acc = _prepare(tile, out, tile.shape[:1])

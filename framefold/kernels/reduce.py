@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
+from framefold.kernels.formula import flat_frames, or_formula
 from framefold.kernels.rows import as_real, as_rows
 from framefold.kernels.warm import by_numpy
 
@@ -31,6 +32,7 @@ def sum_frames_reference(tile: npt.NDArray[Any], acc: npt.NDArray[Any]) -> None:
     acc += tile.sum(axis=0, dtype=acc.dtype)
 
 
+@or_formula(sum_frames_reference)
 def sum_frames(tile: npt.NDArray[Any], acc: npt.NDArray[Any]) -> None:
     """Add the frames of `tile`, shape ``(depth, *part)``, to `acc`, shape ``part``, C-contiguous.
 
@@ -53,9 +55,10 @@ def sum_frames(tile: npt.NDArray[Any], acc: npt.NDArray[Any]) -> None:
 
 def sum_sig_reference(tile: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
     """Do what `sum_sig` does, by numpy."""
-    out += as_rows(tile).sum(axis=1, dtype=out.dtype)
+    out += flat_frames(tile).sum(axis=1, dtype=out.dtype)
 
 
+@or_formula(sum_sig_reference)
 def sum_sig(tile: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
     """Add the sum of each frame of `tile`, ``(depth, *part)``, to `out`, shape ``(depth,)``, C-contiguous.
 

@@ -29,6 +29,7 @@ import numpy.typing as npt
 from numba.extending import overload
 
 from framefold.errors import DataError
+from framefold.kernels.formula import or_formula
 from framefold.kernels.reduce import sum_frames, wide_dtype
 from framefold.kernels.rows import as_real, as_rows
 from framefold.kernels.unit_stride import contiguous
@@ -52,6 +53,7 @@ def power_sums_reference(tile: npt.NDArray[Any], s1: npt.NDArray[Any], s2: npt.N
     s2 += (tile.astype(np.int64) ** 2).sum(axis=0)
 
 
+@or_formula(power_sums_reference)
 def power_sums(tile: npt.NDArray[Any], s1: npt.NDArray[np.int64], s2: npt.NDArray[np.int64]) -> None:
     """Add sum x and sum x^2 per pixel of `tile`, ``(depth, *part)`` of a short dtype, to `s1` and `s2`.
 
@@ -77,6 +79,12 @@ def moments_of_power_sums(
     return result
 
 
+def first_mean_reference(tile: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return what `first_mean` does, by numpy."""
+    return tile[:_FIRST].sum(axis=0, dtype=wide_dtype(tile.dtype)) / max(1, len(tile[:_FIRST]))
+
+
+@or_formula(first_mean_reference)
 def first_mean(tile: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the shift K per pixel: the mean of the first frames, shape ``part``, float64 or complex128."""
     total = np.zeros(tile.shape[1:], wide_dtype(tile.dtype))
@@ -96,6 +104,7 @@ def deviation_sums_reference(
         s2 += 1j * (d.imag**2).sum(axis=0)
 
 
+@or_formula(deviation_sums_reference)
 def deviation_sums(
     tile: npt.NDArray[Any], shift: npt.NDArray[Any], s1: npt.NDArray[Any], s2: npt.NDArray[Any]
 ) -> None:

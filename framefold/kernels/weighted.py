@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
+from framefold.kernels.formula import flat_frames, or_formula
 from framefold.kernels.rows import as_real, as_rows
 from framefold.kernels.unit_stride import contiguous
 
@@ -17,10 +18,11 @@ def weighted_sum_sig_reference(
     tile: npt.NDArray[Any], weights: npt.NDArray[np.float64], out: npt.NDArray[Any]
 ) -> None:
     """Do what `weighted_sum_sig` does, by numpy."""
-    used = weights != 0
-    out += as_rows(tile)[:, used].astype(out.dtype) @ weights[used]
+    rows = flat_frames(tile)
+    out += np.where(weights != 0, rows, 0).astype(out.dtype) @ weights
 
 
+@or_formula(weighted_sum_sig_reference)
 def weighted_sum_sig(tile: npt.NDArray[Any], weights: npt.NDArray[np.float64], out: npt.NDArray[Any]) -> None:
     """Add the sum of pixel times weight of each frame of `tile`, ``(depth, *part)``, to `out`, ``(depth,)``.
 

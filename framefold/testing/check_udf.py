@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from framefold.errors import MissingMergeError, UDFError
 from framefold.io.memory import ArraySource
+from framefold.testing import device
 from framefold.testing.sectors import fold_sectors
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.corrections import Corrections
@@ -17,6 +18,7 @@ from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.fold import Folder
 from framefold.udfcore.make_results import bound_copy, results_of
 from framefold.udfcore.merge import Frozen, Merger
+from framefold.udfcore.namespace import standing_in
 from framefold.udfcore.plan import Plan, RunOptions
 from framefold.udfcore.planning import make_plan
 from framefold.udfcore.results import ResultBuffer
@@ -76,6 +78,7 @@ def check_udf(
     sig_dims: int = 2,
     data: npt.ArrayLike | None = None,
     rtol: float | None = None,
+    backend: str = "numpy",
 ) -> None:
     """Try a UDF on random data, partitions, tiles, merge orders, ROIs and corrections.
 
@@ -101,6 +104,9 @@ def check_udf(
         Data to use instead of random ones.
     rtol
         Other tolerance for float results, relative to their largest value.
+    backend
+        ``"cupy"``: run the UDF on a stand-in for CuPy (`framefold.testing.device`), which needs no GPU and is
+        as strict as CuPy, and compare with the run on numpy: for UDFs that take both backends.
 
     Raises
     ------
@@ -110,6 +116,8 @@ def check_udf(
     import hypothesis  # noqa: PLC0415  # extra framefold[test]
     from hypothesis import strategies as st  # noqa: PLC0415
 
+    if backend not in ("numpy", "cupy"):
+        raise UDFError(f"backend={backend!r} is not 'numpy' or 'cupy'")
     given = None if data is None else np.asarray(data)
     if given is not None:
         shape, dtype = given.shape, given.dtype
@@ -147,11 +155,25 @@ def check_udf(
     )  # fmt: skip
     @hypothesis.given(cases())
     def law(case: Case) -> None:
-        _check_case(udf, case, given, rtol)
+        _check_case(udf, case, given, rtol, backend)
 
     if seed is not None:
         law = hypothesis.seed(seed)(law)
-    law()
+    if backend == "numpy":
+        law()
+        return
+    with standing_in(device):
+        _check_backend(udf, backend)
+        law()
+
+
+def _check_backend(udf: UDF, backend: str) -> None:
+    wanted = udf.copy().get_backends()
+    wanted = (wanted,) if isinstance(wanted, str) else wanted
+    assert backend in wanted, (
+        f"{type(udf).__name__} takes the backends {', '.join(wanted)}, not {backend!r}: define get_backends, "
+        "or engine = EngineOptions(device=True)"
+    )
 
 
 def _check_merge_declared(udf: UDF) -> None:
@@ -209,16 +231,22 @@ def _options(case: Case, plain: bool) -> RunOptions:
     )
 
 
-def _check_case(udf: UDF, case: Case, given: Array | None, rtol: float | None) -> None:
+def _check_case(
+    udf: UDF, case: Case, given: Array | None, rtol: float | None, backend: str = "numpy"
+) -> None:
     data = _data(case) if given is None else given.copy()
     data.flags.writeable = False
     dataset = Dataset(ArraySource(data, sig_dims=len(case.sig)))
     truth, input_dtype = _run(udf, dataset, _options(case, plain=True), range(1), udf.get_method())
-    found, _ = _run(udf, dataset, _options(case, plain=False), case.order, udf.get_method())
+    options = _options(case, plain=False)
+    if backend != "numpy":
+        options = replace(options, backends=(backend,))
+    found, _ = _run(udf, dataset, options, case.order, udf.get_method())
     for name, want in truth.items():
         single = any(np.dtype(d).kind in "fc" and np.finfo(d).bits <= 32 for d in (input_dtype, want.dtype))
         _compare(
-            f"{type(udf).__name__}: result {name!r} depends on partitions, tiles or order: {case}",
+            f"{type(udf).__name__}: result {name!r} depends on partitions, tiles or order"
+            f"{'' if backend == 'numpy' else ', or on the backend'}: {case}",
             want,
             found[name],
             rtol or (5e-6 if single else 1e-12),
@@ -258,7 +286,7 @@ def _run(
 ) -> tuple[dict[str, ResultBuffer], np.dtype[Any]]:
     twin = udf.copy()
     if method is not UDFMethod.TILE or twin.engine.whole_frames:
-        options = RunOptions(roi=options.roi, corrections=options.corrections, borders=options.borders)
+        options = replace(options, tile_shape=None)
     plan = make_plan(dataset, [twin], options)
     merger = Merger(plan, [twin])
     borders = plan.options.borders or (0,)

@@ -6,6 +6,7 @@ installed; dense numpy needs nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -134,8 +135,11 @@ def forbuf(arr: Any, target: Any) -> Any:
     return converted.reshape(target.shape) if converted.shape != target.shape else converted
 
 
-def choose_backend(source_backend: str, wanted: tuple[str, ...], allowed: frozenset[str] | None) -> str:
+def choose_backend(source_backend: str, wanted: tuple[str, ...], allowed: Sequence[str] | None) -> str:
     """Return the backend for a UDF: that of the source if it takes it, sparse stays sparse, else its first.
+
+    A device is used where `allowed` names it before numpy (and there is one), or where the UDF takes nothing
+    else.
 
     Raises
     ------
@@ -148,6 +152,10 @@ def choose_backend(source_backend: str, wanted: tuple[str, ...], allowed: frozen
             f"the UDF takes the backends {', '.join(wanted)}, the run allows "
             f"{', '.join(sorted(allowed or ()))}: no overlap"
         )
+    if allowed is not None:
+        first = min(usable, key=list(allowed).index)
+        if first in Backends.CUDA_BACKENDS and has_device():
+            return first
     cpu = [b for b in usable if b in Backends.CPU_BACKENDS]
     if not cpu:
         if has_device():

@@ -102,13 +102,13 @@ class BufferDecl:
             return _extreme(self.dtype, lowest=self.reduce == "max")
         return 0
 
-    def allocate(self, rows: int, sig: tuple[int, ...]) -> Array:
-        """Return a new array that holds the start value everywhere."""
+    def allocate(self, rows: int, sig: tuple[int, ...], xp: Any = np) -> Any:
+        """Return a new array of namespace `xp` that holds the start value everywhere."""
         start = self.start
         shape = self.shape(rows, sig)
         if self.dtype.kind in "Mm" or (isinstance(start, (int, float)) and start == 0):
-            return np.zeros(shape, dtype=self.dtype)
-        return np.full(shape, start, dtype=self.dtype)
+            return xp.zeros(shape, dtype=self.dtype)
+        return xp.full(shape, start, dtype=self.dtype)
 
 
 def wide(dtype: npt.DTypeLike) -> np.dtype[Any]:

@@ -15,6 +15,7 @@ from framefold.udfcore.backend import NUMPY
 from framefold.udfcore.decay import faded
 from framefold.udfcore.instance import Instance, frames_text
 from framefold.udfcore.live_fold import LiveWalk
+from framefold.udfcore.namespace import is_out_of_memory
 from framefold.udfcore.plan import Plan
 from framefold.udfcore.task import LivePart, LiveTask, Partial, Task
 from framefold.udfcore.tile import TileSlice
@@ -202,6 +203,8 @@ class Folder:
     def _explain(self, exc: Exception, task: Task) -> None:
         udf = next((u for u in self._udfs if u.active), None)
         if udf is None:
+            if is_out_of_memory(exc):
+                annotate(exc, f"while a tile went to the device, partition {task.index}{_OUT_OF_MEMORY}")
             return
         udf.active = False
         _explain_removed(exc)
@@ -210,7 +213,8 @@ class Folder:
         annotate(
             exc,
             f"in {udf.plan.name}.{udf.stage}, {frames_text(plan, ids)}, partition {task.index} "
-            f"(rows {task.start}..{task.stop - 1}), {_place(self.worker)}, {plan.dataset.name}",
+            f"(rows {task.start}..{task.stop - 1}), {_place(self.worker)}, {plan.dataset.name}"
+            + (_OUT_OF_MEMORY if is_out_of_memory(exc) else ""),
             udf=udf.plan.name,
             stage=udf.stage,
             partition=task.index,
@@ -238,6 +242,10 @@ def _place(worker: str) -> str:
     return f"worker {worker}" if worker.isdigit() else worker or "this process"
 
 
+_OUT_OF_MEMORY = (
+    ": the device has no memory left. Let fewer workers share it, ask for smaller tiles "
+    '(get_tiling_preferences: "depth", "total_size"), or run on the host: backends="numpy"'
+)
 _REMOVED = {"tile_slice": "self.meta.slice", "scheme_idx": "self.meta.tiling_scheme_idx"}
 
 

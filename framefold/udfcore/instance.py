@@ -11,6 +11,7 @@ import numpy.typing as npt
 from framefold.errors import annotate
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.namespace import to_host
 from framefold.udfcore.params import Namespace
 from framefold.udfcore.plan import Plan, UDFPlan
 from framefold.udfcore.task import Task
@@ -75,10 +76,10 @@ class Instance:
                 continue
             if name in plan.resident:
                 if name not in self._resident:
-                    self._resident[name] = self._placed(decl, decl.allocate(n, plan.sig))
+                    self._resident[name] = decl.allocate(n, plan.sig, self._where(decl))
                 self.buffers[name] = self._resident[name]
             else:
-                self.buffers[name] = self._placed(decl, decl.allocate(n, plan.sig))
+                self.buffers[name] = decl.allocate(n, plan.sig, self._where(decl))
         self._nav = [
             (k, _rows_of(self.buffers[k], d))
             for k, d in plan.decls.items()
@@ -90,6 +91,7 @@ class Instance:
             if kind == "nav":
                 ids = self._run.rows.ids
                 flat = flat[task.start : task.stop] if ids is None else flat[ids[task.start : task.stop]]
+                flat = self._aux_placed(flat)
                 self._aux_nav[name] = flat if self._aux_extra[name] else flat.reshape(-1, 1)
         meta._partition = self._rows
         meta.partition_index = task.index
@@ -104,11 +106,14 @@ class Instance:
         self._hook("preprocess", udf.preprocess)
         self.stage = self._process
 
-    def _placed(self, decl: BufferDecl, arr: Array) -> Any:
-        """Return a buffer where it was declared to live: on the device if the lane runs there."""
-        if decl.where == "device" and self.meta.device_class == "cuda":
-            return self.udf.xp.asarray(arr)
-        return arr
+    def _where(self, decl: BufferDecl) -> Any:
+        """Return the namespace in which a buffer lives: that of the lane if it goes to the device."""
+        there = decl.where == "device" or (self.udf.engine.device and decl.dtype.kind in "biufc")
+        return self.udf.xp if there else np
+
+    def _aux_placed(self, arr: Any) -> Any:
+        """Return auxiliary data where the code of the UDF wants them."""
+        return self.udf.xp.asarray(arr) if self.udf.engine.device else arr
 
     def process(self, tile: Any, start: int, stop: int, part: int) -> None:
         """Call the UDF's ``process_*`` with `tile`, rows ``[start, stop)`` and signal part `part`."""
@@ -183,12 +188,12 @@ class Instance:
         self.buffers = {}
         for name in self._views:
             self._views[name] = None
-        return {k: _host(v) for k, v in out.items()}
+        return {k: to_host(v) for k, v in out.items()}
 
     def _join(self) -> None:
         """Join the partition into the worker's accumulators by the UDF's own `merge`."""
         decls, joined = self.plan.decls, self.plan.joined
-        own = {k: v for k, v in self.buffers.items() if decls[k].reduce is None}
+        own = {k: to_host(v) for k, v in self.buffers.items() if decls[k].reduce is None}
         if not joined <= self._resident.keys():  # the first partition is the accumulator
             self._resident.update({k: own[k] for k in joined})
             return
@@ -218,7 +223,7 @@ class Instance:
             self._hook("before_shipping", self.udf.before_shipping)
             self._views.update(dict.fromkeys(self._resident))
         out, self._resident = self._resident, {}
-        return {k: _host(v) for k, v in out.items()}
+        return {k: to_host(v) for k, v in out.items()}
 
     # --- binding -----------------------------------------------------------------------------
 
@@ -228,7 +233,7 @@ class Instance:
             self._views[name] = buf
         for name, (kind, flat) in self._aux.items():
             if kind != "nav":
-                self._params[name] = flat
+                self._params[name] = self._aux_placed(flat)
             else:
                 aux = self._aux_nav[name]
                 self._params[name] = aux if self._aux_extra[name] else aux[:, 0]
@@ -259,7 +264,7 @@ class Instance:
         if self._aux:
             for name, (kind, flat) in self._aux.items():
                 if kind == "sig":
-                    self._params[name] = np.ascontiguousarray(flat[where])
+                    self._params[name] = self._aux_placed(np.ascontiguousarray(flat[where]))
         self._bound_part = part
 
     def _flush_part(self) -> None:
@@ -295,10 +300,6 @@ class Instance:
 def _rows_of(buf: Array, decl: BufferDecl) -> Array:
     """Return a nav buffer so that one row has the shape a frame sees: ``extra``, or ``(1,)``."""
     return buf if decl.extra_shape else buf.reshape(-1, 1)
-
-
-def _host(arr: Any) -> Array:
-    return arr.get() if hasattr(arr, "get") and not isinstance(arr, np.ndarray) else arr
 
 
 def frames_text(plan: Plan, ids: npt.NDArray[np.int64]) -> str:

@@ -34,6 +34,10 @@ class EngineOptions:
     effects
         `process_*` does more than fill buffers, such as writing files: it is not tried out on zeros before a
         live run, so that its compilation falls into the run.
+    device
+        The code takes arrays of a GPU as well as numpy's: `UDF.get_backends` adds ``"cupy"``, and there all
+        numeric buffers, auxiliary data and tiles are CuPy arrays, ``self.xp`` is CuPy. Everything else
+        (`merge`, `get_results`) sees numpy arrays.
     """
 
     merge_scope: Literal["head", "any"] = "head"
@@ -44,3 +48,4 @@ class EngineOptions:
     order: Literal["stream"] | None = None
     lanes: Literal[1] | None = None
     effects: bool = False
+    device: bool = False

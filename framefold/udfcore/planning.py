@@ -197,9 +197,8 @@ def _draft(udf: UDF, dataset: Dataset, rows: RowMap, options: RunOptions) -> _Dr
     dtype = np.result_type(udf.get_preferred_input_dtype(), source_dtype)
     wanted = udf.get_backends()
     wanted = (wanted,) if isinstance(wanted, str) else tuple(wanted)
-    allowed = None if options.backends is None else frozenset(options.backends)
     source_backend = getattr(dataset.source, "backend", Backends.BACKEND_NUMPY)
-    backend = choose_backend(source_backend, wanted, allowed)
+    backend = choose_backend(source_backend, wanted, options.backends)
     return _Draft(udf, method, dtype, backend, chain, correct)
 
 

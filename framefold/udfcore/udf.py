@@ -106,8 +106,11 @@ class UDF(Backends):
         return {"depth": self.TILE_DEPTH_DEFAULT, "total_size": self.TILE_SIZE_MAX}
 
     def get_backends(self) -> Sequence[str] | str:
-        """Return the array backends that the UDF takes, most wanted first."""
-        return (self.BACKEND_NUMPY,)
+        """Return the array backends that the UDF takes, most wanted first.
+
+        By default numpy, and CuPy where ``engine.device`` says so.
+        """
+        return (self.BACKEND_NUMPY, self.BACKEND_CUPY) if self.engine.device else (self.BACKEND_NUMPY,)
 
     def get_task_data(self) -> Mapping[str, Any]:
         """Return what ``self.task_data`` holds during one partition."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from framefold.errors import UDFError
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.udf import UDF
 from framefold.udfs.mask_container import MaskContainer, MaskEngine, Masks
@@ -46,6 +47,8 @@ class ApplyMasksUDF(UDF):
     True
     """
 
+    engine = EngineOptions(device=True)
+
     def __init__(
         self,
         masks: Masks,
@@ -64,6 +67,10 @@ class ApplyMasksUDF(UDF):
     def get_preferred_input_dtype(self) -> npt.DTypeLike:
         """Return the native dtype: conversion happens in registers."""
         return self.USE_NATIVE_DTYPE
+
+    def get_backends(self) -> Sequence[str] | str:
+        """Take arrays of a device, too, where masks do not move."""
+        return super().get_backends() if self.params.shifts is None else self.BACKEND_NUMPY
 
     def get_result_buffers(self) -> Mapping[str, BufferDecl]:
         """Declare ``intensity``, accumulated in 64 bits per component."""

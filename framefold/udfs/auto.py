@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from framefold.errors import UDFError
 from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.namespace import is_device
 from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.udf import UDF, UDFMethod
 
@@ -45,7 +46,7 @@ class AutoUDF(UDF):
         Add the result ``monitor``: the value of the newest frame.
     """
 
-    engine = EngineOptions()
+    engine = EngineOptions(device=True)
 
     def __init__(self, f: Callable[[npt.NDArray[Any]], Any], monitor: bool = False) -> None:
         if not callable(f):
@@ -181,7 +182,7 @@ def known_reduction(f: Callable[..., Any]) -> str | None:
 
 def as_value(returned: Any) -> npt.NDArray[Any]:
     """Return what a function gave as an array; of dtype object and no axes where it is not numeric."""
-    if isinstance(returned, np.ndarray) and returned.dtype.kind in "buifcmMV":
+    if is_device(returned) or (isinstance(returned, np.ndarray) and returned.dtype.kind in "buifcmMV"):
         return returned
     if not isinstance(returned, dict | str | bytes | set | type(None)):
         try:

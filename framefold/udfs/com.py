@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from framefold.errors import UDFError
 from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.udf import UDF
 from framefold.udfs.com_fields import GuessResult, guess_corrections
@@ -66,6 +67,8 @@ class CoMUDF(UDF):
     >>> CoMUDF(cy=63.5, cx=64, r=30, scan_rotation=-12.5).params.r
     30
     """
+
+    engine = EngineOptions(device=True)
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class CrystallinityUDF(UDF):
     CrystallinityUDF(rad_in=4, rad_out=6, real_center=(8, 8), real_rad=3)
     """
 
-    engine = EngineOptions(whole_frames=True)
+    engine = EngineOptions(whole_frames=True, device=True)
 
     def __init__(
         self,
@@ -71,6 +72,10 @@ class CrystallinityUDF(UDF):
             window = (~disk).astype(np.float32)
         ring = half_ring(sig, p.rad_in, p.rad_out)
         double = self.meta.input_dtype == np.float64
+        if self.xp is not np:
+            on_device = self.xp.asarray
+            window = None if window is None else on_device(window)
+            return {"ring": replace(ring, mask=on_device(ring.mask)), "window": window, "transform": None}
         return {
             "ring": ring,
             "window": window,

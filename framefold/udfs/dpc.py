@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from framefold.errors import UDFError
 from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.udf import UDF
 from framefold.udfs.field_results import (
@@ -46,6 +47,8 @@ class DPCUDF(UDF):
     scan_rotation, flip_y, regression
         As for `CoMUDF`.
     """
+
+    engine = EngineOptions(device=True)
 
     def __init__(
         self,
@@ -96,7 +99,7 @@ class DPCUDF(UDF):
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Add the segment sums of one part of the frames."""
-        sums = np.zeros(self.results.segments.shape, np.float64 if tile.dtype.kind == "f" else np.int64)
+        sums = self.xp.zeros(self.results.segments.shape, np.float64 if tile.dtype.kind == "f" else np.int64)
         self.worker_data.engine.add(self.meta, tile, sums)
         self.results.segments += sums
 

@@ -37,7 +37,7 @@ class FEMUDF(UDF):
     FEMUDF(center=(64, 64), rad_in=20, rad_out=30)
     """
 
-    engine = EngineOptions(whole_frames=True)
+    engine = EngineOptions(whole_frames=True, device=True)
 
     def __init__(self, center: tuple[float, float], rad_in: float, rad_out: float) -> None:
         if not 0 <= rad_in < rad_out:
@@ -60,11 +60,18 @@ class FEMUDF(UDF):
         sig = tuple(self.meta.dataset_shape.sig)
         mask = detector_masks(sig, "disk", cy, cx, p.rad_out, 0.0)
         mask &= ~detector_masks(sig, "disk", cy, cx, p.rad_in, 0.0)
-        return {"runs": runs_of_dense(mask)}
+        return {"runs": runs_of_dense(mask), "pixels": self.xp.asarray(np.flatnonzero(mask))}
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Write the deviation of whole frames."""
-        self.results.intensity[:] = ring_std(np.asarray(tile), self.worker_data.runs)
+        data = self.worker_data
+        if self.xp is np:
+            self.results.intensity[:] = ring_std(tile, data.runs)
+        elif data.runs.pixels:
+            ring = tile.reshape(tile.shape[0], -1)[:, data.pixels]
+            self.results.intensity[:] = ring.astype(np.float64).std(axis=1)
+        else:
+            self.results.intensity[:] = np.nan
 
     def get_plots(self) -> Sequence[PlotSpec]:
         """Draw the deviation over the scan."""

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framefold.kernels.mask_runs import MaskRuns, runs_of_dense
+from framefold.kernels.mask_runs import runs_of_dense
 from framefold.kernels.moments import add_moments
 from framefold.udfcore.meta import UDFMeta
+from framefold.udfcore.namespace import xp_of
 from framefold.udfs.virtual_detector import detector_masks
 
 
@@ -32,7 +33,7 @@ class FrameMoments:
     def __init__(self, sig: tuple[int, ...], cy: float | None, cx: float | None, r: float, ri: float) -> None:
         self.center = center_of(sig, cy, cx)
         self._mask = detector_masks(sig, "ring", *self.center, r, ri)[0]
-        self._parts: dict[int | None, tuple[MaskRuns, tuple[float, float]]] = {}
+        self._parts: dict[int | None, tuple[Any, Any]] = {}  # runs and origin; on a device pixels and weights
 
     def add(self, meta: UDFMeta, tile: npt.NDArray[Any], out: npt.NDArray[np.float64]) -> None:
         """Add (sum, sum of value * y, sum of value * x) of each frame to `out`, float64 ``(depth, 3)``."""
@@ -40,9 +41,26 @@ class FrameMoments:
         if index not in self._parts:
             where = meta.sig_slice
             origin = (where.origin[0] - self.center[0], where.origin[1] - self.center[1])
-            self._parts[index] = (runs_of_dense(self._mask[None][(slice(None), *where.get())]), origin)
-        runs, origin = self._parts[index]
-        add_moments(tile, runs, origin, out)
+            mask = self._mask[where.get()]
+            self._parts[index] = (
+                (runs_of_dense(mask[None]), origin)
+                if isinstance(tile, np.ndarray)
+                else _weights(xp_of(tile), mask, origin)
+            )
+        if isinstance(tile, np.ndarray):
+            add_moments(tile, *self._parts[index], out)
+        else:
+            pixels, weights = self._parts[index]
+            out += tile.reshape(tile.shape[0], -1)[:, pixels].astype(np.float64) @ weights
+
+
+def _weights(xp: Any, mask: npt.NDArray[np.bool_], origin: tuple[float, float]) -> tuple[Any, Any]:
+    """Return the pixels of a mask, and (1, y, x) of each, float64 ``(pixels, 3)``, on a device."""
+    pixels = np.flatnonzero(mask)
+    y, x = np.divmod(pixels, mask.shape[1])
+    return xp.asarray(pixels), xp.asarray(
+        np.stack([np.ones(len(pixels)), y + origin[0], x + origin[1]], axis=1)
+    )
 
 
 def shifts_of(moments: npt.NDArray[np.float64], zero: str = "nan") -> npt.NDArray[np.float64]:

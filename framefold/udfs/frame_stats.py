@@ -27,7 +27,7 @@ class FrameStatsUDF(UDF):
         infinity.
     """  # noqa: D205  # the results belong together
 
-    engine = EngineOptions(gil="free")
+    engine = EngineOptions(gil="free", device=True)
 
     def __init__(self, saturation: float | None = None) -> None:
         super().__init__(saturation=saturation)
@@ -57,7 +57,8 @@ class FrameStatsUDF(UDF):
         max_sig(tile, r.maximum)
         add_frame_moments(tile, r.pixels, r.mean, r.m2)
         limit = self._limit()
-        if (r.maximum >= limit).any():  # rare: the second look costs only frames that need it
+        # rare: the second look costs only frames that need it; a device would have to be waited for
+        if self.xp is not np or (r.maximum >= limit).any():
             r.saturated += (tile >= limit).reshape(tile.shape[0], -1).sum(axis=1)
 
     def get_results(self) -> Mapping[str, Any]:

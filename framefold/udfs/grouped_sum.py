@@ -34,7 +34,7 @@ class GroupedSumUDF(UDF):
         If a label is not below `n`, or labels are not integers.
     """
 
-    engine = EngineOptions(gil="free")
+    engine = EngineOptions(gil="free", device=True)
 
     def __init__(self, labels: npt.ArrayLike | AuxData, n: int | None = None) -> None:
         aux = labels if isinstance(labels, AuxData) else self._labels(labels)
@@ -74,7 +74,11 @@ class GroupedSumUDF(UDF):
         labels = self.params.labels
         sum_grouped(tile, labels, self.results.sum[(slice(None), *self.meta.sig_slice.get())])
         if self.meta.tiling_scheme_idx == 0:  # once per frame, not per part of it
-            self.results.count += np.bincount(labels[labels >= 0], minlength=self.params.n)
+            self.results.count += self._members(labels)
+
+    def _members(self, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        n = self.params.n
+        return np.bincount(np.where(labels < 0, n, labels), minlength=n + 1)[:n]
 
     def get_results(self) -> Mapping[str, Any]:
         """Return the sums, the averages (NaN and invalid for empty classes) and the counts."""

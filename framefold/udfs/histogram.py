@@ -35,7 +35,7 @@ class HistogramUDF(UDF):
         If the data are not short integers and neither `range` nor edges are given.
     """
 
-    engine = EngineOptions(partial_frames=True, gil="free")
+    engine = EngineOptions(partial_frames=True, gil="free", device=True)
 
     def __init__(
         self,
@@ -84,7 +84,11 @@ class HistogramUDF(UDF):
 
     def get_task_data(self) -> Mapping[str, Any]:
         """Lay out the bins."""
-        return {} if kernel.has_value_counts(self.meta.input_dtype) else {"edges": self._edges()}
+        return (
+            {}
+            if kernel.has_value_counts(self.meta.input_dtype)
+            else {"edges": self.xp.asarray(self._edges())}
+        )
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Count the pixels of the tile."""

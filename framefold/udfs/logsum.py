@@ -21,7 +21,7 @@ class LogSumUDF(UDF):
     frame.
     """
 
-    engine = EngineOptions(whole_frames=True, gil="free")
+    engine = EngineOptions(whole_frames=True, gil="free", device=True)
 
     def __init__(self) -> None:
         super().__init__()

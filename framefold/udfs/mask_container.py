@@ -18,8 +18,10 @@ from framefold.kernels.apply_masks import (
     prepare_part,
     result_dtype,
     sum_dtype,
+    work_dtype,
 )
 from framefold.udfcore.meta import UDFMeta
+from framefold.udfcore.namespace import xp_of
 
 # an array, a stack of arrays, a sparse array, a function that returns one of these, or a list of them
 Masks: TypeAlias = Any
@@ -92,6 +94,7 @@ class MaskEngine:
         self._sparse = sparse
         self._shifted = shifted
         self._parts: dict[tuple[Any, ...], PartMasks] = {}
+        self._on_device: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
     def add(
         self,
@@ -102,6 +105,9 @@ class MaskEngine:
     ) -> None:
         """Add the sums over each mask to `out`, ``(depth, masks)``; masks move by `shifts` if given."""
         key = (meta.tiling_scheme_idx, tile.shape[1:], tile.dtype)
+        if not isinstance(tile, np.ndarray):
+            self._add_on_device(key, meta, tile, out)
+            return
         part = self._parts.get(key)
         if part is None:
             masks = self._container.resolve(meta.dataset_shape.sig)
@@ -111,6 +117,26 @@ class MaskEngine:
             apply_masks(part, tile, out)
         else:
             apply_shifted(part, tile, shifts, out)
+
+    def _add_on_device(self, key: tuple[Any, ...], meta: UDFMeta, tile: Any, out: Any) -> None:
+        """Multiply the pixels that some mask holds by all masks, exactly for integers."""
+        found = self._on_device.get(key)
+        if found is None:
+            masks, where = self._container.resolve(meta.dataset_shape.sig), meta.sig_slice.get()
+            stack = np.stack([m.array(where).reshape(-1) for m in masks])
+            pixels = np.flatnonzero((stack != 0).any(axis=0))
+            sums = sum_dtype(tile.dtype, stack.dtype)
+            if sums.kind == "i":  # in double precision where that is exact: devices are slow with integers
+                largest = float(np.abs(stack).max(initial=0))
+                sums = np.result_type(
+                    work_dtype(tile.dtype, stack.dtype, largest, stack.shape[1]), np.float64
+                )
+            xp = xp_of(tile)
+            found = xp.asarray(pixels), xp.asarray(stack[:, pixels].T.astype(sums))
+            self._on_device[key] = found
+        pixels, weights = found
+        product = tile.reshape(tile.shape[0], -1)[:, pixels].astype(weights.dtype) @ weights
+        out += product.astype(out.dtype)
 
 
 def _flatten(given: Masks, sig: tuple[int, ...], dtype: np.dtype[Any] | None) -> Iterator[Mask]:

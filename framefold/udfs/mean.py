@@ -26,7 +26,7 @@ class MeanUDF(UDF):
         Of the result; None: float64 or complex128.
     """
 
-    engine = EngineOptions(partial_frames=True, gil="free", corrections="self")
+    engine = EngineOptions(partial_frames=True, gil="free", corrections="self", device=True)
 
     def __init__(self, dtype: npt.DTypeLike | None = None) -> None:
         super().__init__(dtype=None if dtype is None else np.dtype(dtype))

@@ -21,7 +21,7 @@ class MaxUDF(UDF):
     A NaN in any frame gives NaN, as in numpy. Without frames the result is 0 or NaN, and invalid.
     """
 
-    engine = EngineOptions(partial_frames=True, gil="free")
+    engine = EngineOptions(partial_frames=True, gil="free", device=True)
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class MinUDF(UDF):
     A NaN in any frame gives NaN, as in numpy. Without frames the result is 0 or NaN, and invalid.
     """
 
-    engine = EngineOptions(partial_frames=True, gil="free")
+    engine = EngineOptions(partial_frames=True, gil="free", device=True)
 
     def __init__(self) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ class MonitorUDF(UDF):
     partitions arrive.
     """
 
-    engine = EngineOptions(partial_frames=True, gil="free")
+    engine = EngineOptions(partial_frames=True, gil="free", device=True)
 
     def __init__(self) -> None:
         super().__init__()

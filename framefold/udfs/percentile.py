@@ -32,7 +32,7 @@ class PercentileUDF(UDF):
         Between which the values lie; needed unless the data are short integers.
     """
 
-    engine = EngineOptions(partial_frames=True, gil="free")
+    engine = EngineOptions(partial_frames=True, gil="free", device=True)
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class PercentileUDF(UDF):
         if self.params.range is None:
             return {}
         low, high = self.params.range
-        return {"edges": np.linspace(low, high, _BINS + 1)}
+        return {"edges": self.xp.asarray(np.linspace(low, high, _BINS + 1))}
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Count the pixels of the tile."""

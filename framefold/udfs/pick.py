@@ -28,7 +28,7 @@ class PickUDF(UDF):
     array([[[6, 7, 8]]])
     """
 
-    engine = EngineOptions(gil="free")
+    engine = EngineOptions(gil="free", device=True)
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import UDFError
-from framefold.kernels.radial import add_radial, radial_bins, select_part
+from framefold.kernels.radial import RadialBins, add_radial, radial_bins, select_part
 from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.udf import UDF
 from framefold.udfs.field_results import check_real_2d
@@ -44,6 +45,8 @@ class RadialProfileUDF(UDF):
     >>> RadialProfileUDF(center=(64, 64), n_bins=60, r_max=60.0).params.n_bins
     60
     """
+
+    engine = EngineOptions(device=True)
 
     def __init__(
         self,
@@ -106,8 +109,21 @@ class RadialProfileUDF(UDF):
         data, index = self.worker_data, self.meta.tiling_scheme_idx
         if index not in data.parts:
             sig = tuple(self.meta.dataset_shape.sig)
-            data.parts[index] = select_part(data.entries, sig, self.meta.sig_slice.get())
-        add_radial(tile, data.parts[index], self.results.total, self.results.square)
+            part = select_part(data.entries, sig, self.meta.sig_slice.get())
+            data.parts[index] = part if self.xp is np else self._on_device(part)
+        if self.xp is np:
+            add_radial(tile, data.parts[index], self.results.total, self.results.square)
+            return
+        pixels, bins, weights = data.parts[index]
+        values = tile.reshape(tile.shape[0], -1)[:, pixels].astype(np.float64)
+        where = (self.xp.arange(tile.shape[0])[:, None], bins[None, :])
+        self.xp.add.at(self.results.total, where, weights * values)
+        self.xp.add.at(self.results.square, where, weights * values * values)
+
+    def _on_device(self, part: RadialBins) -> tuple[Any, ...]:
+        pixels = np.repeat(np.arange(len(part.ptr) - 1), np.diff(part.ptr))
+        weights = np.ones(len(pixels)) if part.weights is None else part.weights
+        return tuple(self.xp.asarray(a) for a in (pixels, part.bins, weights))
 
     def get_results(self) -> Mapping[str, Any]:
         """Return profile, variance and counts."""

@@ -33,7 +33,7 @@ class StdDevUDF(UDF):
     See `framefold.kernels.stddev` for the formulas.
     """
 
-    engine = EngineOptions(merge_scope="any", partial_frames=True, gil="free")
+    engine = EngineOptions(merge_scope="any", partial_frames=True, gil="free", device=True)
 
     def __init__(self, ddof: int = 0) -> None:
         super().__init__(ddof=ddof)

@@ -36,7 +36,7 @@ class SumUDF(UDF):
            [4, 4, 4]], dtype=uint64)
     """
 
-    engine = EngineOptions(partial_frames=True, gil="free", corrections="self")
+    engine = EngineOptions(partial_frames=True, gil="free", corrections="self", device=True)
 
     def __init__(self, dtype: npt.DTypeLike | None = None) -> None:
         super().__init__(dtype=None if dtype is None else np.dtype(dtype))

@@ -38,7 +38,7 @@ class SumSigUDF(UDF):
            [9, 9]], dtype=uint64)
     """
 
-    engine = EngineOptions(partial_frames=True, gil="free", corrections="self")
+    engine = EngineOptions(partial_frames=True, gil="free", corrections="self", device=True)
 
     def __init__(self, dtype: npt.DTypeLike | None = None) -> None:
         super().__init__(dtype=None if dtype is None else np.dtype(dtype))
@@ -65,7 +65,7 @@ class SumSigUDF(UDF):
         if given is None:
             return {}
         weights, offsets = given.pixel_weights(tuple(self.meta.dataset_shape.sig))
-        return {"weights": weights, "offsets": offsets}
+        return {"weights": self.xp.asarray(weights), "offsets": self.xp.asarray(offsets)}
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Add the pixels of the tile to the numbers of its frames."""
@@ -75,7 +75,7 @@ class SumSigUDF(UDF):
             sum_sig(tile, out)
             return
         where, data = self.meta.sig_slice.get(), self.worker_data
-        weighted_sum_sig(tile, np.ascontiguousarray(data.weights[where]).reshape(-1), out)
+        weighted_sum_sig(tile, self.xp.ascontiguousarray(data.weights[where]).reshape(-1), out)
         out -= data.offsets[where].sum()
 
     def get_results(self) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from framefold import masks
 from framefold.errors import UDFError
 from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.udf import UDF
 from framefold.udfs.mask_container import MaskContainer, MaskEngine
@@ -48,6 +49,8 @@ class VirtualDetectorUDF(UDF):
     VirtualDetectorUDF(shape='ring', cy=None, cx=None, r=40, ri=20, radii=None, n=4, rotation=0.0,
                        height=None, width=None)
     """
+
+    engine = EngineOptions(device=True)
 
     def __init__(
         self,

@@ -7,7 +7,6 @@ from framefold.errors import DataError
 from framefold.kernels.grouped import sum_grouped, sum_grouped_reference
 from framefold.kernels.histogram import (
     count_bins,
-    count_bins_reference,
     count_values,
     count_values_reference,
     possible_values,
@@ -41,7 +40,7 @@ def test_bins(dtype, edges):
         data[1, :3] = np.nan, np.inf, -np.inf
     counts, expected = np.zeros(len(edges) - 1, np.int64), np.zeros(len(edges) - 1, np.int64)
     count_bins(data, edges, counts)
-    count_bins_reference(data, edges, expected)
+    expected += np.histogram(data, bins=edges)[0]
     np.testing.assert_array_equal(counts, expected)
 
 

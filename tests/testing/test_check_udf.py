@@ -121,3 +121,40 @@ def test_a_promise_of_partial_frames_is_tried_with_random_sectors():
 @pytest.mark.parametrize("udf", [SumUDF(), StdDevUDF()], ids=["sum", "std"])
 def test_promises_of_our_own_hold(udf):
     check_udf(udf, n=20)
+
+
+class OnDevice(Sum):
+    engine = EngineOptions(device=True)
+
+
+class HalfOnDevice(OnDevice):
+    """Multiplies by an array that stays on the host."""
+
+    def process_tile(self, tile):
+        self.results.total += (tile * np.ones(tile.shape[1:])).sum(axis=0)
+
+
+class OtherOnDevice(OnDevice):
+    def process_tile(self, tile):
+        self.results.total += tile.sum(axis=0) * (1 if self.xp is np else 2)
+
+
+class DeviceOnly(OnDevice):
+    def get_backends(self):
+        return self.BACKEND_CUPY
+
+
+def test_runs_on_the_stand_in_for_cupy():
+    check_udf(OnDevice(), n=10, backend="cupy")
+    check_udf(DeviceOnly(), n=5, backend="cupy")
+    check_udf(StdDevUDF(), n=10, backend="cupy")
+    with pytest.raises(TypeError, match="Unsupported type <class 'numpy.ndarray'>"):
+        check_udf(HalfOnDevice(), n=5, backend="cupy")
+    with pytest.raises(AssertionError, match="or on the backend"):
+        check_udf(OtherOnDevice(), n=5, backend="cupy")
+    with pytest.raises(
+        AssertionError, match=r"takes the backends numpy, not 'cupy'.*EngineOptions\(device=True\)"
+    ):
+        check_udf(Sum(), backend="cupy")
+    with pytest.raises(UDFError, match="backend='gpu' is not"):
+        check_udf(Sum(), backend="gpu")
