@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.context.keywords import AcquisitionKeywords, IterKeywords, Plots, Progress, Roi, RunKeywords
-from framefold.context.running import options_of, start_live_run, start_run
+from framefold.context.repeating import acquire, start_iteration
+from framefold.context.running import options_of, start_run
 from framefold.context.viewing import (
-    drawn,
-    ended,
     folded,
     iteration_viewers,
     observers_of,
@@ -25,20 +24,17 @@ from framefold.context.viewing import (
 from framefold.errors import UDFError
 from framefold.executor.base import Executor
 from framefold.executor.choose import make_executor
-from framefold.executor.drive import Run
 from framefold.executor.follow import by_merge, latest
 from framefold.executor.generator import AsyncResultGenerator, ResultGenerator
 from framefold.executor.iterate import IterateOptions, Iteration
-from framefold.executor.local import LocalExecutor
 from framefold.io.registry import open_source
-from framefold.io.save import save_result
 from framefold.udfcore.corrections import Corrections
 from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.iterative import IterativeUDF
 from framefold.udfcore.live_dataset import LiveDataset
 from framefold.udfcore.pre import Transform
 from framefold.udfcore.provenance import provenance_of
-from framefold.udfcore.results import ResultBuffer, Snapshot, UDFResult
+from framefold.udfcore.results import ResultBuffer, UDFResult
 from framefold.udfcore.source import Source
 from framefold.udfcore.udf import UDF
 
@@ -375,22 +371,14 @@ class Context:
         >>> #     print(state.iteration, state.history["error"][-1])
         """
         ds = self._as_dataset(dataset)
-        make = options_of(ds, [udf], roi, corrections, pre=pre)
-        here = LocalExecutor(1)  # receives a live stream: iterations take the other threads of this process
-
-        def receive(loader: UDF) -> Run:
-            return start_run(here, ds, [loader], make, False, 0, True, on_ready, self._live.add)
-
         seconds = (
             float(str(publish_every).removesuffix("s")) if isinstance(publish_every, str) else publish_every
         )
         saved, earlier = (None if path is None else Path(path) for path in (checkpoint, resume))
-        iteration = Iteration(
-            self.executor, ds, udf, make,
+        iteration = start_iteration(
+            self.executor, ds, udf, options_of(ds, [udf], roi, corrections, pre=pre),
             IterateOptions(n, seconds, lanes, residency, saved, checkpoint_every, earlier),
-            live=receive if isinstance(ds, LiveDataset) else None,
-            observers=tuple(observers_of(progress)), viewers=iteration_viewers(plots, self.plot_class),
-            on_ready=on_ready, provenance=provenance_of, saver=save_result,
+            progress, iteration_viewers(plots, self.plot_class), on_ready, self._live.add,
         )  # fmt: skip
         if not isinstance(ds, LiveDataset):  # there `stop` ends the acquisition, and what came is worked on
             self._live.add(iteration)
@@ -443,51 +431,20 @@ class Context:
         UDFError
             If `dataset` is not live.
         """
-        from framefold.executor.live import Acquisitions, open_station  # noqa: PLC0415  # only for live sources
-
         single = isinstance(udf, (UDF, type))
         udfs = [udf] if single else list(udf)
         ds = self._as_dataset(dataset)
         options = options_of(
-            ds,
-            udfs,
-            roi,
-            corrections,
-            backends,
-            pre,
-            dtype_policy=dtype_policy,
+            ds, udfs, roi, corrections, backends, pre, dtype_policy=dtype_policy,
             publish_interval=publish_interval,
-        )
+        )  # fmt: skip
         if not isinstance(ds, LiveDataset):
             raise UDFError(f"acquisitions needs a live source, {ds.name} is a file or array: use run_udf")
-        viewers: list[Any] = []
-        shown = drawn(plots, keep=True)  # one page for all of them
-
-        def begin(station: Any, prepared: bool, opened: Callable[[Any], Any]) -> Run:
-            return start_live_run(
-                self.executor,
-                station,
-                ds,
-                udfs,
-                options,
-                progress,
-                validate,
-                on_ready,
-                prepared=prepared,
-                opened=opened,
-            )
-
-        def follow(run: Run) -> Snapshot:
-            if not viewers:
-                viewers.append(viewers_of(shown, self.plot_class, run, udfs))
-            elif viewers[0]:
-                viewers[0].again(run.snapshot(final=False), udfs, run)
-            return folded(run, viewers[0], publish_interval)
-
-        passes = Acquisitions(lambda: open_station(self.executor, ds), begin, follow, n)
-        self._live.add(passes)
-        done = (final.buffers[0] if single else final.buffers for final in passes.results())
-        return done if shown is plots else ended(done, shown.stop)
+        finals = acquire(
+            self.executor, ds, udfs, options, n, progress, validate, on_ready, publish_interval,
+            plots, self.plot_class, self._live.add,
+        )  # fmt: skip
+        return (final.buffers[0] if single else final.buffers for final in finals)
 
     def map(
         self,
