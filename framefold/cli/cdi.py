@@ -15,6 +15,7 @@ from framefold.cli.command import Command
 from framefold.cli.source_arguments import add_dataset, add_place, add_progress, make_context, wants_progress
 from framefold.cli.values import load_array
 from framefold.errors import FramefoldError
+from framefold.udfcore.namespace import require_device
 
 if TYPE_CHECKING:
     from framefold.context import Context
@@ -75,6 +76,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, default=0, help="of the first start (default: %(default)s)")
     group.add_argument("--double", action="store_true", help="double precision")
+    add(
+        "--backend",
+        choices=("cpu", "cupy"),
+        default="cpu",
+        help="cupy: one start after another on a graphics card, with --workers one on each (default: cpu)",
+    )
     group = parser.add_argument_group("output")
     group.add_argument("--save", metavar="FILE", help=".cxi or .npz: object, support, eigenmodes, PRTF, FSC")
     group.add_argument("--overwrite", action="store_true", help="replace an existing file")
@@ -111,11 +118,15 @@ def _run(args: argparse.Namespace) -> int:
             print(_plan(cdi, recipe, args))
             return 0
         watch = _Watch(args, cdi)
-        large = math.prod(cdi.shape) >= 2**19 and args.workers is None and args.scheduler is None
+        # one after another: a large one on all cores, on a card anyway
+        alone = args.workers is None and args.scheduler is None
+        alone = alone and (args.backend == "cupy" or math.prod(cdi.shape) >= 2**19)
+        if alone and args.backend == "cupy":
+            require_device("--backend cupy")
         found = multistart(
             cdi, recipe, args.starts, keep, free=args.free, seed=args.seed,
-            run_tasks=None if large else ctx.run_tasks, batch=2 * ctx.executor.capacity,
-            on_batch=watch.batch,
+            run_tasks=None if alone else ctx.run_tasks, batch=2 * ctx.executor.capacity,
+            on_batch=watch.batch, backend="cupy" if args.backend == "cupy" else "numpy",
         )  # fmt: skip
         watch.close(found)
     print(_table(found))

@@ -202,6 +202,14 @@ def _model_arguments(group: Any) -> None:
     )
     add("--seed", type=int, default=0, help="seed of the random batches (default: 0)")
     add("--double", action="store_true", help="double precision, slow: for checks")
+    add(
+        "--backend",
+        choices=("cpu", "cupy", "numpy"),
+        default="cpu",
+        help="where to compute: cupy: a graphics card; numpy: its formulas on the processor, for checks "
+        "(default: cpu, all cores)",
+    )
+    add("--repeatable", action="store_true", help="with --backend cupy: the same bits in every run; slower")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -357,6 +365,8 @@ def make_ptychography(args: argparse.Namespace) -> Ptychography:
         regularise=args.regularise,
         free_pixels=args.free_pixels,
         precision="double" if args.double else "single",
+        backend=args.backend,
+        repeatable=args.repeatable,
     )
 
 

@@ -26,7 +26,7 @@ from framefold.udfcore.dataset import Dataset
 from framefold.udfcore.events import Event, Observer, PartitionDone, RunEnded, RunStarted
 from framefold.udfcore.iterative import DataInfo, IterativeUDF
 from framefold.udfcore.live_dataset import LiveDataset
-from framefold.udfcore.namespace import MISSING, has_device
+from framefold.udfcore.namespace import require_device
 from framefold.udfcore.plan import RunOptions
 from framefold.udfcore.results import Saver, UDFResult
 from framefold.udfcore.udf import UDF
@@ -174,8 +174,8 @@ class Iteration:
     def _open(self) -> Team:
         """Load the frames, and return who iterates."""
         udf, options = self._udf, self._options
-        if not self._executor.processes and udf.xp is not np and not has_device():
-            raise UDFError(f'{type(udf).__name__}: the backend "cupy" finds no device; {MISSING}')
+        if not self._executor.processes and udf.xp is not np:
+            require_device(type(udf).__name__)
         info = self.resolve()
         run = self._run
         order = udf.get_order()

@@ -182,5 +182,5 @@ class Show(Operator):
 
     def apply(self, cdi: CDI) -> CDI:
         """Return the state as it is."""
-        save_atomically(start_figure(cdi), self.path.format(cycle=cdi.cycle))
+        save_atomically(start_figure(cdi.on("numpy")), self.path.format(cycle=cdi.cycle))
         return cdi

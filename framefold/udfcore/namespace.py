@@ -45,6 +45,19 @@ def has_device() -> bool:
         return False
 
 
+def require_device(what: str) -> None:
+    """Do nothing where there is a device.
+
+    Raises
+    ------
+    UDFError
+        If CuPy is not installed or sees none; `what` says who asked for it.
+    """
+    device_namespace()
+    if not has_device():
+        raise UDFError(f"{what}: CuPy sees no device; {MISSING}")
+
+
 def is_device(array: Any) -> bool:
     """Tell whether `array` is one of CuPy or of a stand-in."""
     if isinstance(array, np.ndarray):

@@ -31,6 +31,17 @@ def write_cxi(path, pattern):
         detector["x_pixel_size"] = detector["y_pixel_size"] = 55e-6
 
 
+def test_on_a_device(cli, tmp_path, pattern, device_xp):
+    np.save(tmp_path / "pattern.npy", pattern.iobs)
+    short = ("--recipe", "Sup*ER**5*HIO**10", "--starts", 2, "--keep", 2, "--double")
+    for backend in ("cupy", "cpu"):
+        cli("cdi", "pattern.npy", *short, "--backend", backend, "--save", f"{backend}.npz")
+    with np.load(tmp_path / "cupy.npz") as there, np.load(tmp_path / "cpu.npz") as here:
+        np.testing.assert_allclose(
+            np.abs(there["obj"]), np.abs(here["obj"]), atol=1e-5 * np.abs(here["obj"]).max()
+        )
+
+
 def test_from_pattern_to_object(cli, tmp_path, pattern):
     write_cxi(tmp_path / "pattern.cxi", pattern)
     arguments = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import h5py
@@ -146,6 +147,20 @@ def test_checkpoint_and_resume(cxi, tmp_path, capsys):
     assert "10 iterations" in capsys.readouterr().out
     assert run(cxi, "--resume") != 0
     assert "--checkpoint" in capsys.readouterr().err
+
+
+def test_on_a_device(cxi, tmp_path, device_xp):
+    for backend in ("cupy", "numpy"):
+        target = tmp_path / f"{backend}.npz"
+        assert run(cxi, "--backend", backend, "--recipe", "3 AP", "--double", "--save", target) == 0
+    with np.load(tmp_path / "cupy.npz") as there, np.load(tmp_path / "numpy.npz") as here:
+        np.testing.assert_allclose(there["raw_object"], here["raw_object"], atol=1e-6)
+
+
+def test_without_a_device(cxi, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert run(cxi, "--backend", "cupy") == 2
+    assert "pip install 'framefold[cuda]'" in capsys.readouterr().err
 
 
 def test_resolution_by_halves(cxi, tmp_path, capsys):

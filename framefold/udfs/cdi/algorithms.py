@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from framefold.errors import DataError
+from framefold.udfcore.namespace import xp_of
 from framefold.udfs.cdi.algebra import Operator
 from framefold.udfs.cdi.engine import Engine, engine_for
 from framefold.udfs.cdi.kernels import COMBINE, FEEDBACK, FLIP
@@ -176,7 +175,7 @@ class ChargeFlip(Iteration):
     def iterate(self, engine: Engine, rho: Any, support: Any, cdi: CDI) -> Any:
         """Return the object after one iteration."""
         m = engine.project(rho, cdi)
-        limit = 0.0
+        limit: Any = 0.0
         if self.threshold:
-            limit = self.threshold * float(np.sqrt((m.real**2 + m.imag**2).mean()))
+            limit = self.threshold * xp_of(m).sqrt((m.real**2 + m.imag**2).mean())
         return engine.combine(rho, m, support, FLIP, (limit, 0, 0, 0, 0), False)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
+from framefold.udfcore.namespace import xp_of
 from framefold.udfs.cdi.algebra import Operator
 from framefold.udfs.cdi.engine import engine_for
 from framefold.udfs.cdi.state import CDI, MEASURED
@@ -18,9 +19,8 @@ Real = npt.NDArray[np.floating[Any]]
 
 def blur(values: Real, psf: Any) -> Real:
     """Return the circular convolution with a point spread function whose origin is at index 0."""
-    found: Real = np.fft.irfftn(
-        np.fft.rfftn(values) * np.fft.rfftn(psf), values.shape, axes=range(values.ndim)
-    )
+    fft = xp_of(values).fft
+    found: Real = fft.irfftn(fft.rfftn(values) * fft.rfftn(psf), values.shape, axes=tuple(range(values.ndim)))
     return found
 
 
@@ -60,19 +60,21 @@ class EstimatePSF(Operator):
     def apply(self, cdi: CDI) -> CDI:
         """Return the state with a blur."""
         wave = engine_for(cdi).forward(cdi.solution)
-        model = (np.abs(wave) ** 2 / wave.size).astype(np.float64)
+        xp = xp_of(wave)
+        model = (xp.abs(wave) ** 2 / wave.size).astype(np.float64)
         used = cdi.data.code == MEASURED
-        seen = np.where(used, cdi.data.intensity, 0).astype(np.float64)
-        psf = gaussian_psf(cdi.shape, self.sigma) if cdi.psf is None else cdi.psf.astype(np.float64)
-        spectrum = np.conj(np.fft.rfftn(model))
-        axes = range(model.ndim)
-        weight = np.maximum(np.fft.irfftn(spectrum * np.fft.rfftn(used), cdi.shape, axes=axes), 1e-12)
+        seen = xp.where(used, cdi.data.intensity, 0).astype(np.float64)
+        first = xp.asarray(gaussian_psf(cdi.shape, self.sigma)) if cdi.psf is None else cdi.psf
+        psf = first.astype(np.float64)
+        spectrum = xp.fft.rfftn(model).conj()
+
+        def correlated(values: Any) -> Any:
+            found = xp.fft.irfftn(spectrum * xp.fft.rfftn(values), cdi.shape, axes=tuple(range(model.ndim)))
+            return xp.maximum(found, 0)
+
+        weight = xp.maximum(correlated(used.astype(np.float64)), 1e-12)
         for _ in range(self.n):
-            ratio = np.where(used, seen / np.maximum(blur(model, psf), 1e-12), 0)
-            psf = (
-                psf
-                * np.maximum(np.fft.irfftn(spectrum * np.fft.rfftn(ratio), cdi.shape, axes=axes), 0)
-                / weight
-            )
+            ratio = xp.where(used, seen / xp.maximum(blur(model, psf), 1e-12), 0)
+            psf = psf * correlated(ratio) / weight
             psf /= psf.sum()
         return cdi.new(psf=psf.astype(cdi.real_dtype))

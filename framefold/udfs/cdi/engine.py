@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from framefold.udfs.cdi import kernels, reference
+from framefold.udfcore.namespace import is_device, to_host, xp_of
+from framefold.udfs.cdi import kernels, kernels_ml, reference
 from framefold.udfs.cdi.state import CDI
 
 Array = npt.NDArray[Any]
@@ -19,6 +22,22 @@ _LOCAL = threading.local()
 _PLANNING = threading.Lock()
 # below this many pixels FFTW's own threads cost more than they bring; above, measuring plans takes minutes
 LARGE, HUGE = 2**19, 2**21
+
+
+@dataclass(frozen=True)
+class Line:
+    """The likelihood along a line of transforms ``F + a D``, at any step a.
+
+    Attributes
+    ----------
+    slopes
+        Slope, curvature, and the part of the curvature that is never negative.
+    change
+        By how much it differs from that at 0.
+    """
+
+    slopes: Callable[[float], tuple[float, float, float]]
+    change: Callable[[float], float]
 
 
 class Engine(Protocol):
@@ -33,6 +52,8 @@ class Engine(Protocol):
     def combine(  # noqa: D102
         self, rho: Any, m: Any, support: Any, rule: int, coefficients: tuple[float, ...], positive: bool
     ) -> Any: ...
+    def gradient(self, wave: Any, cdi: CDI, scale: float) -> Any: ...  # noqa: D102
+    def line(self, wave: Any, along: Any, cdi: CDI) -> Line: ...  # noqa: D102
 
 
 class FFTWEngine:
@@ -103,6 +124,28 @@ class FFTWEngine:
         )
         return rho
 
+    def gradient(self, wave: Array, cdi: CDI, scale: float) -> Array:
+        """Return `scale` times half the gradient of the likelihood by conj(F), of a unitary transform."""
+        out = np.empty_like(wave)
+        kernels_ml.gradient(
+            self._flat(wave), cdi.data.intensity.reshape(-1), cdi.data.code.reshape(-1),
+            self._real.type(scale), self._flat(out),
+        )  # fmt: skip
+        return out
+
+    def line(self, wave: Array, along: Array, cdi: CDI) -> Line:
+        """Return the likelihood along a line of unitary transforms."""
+        given = (
+            self._flat(wave),
+            self._flat(along),
+            cdi.data.intensity.reshape(-1),
+            cdi.data.code.reshape(-1),
+        )
+        return Line(
+            functools.partial(kernels_ml.line_slopes, *given),
+            functools.partial(kernels_ml.line_change, *given),
+        )
+
     def _flat(self, arr: Array) -> Array:
         return arr.reshape(-1).view(self._real)
 
@@ -119,22 +162,33 @@ class ArrayEngine:
 
     def backward(self, wave: Any) -> Any:
         """Return the unnormalised back transform of `wave`."""
-        return (self._xp.fft.ifftn(wave) * wave.size).astype(wave.dtype)
+        return self._xp.fft.ifftn(wave, norm="forward").astype(wave.dtype)
 
     def project(self, obj: Any, cdi: CDI) -> Any:
         """Return the object nearest to `obj` that has the measured amplitudes."""
-        xp, scale = self._xp, obj.size**-0.5
+        scale = obj.size**-0.5
         wave = self.forward(obj)
         amplitude = cdi.data.amplitude if cdi.psf is None else _unblurred(wave, cdi, scale)
-        amplitude, code = xp.asarray(amplitude), xp.asarray(cdi.data.code)
-        return self.backward(reference.impose_amplitude(xp, wave, amplitude, code, scale))
+        return self.backward(reference.impose_amplitude(self._xp, wave, amplitude, cdi.data.code, scale))
 
     def combine(
         self, rho: Any, m: Any, support: Any, rule: int, coefficients: tuple[float, ...], positive: bool
     ) -> Any:
         """Return the next object."""
-        support = self._xp.asarray(support)
         return reference.next_object(self._xp, rho, m, support, rule, coefficients, positive)
+
+    def gradient(self, wave: Any, cdi: CDI, scale: float) -> Any:
+        """Return `scale` times half the gradient of the likelihood by conj(F), of a unitary transform."""
+        found = reference.gradient(self._xp, wave, cdi.data.intensity, cdi.data.code) * scale
+        return found.astype(wave.dtype)
+
+    def line(self, wave: Any, along: Any, cdi: CDI) -> Line:
+        """Return the likelihood along a line of unitary transforms; each step waits for its numbers."""
+        given = (self._xp, wave, along, cdi.data.intensity, cdi.data.code)
+        return Line(
+            lambda a: tuple(to_host(reference.line_slopes(*given, a)).tolist()),
+            lambda a: float(reference.line_change(*given, a)),
+        )
 
 
 def _unblurred(wave: Any, cdi: CDI, scale: float) -> Any:
@@ -144,9 +198,10 @@ def _unblurred(wave: Any, cdi: CDI, scale: float) -> Any:
     """
     from framefold.udfs.cdi.coherence import blur  # noqa: PLC0415  # only with partial coherence
 
-    model = np.abs(wave) ** 2 * scale**2
-    blurred = np.maximum(blur(model, cdi.psf), 1e-12)
-    return (np.sqrt(model / blurred) * cdi.data.amplitude).astype(cdi.real_dtype)
+    xp = xp_of(wave)
+    model = xp.abs(wave) ** 2 * scale**2
+    blurred = xp.maximum(blur(model, cdi.psf), 1e-12)
+    return (xp.sqrt(model / blurred) * cdi.data.amplitude).astype(cdi.real_dtype)
 
 
 @contextmanager
@@ -164,11 +219,8 @@ def shared_engines() -> Iterator[None]:
 
 def engine_for(cdi: CDI) -> Engine:
     """Return the engine for the arrays of a state: a shared one inside `shared_engines`."""
-    module = type(cdi.obj).__module__.split(".")[0]
-    if module == "cupy":
-        import cupy  # noqa: PLC0415  # optional, heavy
-
-        return ArrayEngine(cupy)
+    if is_device(cdi.obj):
+        return ArrayEngine(xp_of(cdi.obj))
     threads = cdi.threads
     if not threads:
         threads = (os.cpu_count() or 1) if np.prod(cdi.shape) >= LARGE else 1

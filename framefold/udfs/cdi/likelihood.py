@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from framefold.udfcore.namespace import to_host, xp_of
+from framefold.udfs.cdi import reference
 from framefold.udfs.cdi.algebra import Operator
 from framefold.udfs.cdi.coherence import blur
 from framefold.udfs.cdi.engine import engine_for
@@ -35,25 +37,25 @@ class Fit:
 
 def fit(cdi: CDI) -> Fit:
     """Return the agreement of the solution (the object within its support) with the data."""
-    wave = np.asarray(_host(engine_for(cdi).forward(cdi.solution)))
-    sums = np.zeros((3, 3))
+    wave = engine_for(cdi).forward(cdi.solution)
+    data, xp = cdi.data, xp_of(wave)
     scale = float(wave.size**-0.5)
     if cdi.psf is not None:
-        model = np.abs(wave) ** 2 * scale**2
-        wave = np.sqrt(np.maximum(blur(model, cdi.psf), 0)).astype(wave.dtype)
+        wave = xp.sqrt(xp.maximum(blur(xp.abs(wave) ** 2 * scale**2, cdi.psf), 0)).astype(wave.dtype)
         scale = 1.0
-    likelihood(
-        np.ascontiguousarray(wave).reshape(-1).view(wave.real.dtype), cdi.data.intensity.reshape(-1),
-        cdi.data.code.reshape(-1), scale, sums,
-    )  # fmt: skip
-    used = float(cdi.data.intensity[cdi.data.code == MEASURED].sum(dtype=np.float64))
+    if xp is np:
+        sums = np.zeros((3, 3))
+        likelihood(
+            np.ascontiguousarray(wave).reshape(-1).view(wave.real.dtype), data.intensity.reshape(-1),
+            data.code.reshape(-1), scale, sums,
+        )  # fmt: skip
+    else:
+        model = (wave.real**2 + wave.imag**2) * scale**2
+        sums = to_host(reference.likelihood(xp, model, data.intensity, data.code))
+    used = float((data.intensity * (data.code == MEASURED)).sum(dtype=np.float64))
     free = sums[FREE, 0] / sums[FREE, 1] if sums[FREE, 1] else np.nan
     measured = max(sums[MEASURED, 1], 1)
     return Fit(float(sums[MEASURED, 0] / measured), float(free), float(np.sqrt(sums[MEASURED, 2] / used)))
-
-
-def _host(arr: object) -> object:
-    return arr.get() if hasattr(arr, "get") else arr
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,6 +72,6 @@ def record(cdi: CDI) -> CDI:
     found = fit(cdi)
     figures = {
         "llk": found.llk, "llk_free": found.llk_free, "error": found.error,
-        "support": float(np.mean(cdi.parts[1])),
+        "support": float(cdi.parts[1].mean()),
     }  # fmt: skip
     return cdi.new(history=(*cdi.history, (cdi.cycle, figures)))

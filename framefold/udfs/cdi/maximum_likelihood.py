@@ -5,38 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from framefold.errors import DataError
+from framefold.udfcore.namespace import xp_of
 from framefold.udfs.cdi.algorithms import Iteration
-from framefold.udfs.cdi.engine import Engine, engine_for
-from framefold.udfs.cdi.kernels_ml import EPS, gradient, line_change, line_slopes
+from framefold.udfs.cdi.engine import Engine, Line, engine_for
 from framefold.udfs.cdi.state import CDI
 
-Array = npt.NDArray[Any]
 
-
-def gradient_reference(wave: Array, intensity: Array, used: Array) -> Array:
-    """Return ``(1 - I / (I_m + eps)) F`` on used pixels: half the gradient of the likelihood by conj(F).
-
-    ``L = sum I_m - I log(I_m + eps)``, ``I_m = |F|^2``; ``dL = 2 Re <gradient, dF>``.
-    """
-    model = wave.real**2 + wave.imag**2
-    return np.where(used, 1 - intensity / (model + EPS), 0) * wave
-
-
-def step_length(wave: Array, along: Array, intensity: Array, code: Array) -> float:
-    """Return the minimum of the likelihood along a line of transforms, by Newton steps.
-
-    Parameters
-    ----------
-    wave, along
-        Transform and its change, interleaved re, im.
-    """
+def step_length(line: Line) -> float:
+    """Return the minimum of the likelihood along a line of transforms, by Newton steps."""
     a = 0.0
     for _ in range(3):
-        first, second, positive = line_slopes(wave, along, intensity, code, a)
+        first, second, positive = line.slopes(a)
         # the part of the curvature that is never negative, where the full one is
         curvature = second if second > 0 else positive
         if curvature <= 0:
@@ -46,7 +26,7 @@ def step_length(wave: Array, along: Array, intensity: Array, code: Array) -> flo
         if abs(change) < 1e-3 * abs(a):
             break
     for _ in range(30):  # Newton may leap over a hill
-        if line_change(wave, along, intensity, code, a) <= 0:
+        if line.change(a) <= 0:
             return a
         a /= 2
     return 0.0
@@ -68,34 +48,23 @@ class ML(Iteration):
             )
         _, support = cdi.parts
         engine = engine_for(cdi)
-        real = cdi.real_dtype
-        intensity, code = cdi.data.intensity.reshape(-1), cdi.data.code.reshape(-1)
-        scale = real.type(cdi.data.intensity.size**-0.5)
+        scale = float(cdi.data.intensity.size**-0.5)
         rho = cdi.solution.copy()
-
-        def flat(values: Array) -> Array:
-            return values.reshape(-1).view(real)
-
         wave = engine.forward(rho) * scale
-        g_wave = np.empty_like(wave)
-        direction: Array = np.zeros_like(rho)
-        before: Array | None = None
+        direction: Any = 0 * rho
+        before: Any = None
         for _ in range(n):
-            gradient(flat(wave), intensity, code, scale, flat(g_wave))
-            g = engine.backward(g_wave) * support
-            size = float(np.vdot(g, g).real)
+            g = engine.backward(engine.gradient(wave, cdi, scale)) * support
+            size = _dot(g, g)
             if size == 0:
                 break
-            mix = 0.0
-            if before is not None:
-                mix = max(0.0, (size - float(np.vdot(g, before).real)) / float(np.vdot(before, before).real))
-            direction *= real.type(mix)
-            direction -= g
-            if float(np.vdot(g, direction).real) >= 0:
+            mix = 0.0 if before is None else max(0.0, (size - _dot(g, before)) / _dot(before, before))
+            direction = mix * direction - g
+            if _dot(g, direction) >= 0:
                 direction = -g
             before = g
             along = engine.forward(direction) * scale
-            a = real.type(step_length(flat(wave), flat(along), intensity, code))
+            a = step_length(engine.line(wave, along, cdi))
             rho += a * direction
             wave += a * along
         return cdi.new(obj=rho, cycle=cdi.cycle + n)
@@ -103,3 +72,7 @@ class ML(Iteration):
     def iterate(self, engine: Engine, rho: Any, support: Any, cdi: CDI) -> Any:
         """Return the object after one step."""
         return self.repeat(cdi.new(obj=rho), 1).obj
+
+
+def _dot(a: Any, b: Any) -> float:
+    return float(xp_of(a).vdot(a, b).real)

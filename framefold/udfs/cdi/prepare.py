@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from framefold.errors import DataError
+from framefold.udfcore.namespace import to_host, xp_of
 from framefold.udfs.cdi.algebra import Operator
 from framefold.udfs.cdi.engine import engine_for
 from framefold.udfs.cdi.state import CDI, FREE, MASKED, MEASURED, Diffraction, random_object
@@ -35,9 +36,10 @@ class FreePixels(Operator):
 
     def apply(self, cdi: CDI) -> CDI:
         """Return the state with pixels held out; those held out before come back."""
-        code = np.where(cdi.data.code == FREE, MEASURED, cdi.data.code)
-        chosen = np.random.default_rng(self.seed).random(code.shape) < self.fraction
-        code = np.where(chosen & (code == MEASURED), FREE, code).astype(np.uint8)
+        xp = xp_of(cdi.data.code)
+        chosen = xp.asarray(np.random.default_rng(self.seed).random(cdi.shape) < self.fraction)
+        code = xp.where(cdi.data.code == FREE, MEASURED, cdi.data.code)
+        code = xp.where(chosen & (code == MEASURED), FREE, code).astype(np.uint8)
         return cdi.new(data=Diffraction(cdi.data.intensity, code))
 
 
@@ -58,8 +60,9 @@ class InterpMask(Operator):
 
     def apply(self, cdi: CDI) -> CDI:
         """Return the state with filled intensities."""
-        known = np.fft.fftshift(cdi.data.code != MASKED)
-        values = np.fft.fftshift(cdi.data.intensity).astype(np.float64)
+        data = cdi.data.on("numpy")
+        known = np.fft.fftshift(data.code != MASKED)
+        values = np.fft.fftshift(data.intensity).astype(np.float64)
         if known.all():
             return cdi
         # logarithms: the intensity falls by decades within a neighbourhood
@@ -72,8 +75,8 @@ class InterpMask(Operator):
             filled[near] = mean[near] / weight[near]
             missing &= ~near
             sigma *= 2
-        intensity = np.where(known, values, np.expm1(filled)).astype(cdi.data.intensity.dtype)
-        return cdi.new(data=Diffraction(np.fft.ifftshift(intensity), cdi.data.code))
+        intensity = np.fft.ifftshift(np.where(known, values, np.expm1(filled)).astype(data.intensity.dtype))
+        return cdi.new(data=Diffraction(xp_of(cdi.data.code).asarray(intensity), cdi.data.code))
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,12 +87,12 @@ class ScaleObj(Operator):
         """Return the state with the scaled object."""
         wave = engine_for(cdi).forward(cdi.solution)
         used = cdi.data.code == MEASURED
-        model = (np.abs(wave[used]) * wave.size**-0.5).astype(np.float64)
+        model = (abs(wave) * used * wave.size**-0.5).astype(np.float64)
         square = float((model**2).sum())
         if not square:
             raise DataError("ScaleObj: the object is 0 within its support")
-        factor = float((model * cdi.data.amplitude[used]).sum()) / square
-        return cdi.new(obj=cdi.parts[0] * cdi.real_dtype.type(factor))
+        factor = float((model * cdi.data.amplitude).sum()) / square
+        return cdi.new(obj=cdi.parts[0] * factor)
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,23 +135,26 @@ class Upsample(Operator):
         obj, support = cdi.parts
         # odd sizes stay odd, so that the origin stays on a pixel
         shape = tuple(2 * round((n * self.factor - n % 2) / 2) + n % 2 for n in cdi.shape)
-        fine = _padded(np.fft.fftn(obj), shape)
+        xp = xp_of(obj)
+        fine = _padded(xp.fft.fftn(obj), shape)
         where = np.ix_(*(_nearest(n, m) for n, m in zip(cdi.shape, shape, strict=True)))
+        fine_support = xp.asarray(to_host(support)[where])
         data = Diffraction(_padded(cdi.data.intensity, shape), _padded(cdi.data.code, shape))
         # unitary transforms on both grids, so that amplitudes in Fourier space stay
         scale = float(np.sqrt(np.prod(shape) / np.prod(cdi.shape)))
-        refined = (np.fft.ifftn(fine) * scale).astype(cdi.complex_dtype)
+        refined = (xp.fft.ifftn(fine) * scale).astype(cdi.complex_dtype)
         pixel = None if cdi.pixel_size is None else cdi.pixel_size * cdi.shape[-1] / shape[-1]
-        return cdi.new(obj=refined, support=support[where], data=data, pixel_size=pixel, psf=None)
+        return cdi.new(obj=refined, support=fine_support, data=data, pixel_size=pixel, psf=None)
 
 
 def _padded(values: Any, shape: tuple[int, ...]) -> Any:
     """Return an array with its origin at index 0 in a larger one."""
-    centred = np.fft.fftshift(values)
-    out = np.zeros(shape, dtype=values.dtype)
+    xp = xp_of(values)
+    centred = xp.fft.fftshift(values)
+    out = xp.zeros(shape, dtype=values.dtype)
     start = [m // 2 - n // 2 for n, m in zip(values.shape, shape, strict=True)]
     out[tuple(slice(s, s + n) for s, n in zip(start, values.shape, strict=True))] = centred
-    return np.fft.ifftshift(out)
+    return xp.fft.ifftshift(out)
 
 
 def _nearest(n: int, m: int) -> Any:

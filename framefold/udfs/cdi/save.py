@@ -52,7 +52,7 @@ def save_state(cdi: CDI, path: str | Path, extra: dict[str, Any] | None = None) 
     DataError
         For other suffixes.
     """
-    path = Path(path)
+    path, cdi = Path(path), cdi.on("numpy")
     history = {
         name: np.array([figures.get(name, np.nan) for _, figures in cdi.history])
         for name in sorted({k for _, figures in cdi.history for k in figures})

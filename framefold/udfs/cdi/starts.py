@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -83,14 +83,17 @@ class Multistart:
     best: CDI
 
 
-def run_start(seed: int, cdi: CDI, recipe: Operator, counts: int = 1) -> Start:
+def run_start(
+    seed: int, cdi: CDI, recipe: Operator, counts: int = 1, backend: Literal["numpy", "cupy"] = "numpy"
+) -> Start:
     """Return one start of a recipe; a start whose support vanishes is a failed one, not an error."""
     assert cdi.support is not None
     obj = random_object(cdi.data, cdi.support, seed, cdi.complex_dtype)
     begin = cdi.new(seed=seed, obj=obj, threads=counts)
     try:
-        end = run(recipe, begin)
+        end = run(recipe, begin.on(backend))
         found = fit(end)
+        end = end.on("numpy")
     except ConvergenceError as exc:
         return Start(seed, None, 0.0, None, str(exc))
     if not np.isfinite(found.llk_free):
@@ -109,6 +112,7 @@ def multistart(
     run_tasks: RunTasks | None = None,
     batch: int | None = None,
     on_batch: Callable[[Sequence[Start]], Any] | None = None,
+    backend: Literal["numpy", "cupy"] = "numpy",
 ) -> Multistart:
     """Run a recipe from n random objects, and compare the best ends.
 
@@ -132,6 +136,8 @@ def multistart(
     on_batch
         Called with all starts so far, the best first, while they come. Returning False (not None) ends them
         there.
+    backend
+        ``"cupy"``: each start runs on a graphics card, its result comes back.
 
     Raises
     ------
@@ -155,7 +161,9 @@ def multistart(
         cdi = FreePixels(free) * cdi
         if not (cdi.data.code == FREE).any():
             raise DataError(f"free={free} of the pixels is none: starts need held-out pixels to be ranked by")
-    task = functools.partial(run_start, cdi=cdi, recipe=op, counts=0 if run_tasks is None else 1)
+    task = functools.partial(
+        run_start, cdi=cdi, recipe=op, counts=0 if run_tasks is None else 1, backend=backend
+    )
     starts: list[Start] = []
     size = 1 if run_tasks is None else max(16, 2 * keep) if batch is None else max(1, batch)
     for first in range(seed, seed + n, size):

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
+from framefold.udfcore.namespace import is_device, namespace, to_host, xp_of
 
 # what a detector pixel is to the reconstruction
 MASKED, MEASURED, FREE = 0, 1, 2
@@ -34,12 +35,16 @@ class Diffraction:
     @cached_property
     def amplitude(self) -> npt.NDArray[np.floating[Any]]:
         """Square root of the intensity, computed once for all states that share the data."""
-        return np.sqrt(self.intensity)
+        return xp_of(self.intensity).sqrt(self.intensity)
 
     @property
     def counts(self) -> float:
         """Sum of all measured counts."""
-        return float(self.intensity[self.code != MASKED].sum(dtype=np.float64))
+        return float((self.intensity * (self.code != MASKED)).sum(dtype=np.float64))
+
+    def on(self, backend: str) -> Diffraction:
+        """Return the same in arrays of a backend."""
+        return Diffraction(_moved(self.intensity, backend), _moved(self.code, backend))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +105,7 @@ class CDI:
         if self.data is not None:
             return
         put = object.__setattr__
-        put(self, "iobs", np.asarray(self.iobs))
+        put(self, "iobs", to_host(self.iobs))
         put(self, "data", _diffraction(self.iobs, self.mask, self.real_dtype))
         shape = self.data.intensity.shape
         support = np.ones(shape, dtype=bool) if self.support is None else np.asarray(self.support, dtype=bool)
@@ -143,7 +148,7 @@ class CDI:
         Outside, algorithms such as HIO keep feedback that is no density.
         """
         obj, support = self.parts
-        return np.where(support, obj, 0)
+        return xp_of(obj).where(support, obj, 0)
 
     @property
     def parts(self) -> tuple[npt.NDArray[np.complexfloating[Any, Any]], npt.NDArray[np.bool_]]:
@@ -161,6 +166,17 @@ class CDI:
         assert self.obj is not None
         assert self.support is not None
         return self.obj, self.support
+
+    def on(self, backend: Literal["numpy", "cupy"]) -> CDI:
+        """Return the state with its arrays on the host (``"numpy"``) or on a device (``"cupy"``).
+
+        Operators compute where the arrays are. Those that fill gaps, draw or save do it on the host.
+        """
+        if is_device(self.obj) == (backend == "cupy"):
+            return self
+        names = ("obj", "support", "psf")
+        moved = {n: None if getattr(self, n) is None else _moved(getattr(self, n), backend) for n in names}
+        return self.new(data=self.data.on(backend), **moved)
 
     def new(self, **changes: Any) -> CDI:
         """Return a state with some attributes replaced."""
@@ -194,9 +210,16 @@ def _diffraction(iobs: Any, mask: Any, dtype: np.dtype[Any]) -> Diffraction:
 def random_object(
     data: Diffraction, support: npt.NDArray[np.bool_], seed: int, dtype: np.dtype[Any]
 ) -> npt.NDArray[np.complexfloating[Any, Any]]:
-    """Return an object of random modulus and phase in the support, with the counts of the data."""
+    """Return an object of random modulus and phase in the support, with the counts of the data.
+
+    It is the same on host and device: random numbers come from the host.
+    """
     rng = np.random.default_rng(seed)
     modulus, phase = rng.random(support.shape), rng.uniform(-np.pi, np.pi, support.shape)
-    obj = np.where(support, modulus * np.exp(1j * phase), 0)
+    obj = np.where(to_host(support), modulus * np.exp(1j * phase), 0)
     obj *= np.sqrt(data.counts / np.vdot(obj, obj).real)
-    return obj.astype(dtype)
+    return xp_of(support).asarray(obj.astype(dtype))
+
+
+def _moved(array: Any, backend: str) -> Any:
+    return to_host(array) if backend == "numpy" else namespace(backend).asarray(array)

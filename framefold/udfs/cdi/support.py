@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from framefold.errors import ConvergenceError, DataError
+from framefold.udfcore.namespace import scipy_of, to_host, xp_of
 from framefold.udfs.cdi.algebra import Operator
 from framefold.udfs.cdi.algorithms import ER
 from framefold.udfs.cdi.state import CDI, random_object
@@ -70,13 +70,15 @@ class SupportUpdate(Operator):
             If nothing is left.
         """
         obj, support = cdi.parts
-        modulus = np.abs(obj).astype(cdi.real_dtype)
-        inside = modulus[support]
+        xp = xp_of(obj)
+        ndimage = scipy_of(xp, "ndimage")
+        modulus = xp.abs(obj).astype(cdi.real_dtype)
         smooth = ndimage.gaussian_filter(modulus, self.sigma_at(cdi.cycle), mode="wrap", truncate=3.0)
+        inside = (modulus * support).astype(np.float64)
         level = {
-            "rms": lambda: float(np.sqrt((inside.astype(np.float64) ** 2).mean())),
-            "mean": lambda: float(inside.mean(dtype=np.float64)),
-            "max": lambda: float(smooth.max()),
+            "rms": lambda: xp.sqrt((inside**2).sum() / support.sum()),
+            "mean": lambda: inside.sum() / support.sum(),
+            "max": lambda: smooth.max(),
         }[self.relative_to]()
         new = smooth > self.threshold * level
         if self.border:
@@ -94,10 +96,11 @@ class SupportUpdate(Operator):
 
 def largest_part(support: Support) -> Support:
     """Return the largest connected part, neighbours across corners included."""
-    labels, n = ndimage.label(support, np.ones((3,) * support.ndim))
+    xp = xp_of(support)
+    labels, n = scipy_of(xp, "ndimage").label(support, xp.ones((3,) * support.ndim))
     if n < 2:
         return support
-    return np.asarray(labels == 1 + np.argmax(np.bincount(labels.reshape(-1))[1:]))
+    return labels == 1 + xp.argmax(xp.bincount(labels.reshape(-1))[1:])
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,7 +121,8 @@ class AutoCorrelationSupport(Operator):
 
     def apply(self, cdi: CDI) -> CDI:
         """Return the state with support and random object."""
-        correlation = np.abs(np.fft.fftshift(np.fft.ifftn(cdi.data.intensity)))
+        xp = xp_of(cdi.data.intensity)
+        correlation = xp.abs(xp.fft.fftshift(xp.fft.ifftn(cdi.data.intensity)))
         at = tuple(n // 2 for n in cdi.shape)
         correlation[at] = 0
         support = correlation > self.threshold * correlation.max()
@@ -146,9 +150,8 @@ class Detwin(Operator):
         _, support = cdi.parts
         if not -support.ndim <= self.axis < support.ndim:
             raise DataError(f"Detwin: axis={self.axis} is not an axis of the {support.ndim}-D support")
-        where = np.flatnonzero(
-            support.any(axis=tuple(i for i in range(support.ndim) if i != self.axis % support.ndim))
-        )
+        others = tuple(i for i in range(support.ndim) if i != self.axis % support.ndim)
+        where = np.flatnonzero(to_host(support.any(axis=others)))
         middle = int(where.mean())
         half = support.copy()
         half[(slice(None),) * (self.axis % support.ndim) + (slice(middle, None),)] = False

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from framefold.errors import DataError
+from framefold.udfcore.namespace import xp_of
 from framefold.udfs.cdi.algebra import Operator, product
 from framefold.udfs.cdi.engine import engine_for
 from framefold.udfs.cdi.reference import impose_amplitude
@@ -23,7 +22,7 @@ class FT(Operator):
     def apply(self, cdi: CDI) -> CDI:
         """Return the state in Fourier space."""
         obj, _ = cdi.parts
-        wave = engine_for(cdi).forward(obj) * cdi.real_dtype.type(obj.size**-0.5)
+        wave = engine_for(cdi).forward(obj) * obj.size**-0.5
         return cdi.new(obj=wave, space="fourier")
 
 
@@ -36,9 +35,7 @@ class IFT(Operator):
     def apply(self, cdi: CDI) -> CDI:
         """Return the state in object space."""
         wave = _wave(cdi, "IFT")
-        return cdi.new(
-            obj=engine_for(cdi).backward(wave) * cdi.real_dtype.type(wave.size**-0.5), space="object"
-        )
+        return cdi.new(obj=engine_for(cdi).backward(wave) * wave.size**-0.5, space="object")
 
 
 FT.inverse_of = IFT
@@ -51,13 +48,7 @@ class ApplyAmplitude(Operator):
     def apply(self, cdi: CDI) -> CDI:
         """Return the state with measured amplitudes."""
         wave = _wave(cdi, "ApplyAmplitude")
-        xp: Any = np
-        if type(wave).__module__.split(".")[0] == "cupy":
-            import cupy  # noqa: PLC0415  # optional, heavy
-
-            xp = cupy
-        amplitude, code = xp.asarray(cdi.data.amplitude), xp.asarray(cdi.data.code)
-        return cdi.new(obj=impose_amplitude(xp, wave, amplitude, code, 1.0))
+        return cdi.new(obj=impose_amplitude(xp_of(wave), wave, cdi.data.amplitude, cdi.data.code, 1.0))
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,7 +61,7 @@ class ERProj(Operator):
         """Return the projected state."""
         found = cdi.solution
         if self.positivity:
-            found = np.where(found.real < 0, 1j * found.imag, found).astype(found.dtype)
+            found = xp_of(found).where(found.real < 0, 1j * found.imag, found).astype(found.dtype)
         return cdi.new(obj=found)
 
 

@@ -24,10 +24,10 @@ from framefold.udfs.cdi import (
     kernels,
     reference,
 )  # fmt: skip
-from framefold.udfs.cdi.engine import ArrayEngine, engine_for
+from framefold.udfs.cdi.engine import ArrayEngine, Line, engine_for
 from framefold.udfs.cdi.kernels_ml import gradient, line_change, line_slopes
 from framefold.udfs.cdi.likelihood import fit
-from framefold.udfs.cdi.maximum_likelihood import gradient_reference, step_length
+from framefold.udfs.cdi.maximum_likelihood import step_length
 from framefold.udfs.cdi.state import MEASURED
 
 BETAS = [0.5, 0.9, 1.0, 1.3]
@@ -223,7 +223,7 @@ def test_likelihood_gradient_against_differences():
 
     h = 1e-6
     slope = (value(wave + h * along) - value(wave - h * along)) / (2 * h)
-    truth = gradient_reference(wave, seen, used)
+    truth = reference.gradient(np, wave, seen, used)
     assert 2 * np.vdot(truth, along).real == pytest.approx(slope, rel=1e-6)
     code, out = used.astype("u1"), np.empty_like(wave)
     gradient(wave.view("f8"), seen, code, 0.3, out.view("f8"))
@@ -238,9 +238,18 @@ def test_likelihood_gradient_against_differences():
         assert positive >= 0
     assert line_change(*line, 0.7) == pytest.approx(value(wave + 0.7 * along) - value(wave))
 
-    assert value(wave + step_length(*line) * along) < value(wave)
+    for a in (0.0, 0.3):
+        given = (np, wave, along, seen, code, a)
+        np.testing.assert_allclose(reference.line_slopes(*given), line_slopes(*line, a), rtol=1e-12)
+        assert reference.line_change(*given) == pytest.approx(line_change(*line, a), rel=1e-12, abs=1e-12)
+
+    def best(f):
+        on = (f.view("f8"), *line[1:])
+        return step_length(Line(lambda a: line_slopes(*on, a), lambda a: line_change(*on, a)))
+
+    assert value(wave + best(wave) * along) < value(wave)
     near = np.sqrt(seen) * np.exp(0.1j * np.angle(wave)) + 0.05 * along  # close to a minimum, Newton finds it
-    a = step_length(near.view("f8"), *line[1:])
+    a = best(near)
     lowest = (value(near + (a + h) * along) - value(near + (a - h) * along)) / (2 * h)
     assert abs(lowest) < 1e-3 * abs(value(near + h * along) - value(near - h * along)) / (2 * h)
 
