@@ -57,9 +57,11 @@ faults: $(STAMP)
 	$(PY) -m pip install --quiet -e '.[faults]'
 	$(PY) faults/run.py --out docs/faults/table.md
 
-# builds, installs with every extra into empty environments, and uses what was installed; needs the network
+# builds, installs with every extra into empty environments, and uses what was installed; needs the network;
+# RELEASE="--pythons python3.13": on other versions too
+RELEASE ?=
 release-check: $(STAMP)
-	$(PY) .ci/release.py
+	$(PY) .ci/release.py $(RELEASE)
 
 clean:
 	rm -rf build dist docs/_build docs/auto_examples docs/gen_modules demo_output bench_output .pytest_cache .mypy_cache .ruff_cache

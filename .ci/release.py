@@ -1,8 +1,9 @@
 """What a release must pass: built, installed alone and with each extra, typed, cited, described.
 
-    python .ci/release.py [--extras plot web ...]
+    python .ci/release.py [--extras plot web ...] [--pythons python3.12 python3.13]
 
-Needs the network. Each extra costs the time of installing it into an environment of its own.
+Needs the network. Each extra costs the time of installing it into an environment of its own. Other versions
+of Python, which the classifiers promise, are checked with the interpreters that are given.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ PROVES = {
     "live": "zmq, cbor2, msgpack, lz4.block", "epics": "p4p.client.thread", "xfel": "extra_data",
     "fxs": "gemmi", "backends": "sparseconverter", "cdi": "finufft",
 }  # fmt: skip
+PROVES["all"] = ", ".join(PROVES.values())
 RESOLVED_ONLY = ("cuda",)
-OF_DEVELOPERS = ("all", "test", "faults", "docs", "dev")
+OF_DEVELOPERS = ("test", "faults", "docs", "dev")
 
 
 def call(*command: object, cwd: Path | None = None) -> str:
@@ -46,9 +48,12 @@ def call(*command: object, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def empty_environment(folder: Path) -> Path:
-    """Make an environment without packages; return its Python."""
-    venv.create(folder, with_pip=True)
+def empty_environment(folder: Path, interpreter: str | None = None) -> Path:
+    """Make an environment without packages, of this Python or another one; return its Python."""
+    if interpreter is None:
+        venv.create(folder, with_pip=True)
+    else:
+        call(interpreter, "-m", "venv", folder)
     return folder / "bin" / "python"
 
 
@@ -95,9 +100,9 @@ def check_changes(tools: Path) -> None:
             assert " ".join(words) in " ".join(text.split()), f"towncrier left out {path.name}"
 
 
-def check_extra(wheel: Path, extra: str, folder: Path) -> Path:
+def check_extra(wheel: Path, extra: str, folder: Path, interpreter: str | None = None) -> Path:
     """Install the wheel with an extra, and use it; return the Python."""
-    python = empty_environment(folder)
+    python = empty_environment(folder, interpreter)
     call(python, "-m", "pip", "install", "-q", "--no-compile", f"{wheel}[{extra}]" if extra else wheel)
     call(python, "-m", "pip", "check")
     said = call(python.with_name("framefold"), "--version", cwd=folder)
@@ -120,6 +125,7 @@ def main() -> None:
     known = set(PROJECT["optional-dependencies"])
     assert known == {*PROVES, *RESOLVED_ONLY, *OF_DEVELOPERS} - {""}, "an extra is new to this script"
     parser.add_argument("--extras", nargs="*", default=[*PROVES, *RESOLVED_ONLY])
+    parser.add_argument("--pythons", nargs="*", default=[], help="others, for instance python3.13")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -146,6 +152,15 @@ def main() -> None:
                 began = time.perf_counter()
                 check_types(python, here)
                 say("types of a user's script, strict", began)
+            subprocess.run(["rm", "-rf", here], check=True)
+        for interpreter in args.pythons:
+            began, here = time.perf_counter(), folder / "env-other"
+            version = call(interpreter, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
+            assert f"Programming Language :: Python :: {version}" in PROJECT["classifiers"], (
+                f"no classifier names Python {version}"
+            )
+            check_extra(wheel, "", here, interpreter)
+            say(f"installed alone on Python {version}: version, imports, a user's script", began)
             subprocess.run(["rm", "-rf", here], check=True)
 
 

@@ -41,7 +41,7 @@ def frame_of(phase):
 
 
 part = frame_of(result["phase"].data)
-fig, axes = plt.subplots(1, 4, figsize=(13, 3.6), layout="constrained")
+fig, axes = plt.subplots(1, 4, figsize=(13, 3.9), layout="constrained")
 for ax, state in zip(axes[:3], (states[0], states[4], states[-1]), strict=True):
     ax.imshow(state["phase"].data[part], cmap="gray")
     ax.set_title(f"iteration {state.iteration}: E = {state.history['error'][-1]:.4f}")
