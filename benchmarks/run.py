@@ -36,7 +36,7 @@ PAGES = {
     "live_udp_sectors": ["live_udp_sectors --seconds 1 --rounds 1"],
     "strain": ["strain --frames 1024 --repeat 3", "strain_disk --frames 4096 --repeat 2"],
     "ptycho": ["ptycho --repeat 5 --frames 400"],
-    "fxs": ["fxs_c2 5", "fxs_regrid 3", "fxs_invariants 1024"],
+    "fxs": ["fxs_c2 5", "fxs_threads 9", "fxs_regrid 3", "fxs_invariants 1024"],
     "masks": ["masks --gib 0.25 --repeat 5"],
     "ssb": ["ssb --repeat 3"],
     "cdi": ["cdi --repeat 3"],
