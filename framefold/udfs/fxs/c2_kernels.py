@@ -11,7 +11,7 @@ from framefold.udfs.fxs.blas import dgemm, dsyrk, sgemm, ssyrk
 from framefold.udfs.fxs.lanes import LANES, transpose16
 
 U, N, T = ord("U"), ord("N"), ord("T")
-TILE = 32  # columns of doubles: what is transposed stays in L1
+STRIP = 16  # rows that are transposed at a time: what is read fills whole lines of cache
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})
@@ -186,36 +186,27 @@ def fold_hermitian(
             sgemm(c + 1, c + 2, s, s, s + 4, f, a, s + 8, b, s + 8, f + item, out, s)
         else:
             dgemm(c + 1, c + 2, s, s, s + 4, f, a, s + 8, b, s + 8, f + item, out, s)
-        _part_symmetry(product, square)
-        at = 0
-        for i in range(n_q):
-            row = packed[m, at : at + 2 * i + 2]
-            for j in range(i + 1):
-                row[2 * j] += square[i, j]
-                row[2 * j + 1] += product[i, j]
-            at += 2 * i + 2
+        _add_hermitian(product, square, packed[m])
 
 
 @numba.njit(nogil=True, cache=True)
-def _part_symmetry(product: Any, square: Any) -> None:
-    """Add the symmetric part of `product` to `square`, keep minus the other; all in the lower triangle."""
+def _add_hermitian(product: Any, square: Any, packed: Any) -> None:
+    """Add `square` and the symmetric part of `product` to Re, minus its other part to Im, lower triangle."""
     n_q = product.shape[0]
     half = product.dtype.type(0.5)
-    tile = np.empty((TILE, TILE), product.dtype)
-    for i0 in range(0, n_q, TILE):
-        rows = min(TILE, n_q - i0)
-        for j0 in range(0, i0 + 1, TILE):
-            columns = min(TILE, n_q - j0)
-            for j in range(columns):
-                source = product[j0 + j, i0 : i0 + rows]
-                for i in range(rows):
-                    tile[i, j] = source[i]
-            for i in range(rows):
-                a, b = product[i0 + i, j0 : j0 + columns], square[i0 + i, j0 : j0 + columns]
-                for j in range(columns):
-                    p, t = a[j], tile[i, j]
-                    a[j] = half * (t - p)
-                    b[j] += half * (p + t)
+    strip = np.empty((STRIP, n_q), product.dtype)  # rows of the transposed
+    for first in range(0, n_q, STRIP):
+        last = min(first + STRIP, n_q)
+        for j in range(last):
+            source = product[j, first:last]
+            for i in range(last - first):
+                strip[i, j] = source[i]
+        for i in range(first, last):
+            a, b, t = product[i, : i + 1], square[i, : i + 1], strip[i - first, : i + 1]
+            out = packed[i * (i + 1) : (i + 1) * (i + 2)]
+            for j in range(i + 1):
+                out[2 * j] += b[j] + half * (a[j] + t[j])
+                out[2 * j + 1] += half * (t[j] - a[j])
 
 
 @numba.njit(nogil=True, cache=True)
