@@ -204,8 +204,8 @@ def _figure(c: Correlation, path: str, title: str) -> None:
 def _tell(c: Correlation, hit_rate: float | None) -> None:
     rate = "" if hit_rate is None else f", hit rate {100 * hit_rate:.1f} %"
     print(f"{c.n_frames()} {'pairs' if c.paired else 'shots'} correlated{rate}")
-    why = "--adu-per-photon" if c.masks is None else "masks differ from shot to shot"
-    print("photon self-term: " + ("subtracted" if c.self_term is not None else f"not known ({why})"))
+    known = c.self_term is not None
+    print("photon self-term: " + ("subtracted" if known else "not known, because --adu-per-photon is not"))
     if not c.halves or min(c.n_frames(half=h) for h in (0, 1)) < 2:
         return
     found = c.cc_half()

@@ -18,7 +18,8 @@ from framefold.udfs.fxs.build import build_operator
 from framefold.udfs.fxs.c2_buffers import declared, live_results, pictures
 from framefold.udfs.fxs.c2_items import BLOCK, items_of
 from framefold.udfs.fxs.correlator import Correlator, Layout, Live, Sums
-from framefold.udfs.fxs.frame_masks import MaskFold
+from framefold.udfs.fxs.frame_masks import MaskFold, left_out
+from framefold.udfs.fxs.frame_noise import FrameNoise, sharing_rings
 from framefold.udfs.fxs.geometry import Geometry
 from framefold.udfs.fxs.grid import PolarGrid
 from framefold.udfs.fxs.lanes import LANES
@@ -262,13 +263,14 @@ class C2UDF(UDF):
         self.check()
         (p.veto or Veto()).check(self.meta.dataset_shape.nav.size)
         setup.check_memory(layout, p.memory_limit)
-        return declared(self.buffer, p.grid, layout, variance=self._has_variance)
+        operator = self.operator() if self._has_noise and layout.per_frame else None
+        pairs = 0 if operator is None else len(sharing_rings(operator))
+        variance = self._has_noise and not layout.per_frame
+        return declared(self.buffer, p.grid, layout, variance=variance, noise=pairs)
 
     @property
-    def _has_variance(self) -> bool:
-        p = self.params  # noise that bins share is known for a fixed mask only
-        known = p.geometry is not None and not setup.per_frame(p)
-        return known and self.pixel_model().adu_per_photon is not None
+    def _has_noise(self) -> bool:
+        return self.params.geometry is not None and self.pixel_model().adu_per_photon is not None
 
     def check(self) -> None:
         """Raise `DataError` where frames and parameters do not fit together."""
@@ -281,7 +283,12 @@ class C2UDF(UDF):
         good = None if operator is None else self.pixel_model().good(self.params.geometry)
         frames = self.meta.dataset_shape.nav.size
         masks = [MaskFold(Correlator(x, None, threads), layout.weight, frames) for x in layout.of_masks]
-        return {"correlator": Correlator(layout, operator, threads), "good": good, "masks": masks}
+        noise = None
+        if operator is not None and layout.per_frame and self._has_noise:
+            noise = FrameNoise(operator, self.pixel_model(), self.params.geometry, centred=layout.centre,
+                               n_frames=frames)  # fmt: skip
+        correlator = Correlator(layout, operator, threads)
+        return {"correlator": correlator, "good": good, "masks": masks, "noise": noise}
 
     def process_tile(self, tile: npt.NDArray[Any]) -> None:
         """Regrid, decide, and stack the frames of a tile."""
@@ -293,9 +300,12 @@ class C2UDF(UDF):
         correlator: Correlator = self.worker_data.correlator
         layout = correlator.layout
         ids = self.meta.frame_ids
+        flat = raw_rows(tile, tile.ndim - 1)
         polar = correlator.regrid(tile)
+        gone: list[Array | None] = []
         if layout.per_frame:
-            polar = self._leave_out(tile, correlator.operator, polar)
+            gone = left_out(flat, self.meta.missing, p.saturation)
+            polar = self._without(flat, gone, correlator.operator, polar)
         found = correlator.measure(polar)
         means = found.means
         score = window_mean(means, p.grid.q, found.weight_sums, p.hit_window)
@@ -313,29 +323,34 @@ class C2UDF(UDF):
         r.ring_frames += len(kept) if found.valid is None else (found.weight_sums[kept] > 0).sum(axis=0)
         r.scale_sums += [factors[kept].sum(), (factors[kept] ** 2).sum()]
         r.used += np.bincount(groups, minlength=layout.groups)
-        if self._has_variance:
-            self._add_variance(raw_rows(tile, tile.ndim - 1), ids, kept, factors)
+        if self._has_noise and not layout.per_frame:
+            self._add_variance(flat, ids, kept, factors)
         sums = Sums(r.products, r.amplitudes, r.product_frames)
         live = Live(r.live_diagonals, r.live_rows)
         correlator.add(found.polar, items, groups, factors, sums, live, found.valid)
         for masks in self.worker_data.masks:
             masks.add(found.valid, items, groups, ids, self._mask_sums(), r.mask_patterns, r.mask_taken)
+        noise: FrameNoise | None = self.worker_data.noise
+        if noise is not None and found.valid is not None:
+            noise.add(flat, gone, items, found.valid, factors, ids, r.noise_sum, r.noise_frames)
 
     def _mask_sums(self) -> Sums:
         r = self.results
         return Sums(r.mask_products, r.mask_amplitudes, r.mask_frames)
 
-    def _leave_out(self, tile: Array, operator: PolarOperator | None, polar: Array) -> Array:
-        """Return polar frames without full or lost pixels: such frames are regridded again."""
-        flat, lost = raw_rows(tile, tile.ndim - 1), self.meta.missing
-        if operator is None:
-            return polar if lost is None else np.where(lost.reshape(polar.shape), np.nan, polar)
-        for i, frame in enumerate(flat):
-            gone = np.zeros(len(frame), bool) if lost is None else lost[i].reshape(-1)
-            if self.params.saturation is not None:
-                gone = gone | (frame >= self.params.saturation)
-            if gone.any():
-                polar[i] = operator.repaired(np.where(gone, np.nan, frame))
+    def _without(
+        self, flat: Array, gone: list[Array | None], operator: PolarOperator | None, polar: Array
+    ) -> Array:
+        """Return polar frames without the pixels that are `gone`: such frames are regridded again."""
+        if operator is None and any(pixels is not None for pixels in gone):
+            polar = polar.copy()  # it may be the data
+        for i, pixels in enumerate(gone):
+            if pixels is None:
+                continue
+            if operator is None:
+                polar[i][pixels.reshape(polar[i].shape)] = np.nan
+            else:
+                polar[i] = operator.repaired(np.where(pixels, np.nan, flat[i]))
         return polar
 
     def _decide(self, tile: Array, ids: Array, score: Array, factors: Array, found: Measured) -> Array:

@@ -34,9 +34,12 @@ def pictures(grid: PolarGrid) -> tuple[PlotSpec, ...]:
 
 
 def declared(
-    single: Callable[..., BufferDecl], grid: PolarGrid, layout: Layout, *, variance: bool
+    single: Callable[..., BufferDecl], grid: PolarGrid, layout: Layout, *, variance: bool, noise: int
 ) -> dict[str, BufferDecl]:
-    """Return the declarations; `single` makes one, `variance` asks for the mean frame of the self-term."""
+    """Return the declarations; `single` makes one, `variance` asks for the mean frame of the self-term.
+
+    `noise` is the number of pairs of rings that share pixels, where the self-term is summed by frame; or 0.
+    """
     n_rows = len(layout.live_rows)
     shells = len(convergence.shells(grid.n_q))
     only = "result_only"
@@ -72,6 +75,11 @@ def declared(
         buffers |= {
             "variance_sum": single("sig", dtype="float64", reduce="sum", large=True),
             "variance_scale": single("single", (2,), "float64", reduce="sum", large=True),
+        }
+    if noise:
+        buffers |= {
+            "noise_sum": single("single", (noise, grid.n_phi // 2 + 1), "float64", reduce="sum", large=True),
+            "noise_frames": single("single", (1,), "int64", reduce="sum", large=True),
         }
     for masks in layout.of_masks:
         buffers |= {

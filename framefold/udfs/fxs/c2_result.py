@@ -13,6 +13,7 @@ import numpy.typing as npt
 from framefold.errors import DataError
 from framefold.udfs.fxs import convergence
 from framefold.udfs.fxs.frame_masks import FrameMasks, divided, mean_mask_correlation
+from framefold.udfs.fxs.frame_noise import mean_noise, sharing_rings
 from framefold.udfs.fxs.grid import PolarGrid
 from framefold.udfs.fxs.mask_effects import corrected, mask_correlation
 from framefold.udfs.fxs.selfterm import SelfTerm, self_term
@@ -52,7 +53,7 @@ class Correlation:
     halves
         Whether groups are halves: class c has the groups 2c and 2c + 1.
     self_term
-        Photon self-term, or None where it is not known.
+        Photon self-term per frame, or None where it is not known.
     masks
         What is known of masks that differ from frame to frame; None: `weight` is that of all frames.
     wavelength
@@ -164,7 +165,8 @@ class Correlation:
         if n < 2:
             raise DataError(f"{n} frames were correlated: at least 2 are needed")
         if mask and self.masks is not None:
-            c = self._divided(products, amplitudes, label, half, covariance and not self.paired, min_pairs)
+            shared = covariance and not self.paired
+            c = self._divided(products, amplitudes, label, half, shared, self_term, min_pairs)
             return c if pixel is None else c / self._window(pixel)
         plain = products[0] / n if self.orders[0] == 0 else None
         if covariance and not self.paired:
@@ -280,7 +282,7 @@ class Correlation:
 
     def _divided(
         self, products: Array, amplitudes: Array, label: int | None, half: int | None, covariance: bool,
-        min_pairs: float,
+        self_term: bool, min_pairs: float,
     ) -> Array:  # fmt: skip
         assert self.masks is not None
         groups = self.groups(label, half)
@@ -288,7 +290,8 @@ class Correlation:
         c = divided(
             products, amplitudes, sums, self.masks.amplitudes[groups].sum(axis=0),
             self.n_frames(label, half), self.weight, self.masks.patterns,
-            centred=self.centred, covariance=covariance, min_pairs=min_pairs,
+            centred=self.centred, covariance=covariance, noise=self.self_term if self_term else None,
+            min_pairs=min_pairs,
         )  # fmt: skip
         with np.errstate(divide="ignore", invalid="ignore"):
             c[0] = np.where(sums[0] > 0, products[0].real / sums[0], np.nan)
@@ -322,6 +325,9 @@ def from_result(result: Any, udf: C2UDF) -> Correlation:
             variance = model.variance(p.geometry, scaled, scale2 / n)
             noise = self_term(operator.matrix, layout.weight, variance, centred=layout.centre)
     masks = None
+    if operator is not None and "noise_sum" in result:
+        taken_frames = int(result["noise_frames"].data[0])
+        noise = mean_noise(sharing_rings(operator), p.grid.n_q, result["noise_sum"].data, taken_frames)
     if layout.per_frame:
         taken = result["mask_taken"].data > 0
         masks = FrameMasks(

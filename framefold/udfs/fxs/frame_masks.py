@@ -14,10 +14,28 @@ from framefold.errors import DataError
 from framefold.udfs.fxs.correlator import Correlator, Sums
 from framefold.udfs.fxs.mask_effects import Pattern, uncentred
 from framefold.udfs.fxs.measured import joint
+from framefold.udfs.fxs.selfterm import SelfTerm
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
-PATTERNS = 32  # frames whose masks are kept: the bias of centring is a mean over them
+PATTERNS = 32  # frames whose masks are kept: bias of centring and photon noise are means over them
+
+
+def slots_of(n_frames: int) -> dict[int, int]:
+    """Return the place of each frame whose mask is kept, by its index; they are evenly spaced."""
+    kept = np.unique(np.linspace(0, n_frames - 1, min(PATTERNS, n_frames)).astype(np.int64))
+    return {int(frame): slot for slot, frame in enumerate(kept)}
+
+
+def left_out(frames: Array, lost: Array | None, saturation: float | None) -> list[Array | None]:
+    """Return which pixels of each frame are lost or full, flat; None where there is none."""
+    found: list[Array | None] = []
+    for i, frame in enumerate(frames):
+        gone = np.zeros(len(frame), bool) if lost is None else lost[i].reshape(-1)
+        if saturation is not None:
+            gone = gone | (frame >= saturation)
+        found.append(gone if gone.any() else None)
+    return found
 
 
 class MaskFold:
@@ -35,8 +53,7 @@ class MaskFold:
 
     def __init__(self, correlator: Correlator, weight: npt.NDArray[np.float32], n_frames: int) -> None:
         self.correlator, self.weight = correlator, weight
-        kept = np.unique(np.linspace(0, n_frames - 1, min(PATTERNS, n_frames)).astype(np.int64))
-        self._slots = {int(frame): slot for slot, frame in enumerate(kept)}
+        self._slots = slots_of(n_frames)
 
     def add(
         self,
@@ -106,6 +123,7 @@ def divided(
     *,
     centred: bool,
     covariance: bool,
+    noise: SelfTerm | None = None,
     min_pairs: float = 0.02,
     tolerance: float = 1e-9,
 ) -> Floats:
@@ -135,6 +153,8 @@ def divided(
         Whether ring means were subtracted.
     covariance
         Subtract what all frames share.
+    noise
+        Photon self-term per frame, as it is in the sums: not yet divided by pairs of bins.
     min_pairs
         Angles D with less than this part of pairs of bins have no estimate, nor have those with nothing in
         other frames to compare with (``bb* < 2 M``, covariance only); such pairs of rings are NaN.
@@ -168,6 +188,8 @@ def divided(
         m, estimate = m[js] / n, s[js] / m[js]
         if covariance:
             estimate = (estimate - shared[js] / all_pairs[js]) / (1 - n * m / all_pairs[js])
+        if noise is not None:  # noise h is in S and in aa*: (h/M - h/bb*) / (1 - M/bb*) = h/M
+            estimate = estimate - n_phi * scipy.fft.irfft(noise.of_ring(i, n_q)[js], n_phi, axis=1) / m
         if centred:
             masks = [
                 Pattern(

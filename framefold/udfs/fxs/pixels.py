@@ -67,7 +67,7 @@ class PixelModel:
         dark = np.zeros(geometry.shape) if self.dark is None else _frame(self.dark, geometry.shape, "dark")
         return dark.reshape(-1)
 
-    def variance(self, geometry: Geometry, scaled: Array, scale2: float) -> Floats:
+    def variance(self, geometry: Geometry, scaled: Array, scale2: float, *, clip: bool = True) -> Floats:
         """Return the variance of counts, flat: Poisson statistics of photons, and the read noise.
 
         Parameters
@@ -76,13 +76,17 @@ class PixelModel:
             Mean of ``s^2 * raw`` over frames, flat, s the scale of a frame.
         scale2
             Mean of ``s^2``.
+        clip
+            Counts below those without light are none; not for single frames, where that is a bias.
         """
         if self.adu_per_photon is None:
             raise DataError("the variance of counts needs adu_per_photon=")
         one = np.full(geometry.shape, self.adu_per_photon)
         if self.gain is not None:
             one = one / _frame(self.gain, geometry.shape, "gain")
-        light = np.maximum(scaled - scale2 * self.dark_counts(geometry), 0)
+        light = scaled - scale2 * self.dark_counts(geometry)
+        if clip:
+            light = np.maximum(light, 0)
         noise = _frame(self.read_noise, geometry.shape, "read_noise").reshape(-1)
         return one.reshape(-1) * light + scale2 * noise**2
 

@@ -30,6 +30,14 @@ class SelfTerm:
     second: npt.NDArray[np.int64]
     spectra: Floats
 
+    def of_ring(self, ring: int, n_q: int) -> Floats:
+        """Return ``H_m`` of one ring with all others, ``(n_q, P/2 + 1)``; 0 in order 0."""
+        out = np.zeros((n_q, self.spectra.shape[1]))
+        here = self.first == ring
+        out[self.second[here]] = self.spectra[here]
+        out[:, 0] = 0
+        return out
+
     def subtract(self, c_m: Array, orders: Array) -> None:
         """Subtract from ``C_m`` of the given orders, ``(orders, n_q, n_q)``; order 0 stays."""
         some = np.asarray(orders) > 0

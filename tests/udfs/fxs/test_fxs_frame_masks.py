@@ -192,6 +192,51 @@ def test_full_and_lost_pixels_are_left_out_of_their_frame_only():
         np.testing.assert_allclose(c.saxs, truth.saxs, rtol=2e-7)  # ring means of detector frames are float32
 
 
+def flat_light(n, seed, lost):
+    """Photons of a source that looks the same all around, and NaN where a frame lost pixels."""
+    rng = np.random.default_rng(seed)
+    frames = rng.poisson(3.0, (n, 40, 40)).astype("f4")
+    if lost:
+        frames[rng.random(frames.shape) < 0.15] = np.nan
+        frames[::4, :, 26:] = np.nan
+    return frames
+
+
+ROUND = Geometry(distance=0.1, pixel_size=1e-4, wavelength=2e-10, centre=(20.3, 19.6), shape=(40, 40))
+RINGS = PolarGrid(5, 24, 0.015, 0.06)
+COUNTS = PixelModel(adu_per_photon=1.0, polarisation=None, solid_angle=False)
+
+
+@pytest.mark.parametrize("options", [{}, {"center": "none"}, {"pairing": "consecutive"}], ids=str)
+def test_photons_of_frames_with_their_own_masks_do_not_correlate(options):
+    """Oracle 7 with a mask per frame: z-scores are N(0, 1) after the self-term, and far off without it."""
+    n, parts = 1200, 10
+    udf = C2UDF(ROUND, RINGS, mask="per-frame", pixels=COUNTS, classes=np.arange(n) // 2 % parts, halves=False,
+                **options)  # fmt: skip
+    _, c = run(flat_light(n, 30, lost=True), udf)
+    found, raw = (
+        np.array([np.diagonal(c.c_m(k, self_term=s), axis1=1, axis2=2)[1:] for k in which])
+        for s, which in ((True, range(parts)), (False, [None]))
+    )
+    error = found.std(axis=0, ddof=1) / np.sqrt(parts)
+    z = found.mean(axis=0) / error  # Student's t of 9 degrees: 1.13 wide, above 6 once in 5000
+    assert abs(z).max() < 6
+    assert 0.7 < z.std() < 1.6
+    assert abs(z.mean()) < 4 * 1.13 / np.sqrt(z.size / 3)  # orders that masks mix are not independent
+    assert np.median(raw / error) > 10
+
+
+def test_noise_of_frames_with_one_mask_is_that_of_the_mean_frame():
+    """Without losses the sum over frames is the self-term of the fixed mask, up to the noise of counts."""
+    frames = flat_light(64, 31, lost=False)
+    options = {"pixels": COUNTS, "variance_every": 1, "precision": "float64"}
+    _, fixed = run(frames, C2UDF(ROUND, RINGS, **options))
+    _, each = run(frames, C2UDF(ROUND, RINGS, mask="per-frame", **options))
+    np.testing.assert_array_equal(each.self_term.first, fixed.self_term.first)
+    largest = abs(fixed.self_term.spectra).max()
+    np.testing.assert_allclose(each.self_term.spectra, fixed.self_term.spectra, atol=0.02 * largest)
+
+
 def test_frames_filled_on_the_way_are_refused_where_the_mask_is_fixed():
     photons = np.random.default_rng(15).poisson(4, (24, 48, 48)).astype("u2")
     arrived = np.ones((24, 4), bool)
