@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -26,6 +27,8 @@ from framefold.web.status import progress_html, sectors_html
 STATUS_SECONDS = 0.5
 PULSE_SECONDS = 1.0
 SHARE = 0.2  # of the time, at most, goes into making pictures for one page
+# while a run is on, a picture costs server and browser 20 ms of the cores that fold: 5 a second with two cores
+RUN_SECONDS = 0.4 / (os.cpu_count() or 1)
 SILENT_SECONDS = 1.0  # a tab that has not answered for so long is hidden
 _FRAME = PlotSpec("image", ("frame",))
 
@@ -140,7 +143,7 @@ class Page:
 
     def _again(self) -> None:
         """Show the same data once more: another tab was chosen, or another look."""
-        self._next_status = 0.0
+        self._next = self._next_status = 0.0
         self._mailbox.again()
         self._advance()
 
@@ -169,7 +172,10 @@ class Page:
         picture, report, seconds = await self._loop.run_in_executor(
             self._pool, self._render, name, look, snapshot
         )
-        self._next = self._loop.time() + seconds * (1 / SHARE - 1)
+        pause = seconds * (1 / SHARE - 1)
+        if not self._hub.over:
+            pause = max(pause, RUN_SECONDS - seconds)
+        self._next = self._loop.time() + pause
         self._locked(partial(self._show, number, snapshot, name, picture, report))
 
     def _render(
