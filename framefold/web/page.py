@@ -24,10 +24,10 @@ from framefold.web.panes import Pane
 from framefold.web.render import Picture, render
 from framefold.web.status import progress_html, sectors_html
 
-STATUS_SECONDS = 0.5
+STATUS_SECONDS = 1.0  # texts cost a browser 25 ms, more than a picture
 PULSE_SECONDS = 1.0
 SHARE = 0.2  # of the time, at most, goes into making pictures for one page
-# while a run is on, a picture costs server and browser 20 ms of the cores that fold: 5 a second with two cores
+# while a run is on, a picture costs 20 ms of the cores that fold: with two cores, there are 5 a second
 RUN_SECONDS = 0.4 / (os.cpu_count() or 1)
 SILENT_SECONDS = 1.0  # a tab that has not answered for so long is hidden
 _FRAME = PlotSpec("image", ("frame",))
