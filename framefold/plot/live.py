@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import threading
@@ -16,6 +15,7 @@ from framefold.errors import FramefoldError, UDFError
 from framefold.plot.figure import MAX_PANELS, Board, bare_figure, require_matplotlib
 from framefold.plot.notebook import Display, in_notebook
 from framefold.plot.panels import Panel, panels_of
+from framefold.plot.png import PngWriter
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.results import Snapshot
 
@@ -377,20 +377,27 @@ def _window_writer() -> Callable[[Any, bool], None]:
 
 
 def _file_writer(path: Path) -> Callable[[Any, bool], None]:
+    ending = path.suffix.lower().lstrip(".") or "png"
+    render = PngWriter(120)
+
     def write(figure: Any, final: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")
-        figure.savefig(part, dpi=120, format=path.suffix.lstrip(".") or "png")
+        if ending == "png":
+            part.write_bytes(render(figure, final))
+        else:
+            figure.savefig(part, dpi=120, format=ending)
         part.replace(path)  # a reader never sees half a picture
 
     return write
 
 
 def _notebook_writer(display: Display) -> Callable[[Any, bool], None]:
+    render = PngWriter(90)
+
     def write(figure: Any, final: bool) -> None:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=90)
-        display.show({"image/png": _base64(buffer.getvalue()), "text/plain": "live plot of a framefold run"})
+        png = render(figure, final)
+        display.show({"image/png": _base64(png), "text/plain": "live plot of a framefold run"})
 
     return write
 
