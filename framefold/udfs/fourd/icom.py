@@ -54,7 +54,7 @@ class ICoMUDF(UDF):
     16
     """
 
-    engine = EngineOptions(partial_frames=True)
+    engine = EngineOptions(partial_frames=True, device=True)
 
     def __init__(
         self,

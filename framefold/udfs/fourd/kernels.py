@@ -25,6 +25,16 @@ def pick_pixels(rows, pixels, columns, at, out, total):  # type: ignore[no-untyp
         total[i] += s
 
 
+def pick_pixels_reference(rows: Any, pixels: Any, columns: Any, at: Any, out: Any, total: Any) -> None:
+    """Do what `pick_pixels` does, on whole arrays of any namespace; `at` is an array of the host."""
+    picked = rows[:, pixels].astype(out.dtype)
+    if at[-1] - at[0] + 1 == len(at):
+        out[int(at[0]) : int(at[-1]) + 1, columns] = picked
+    else:
+        out[at[:, None], columns] = picked
+    total += picked.sum(axis=1, dtype=total.dtype)
+
+
 @numba.njit(nogil=True, cache=True)
 def _aperture(ky, kx, k_max, c):  # type: ignore[no-untyped-def]
     """Return exp(-i chi) inside the aperture, 0 outside; `c`: C1, A1, B2, A2, C3 scaled for frequencies."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import fft
 
 from framefold.errors import DataError
+from framefold.udfcore.namespace import scipy_of, xp_of
 from framefold.udfs.com_fields import detector_matrix
 from framefold.udfs.fourd.kernels import BOTH_BANDS, SINGLE_BAND, chi_coefficients, trotters
 from framefold.udfs.fourd.optics import Aberrations, ProbeOptics
@@ -90,6 +90,10 @@ class Sidebands:
     q_y: npt.NDArray[np.int64]
     n_x: int
     weights: npt.NDArray[np.complexfloating[Any, Any]]
+
+    def on(self, xp: Any) -> Sidebands:
+        """Return the same with what `add_rows` computes with in arrays of a namespace."""
+        return replace(self, q_y=xp.asarray(self.q_y), weights=xp.asarray(self.weights))
 
 
 def sidebands(geometry: Geometry) -> Sidebands:
@@ -187,9 +191,10 @@ def add_rows(
     rows
         ``(n, scan columns, bright-field pixels)``; 0 where no frame came.
     at
-        Which scan rows these are.
+        Which scan rows these are, on the host.
     """
-    spectra = fft.rfft(rows, axis=1)[:, : bands.n_x]  # (n, n_x, pixels)
-    banded = np.matmul(bands.weights, spectra.transpose(1, 2, 0))  # (n_x, n_y, n)
-    phase = np.exp(-2j * np.pi / out.shape[0] * (np.outer(bands.q_y, at) % out.shape[0]))
-    out[bands.q_y, : bands.n_x] += np.einsum("xyn,yn->yx", banded, phase, optimize=False)
+    xp = xp_of(rows)
+    spectra = scipy_of(xp, "fft").rfft(rows, axis=1)[:, : bands.n_x]  # (n, n_x, pixels)
+    banded = xp.matmul(bands.weights, spectra.transpose(1, 2, 0))  # (n_x, n_y, n)
+    phase = xp.exp(-2j * np.pi / out.shape[0] * (xp.outer(bands.q_y, xp.asarray(at)) % out.shape[0]))
+    out[bands.q_y, : bands.n_x] += xp.einsum("xyn,yn->yx", banded, phase)

@@ -16,7 +16,7 @@ from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.shapes import Shape
 from framefold.udfcore.udf import UDF
 from framefold.udfs.field_results import check_real_2d
-from framefold.udfs.fourd.kernels import pick_pixels
+from framefold.udfs.fourd.kernels import pick_pixels, pick_pixels_reference
 from framefold.udfs.fourd.optics import Aberrations, probe_optics
 from framefold.udfs.fourd.sidebands import Geometry, Mode, add_rows, sidebands
 from framefold.udfs.frame_moments import center_of
@@ -69,7 +69,7 @@ class SSBUDF(UDF):
     """
 
     # the part of a frame that arrived would look like a strong object: the engine leaves such frames out
-    engine = EngineOptions(partial_frames=False)
+    engine = EngineOptions(partial_frames=False, device=True)
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class SSBUDF(UDF):
 
     def get_worker_data(self) -> Mapping[str, Any]:
         """Return the weights, and the bright-field pixels of each signal part when it first comes."""
-        return {"bands": sidebands(self.geometry()), "parts": {}}
+        return {"bands": sidebands(self.geometry()).on(self.xp), "parts": {}}
 
     def get_task_data(self) -> Mapping[str, Any]:
         """Return the scan rows that wait to be transformed: row -> (columns, bright-field pixels)."""
@@ -158,17 +158,21 @@ class SSBUDF(UDF):
         pixels, columns = self._pixels()
         if not len(pixels):
             return
-        rows = as_rows(tile)
-        if rows.dtype.kind == "b":
-            rows = as_rows(rows.view(np.uint8))
-        elif rows.dtype == np.float16:
-            rows = as_rows(rows.astype(np.float32))
+        if self.xp is np:
+            rows = as_rows(tile)
+            if rows.dtype.kind == "b":
+                rows = as_rows(rows.view(np.uint8))
+            elif rows.dtype == np.float16:
+                rows = as_rows(rows.astype(np.float32))
+        else:
+            rows = tile.reshape(tile.shape[0], -1)
+        pick = pick_pixels if self.xp is np else pick_pixels_reference
         where = self.meta.coordinates
         y, x = where[:, 0], np.ascontiguousarray(where[:, 1])
         total = self.results.bright_field
         borders = [0, *(np.flatnonzero(np.diff(y)) + 1).tolist(), len(y)]
         for a, b in zip(borders[:-1], borders[1:], strict=True):
-            pick_pixels(rows[a:b], pixels, columns, x[a:b], self._row(int(y[a])), total[a:b])
+            pick(rows[a:b], pixels, columns, x[a:b], self._row(int(y[a])), total[a:b])
 
     def _pixels(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return the bright-field pixels of the signal part: index in the part, number among all."""
@@ -178,7 +182,7 @@ class SSBUDF(UDF):
             number[data.bands.pixels] = np.arange(len(data.bands.pixels))
             here = number.reshape(tuple(self.meta.dataset_shape.sig))[self.meta.sig_slice.get()].reshape(-1)
             inside = np.flatnonzero(here >= 0)
-            data.parts[part] = (inside, here[inside])
+            data.parts[part] = self.xp.asarray(inside), self.xp.asarray(here[inside])
         found: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] = data.parts[part]
         return found
 
@@ -190,7 +194,7 @@ class SSBUDF(UDF):
             dtype = np.dtype(np.float64 if self.params.precision == "double" else np.float32)
             if (len(waiting) + 1) * columns * n * dtype.itemsize > PENDING_BYTES and waiting:
                 self._fold_rows()
-            waiting[y] = np.zeros((columns, n), dtype=dtype)
+            waiting[y] = self.xp.zeros((columns, n), dtype=dtype)
         return waiting[y]
 
     def _fold_rows(self) -> None:
@@ -198,7 +202,7 @@ class SSBUDF(UDF):
         waiting = self.task_data.rows
         if waiting:
             at = np.array(sorted(waiting))
-            rows = np.stack([waiting[y] for y in at.tolist()])
+            rows = self.xp.stack([waiting[y] for y in at.tolist()])
             add_rows(rows, at, self.worker_data.bands, self.results.half_spectrum)
             waiting.clear()
 
