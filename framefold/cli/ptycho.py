@@ -172,8 +172,8 @@ def _model_arguments(group: Any) -> None:
         nargs="?",
         const="yes",
         choices=("yes", "affine"),
-        help="correct each position from iteration 10 on; affine: draw them towards a common "
-        "scale, rotation and shear",
+        help="correct each position from iteration 10 on; affine: before, find the scale, rotation and "
+        "shear that all have in common",
     )
     add(
         "--crop",

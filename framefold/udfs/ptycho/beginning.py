@@ -10,6 +10,7 @@ import numpy as np
 from framefold.udfcore.iterative import Pass
 from framefold.udfcore.namespace import to_host
 from framefold.udfs.ptycho import diagnose
+from framefold.udfs.ptycho.affine import find_affine
 from framefold.udfs.ptycho.autofocus import find_defocus
 from framefold.udfs.ptycho.denominators import Histogram, effective_overlap
 from framefold.udfs.ptycho.orientation import find_orientation
@@ -42,6 +43,9 @@ def find_start(job: Any) -> Iterator[Pass]:
         loop.best_probe = loop.probe.copy()
         job.before = loop.object.copy(), loop.probe.copy()
     look_at_overlap(job)
+    if job.params.refine_positions == "affine":
+        yield from find_affine(job)
+        job.before = loop.object.copy(), loop.probe.copy()
 
 
 def look_at_overlap(job: Any) -> None:

@@ -67,16 +67,16 @@ class Ptychography(IterativeUDF):
     crop, centre
         Window of the detector, see `choose_window`.
     subpixel
-        Steps per pixel in which the probe is shifted; ``"auto"``: 4 unless positions are whole pixels; None:
-        round positions to whole pixels.
+        Steps per pixel in which the probe is shifted; ``"auto"``: 4 unless positions are whole pixels, 8
+        where they are refined from many counts; None: round positions to whole pixels.
     phase_positive
         Whether the sample advances the phase; settles the sign that no fit can tell. None: leave it.
     find_defocus
         Search for the defocus of the starting probe in the far field, if `probe` is not given.
     refine_positions
-        Move the positions from iteration 10 on, every fifth iteration; ``"affine"``: draw them towards a
-        common scale, rotation and shear. The rotation is mostly found, a common scale is not: the data hardly
-        tell it from another probe, so check distance and wavelength.
+        Move each position from iteration 10 on, every fifth iteration; ``"affine"``: before, find the scale,
+        rotation and shear that all positions have in common (up to 5 % or 3 degrees), by short trials. At few
+        counts a scale up to 1 % too large fits best.
     seed
         Of batches.
     schedule
@@ -315,9 +315,10 @@ class Ptychography(IterativeUDF):
         corner = self.setup.corner[start:stop]
         high = corner.max(axis=0) + np.asarray(self.setup.window.shape)
         low = corner.min(axis=0)
-        if self.params.refine_positions:  # frames may move
-            low = np.maximum(low - 7, 0)
-            high = np.minimum(high + 7, self.setup.canvas.shape)
+        if self.setup.reach:  # frames may move
+            room = int(np.ceil(self.setup.reach)) + 1
+            low = np.maximum(low - room, 0)
+            high = np.minimum(high + room, self.setup.canvas.shape)
         return low.tolist(), high.tolist()
 
     def get_task_data(self) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from framefold.udfcore.iterative import Pass
 from framefold.udfcore.namespace import to_host
+from framefold.udfs.ptycho.affine import affine_of, farthest, linear_part
 from framefold.udfs.ptycho.kernels.shift_fit import object_slopes
 from framefold.udfs.ptycho.positions import place
 
@@ -19,63 +20,51 @@ EVERY = 5
 BRIGHT = 4  # the counts of a frame are known early
 LARGEST_STEP = 0.5  # px, at a time
 TURNED = 0.5  # degrees; correct positions were turned by 0.1
-REACH = 6.0  # px, in all: windows and canvas have a margin of 8
+REACH = 6.0  # px, in all
+
+
+def reach(params: Any, pixels: Float) -> float:
+    """Return how far positions may be moved in all, px: canvas and windows leave room for it."""
+    if not params.refine_positions:
+        return 0.0
+    return REACH + (farthest(pixels) if params.refine_positions == "affine" else 0.0)
 
 
 def refine_positions(job: Any) -> Iterator[Pass]:
     """Move the positions of all frames by one Gauss-Newton step; their mean stays.
 
-    Twice the reach of `LARGEST_STEP` per call at most; ``"affine"`` halves what is not a common scale,
-    rotation and shear of the scan.
+    At most `LARGEST_STEP` at a time and `REACH` in all, beside what ``"affine"`` found to be common.
     """
-    loop = job.loop
+    loop, pixels = job.loop, job.start_pixels
     loop.slopes = object_slopes(loop.object, job.xp)
     yield Pass("positions")
     steps = np.clip(to_host(job.sums.moves), -LARGEST_STEP, LARGEST_STEP)
     moved = loop.moves + steps
-    if job.params.refine_positions == "affine":
-        fitted = affine_part(job.start_pixels, moved)
-        moved = fitted + 0.5 * (moved - fitted)
     moved -= moved.mean(axis=0)
-    loop.moves = np.clip(moved, -REACH, REACH)
-    loop.corner, loop.bank_index = place(job.start_pixels + loop.moves, job.setup.canvas.steps)
+    common = np.zeros_like(moved)
+    if job.params.refine_positions == "affine":
+        common = (pixels - pixels.mean(axis=0)) @ linear_part(pixels, moved).T
+    loop.moves = np.clip(common + np.clip(moved - common, -REACH, REACH), -job.setup.reach, job.setup.reach)
+    loop.corner, loop.bank_index = place(pixels + loop.moves, job.setup.canvas.steps)
     job.positions_changed()
     job.record(moved=float(np.sqrt((steps**2).sum(axis=1).mean())))
 
 
-def affine_part(pixels: Float, moves: Float) -> Float:
-    """Return the part of `moves` that is linear in `pixels`: ``r -> A r + t``."""
-    design = np.column_stack([pixels - pixels.mean(axis=0), np.ones(len(pixels))])
-    if len(pixels) < 6 or np.linalg.matrix_rank(design) < 3:
-        return np.asarray(np.broadcast_to(moves.mean(axis=0), moves.shape).copy())
-    solution = np.linalg.lstsq(design, moves, rcond=None)[0]
-    return np.asarray(design @ solution)
-
-
-def turn(pixels: Float, moves: Float) -> float:
-    """Return the rotation in degrees that `moves` contain, with the sign of `ScanPositions.rotation_deg`."""
-    design = np.column_stack([pixels - pixels.mean(axis=0), np.ones(len(pixels))])
-    if len(pixels) < 6 or np.linalg.matrix_rank(design) < 3:
-        return 0.0
-    a = np.linalg.lstsq(design, moves, rcond=None)[0]
-    return float(np.degrees((a[0, 1] - a[1, 0]) / 2))
-
-
-def told_turn(pixels: Float, moves: Float) -> str | None:
-    """Return a sentence where refined positions are turned, or went as far as they may.
-
-    Not the scale: E hardly tells a common scale of the positions from another probe.
-    """
-    angle, reach = turn(pixels, moves), float(np.abs(moves).max())
-    if abs(angle) > TURNED:
+def told_moves(pixels: Float, moves: Float, affine: bool) -> str | None:
+    """Return a sentence about what refined positions have in common, or that went as far as they may."""
+    found, furthest = affine_of(pixels, moves), float(np.abs(moves).max())
+    if affine:
+        return f"the positions were corrected by {found}, and by their own steps"
+    if abs(found.rotation_deg) > TURNED:
         return (
-            f"the refined positions are turned by {angle:.2g} degrees; of errors of all positions "
-            "together only a part is found: add it to rotation_deg= ; --rotation, and run again"
+            f"warning: the refined positions are turned by {found.rotation_deg:.2g} degrees; of errors of "
+            "all positions together single steps find a part only: refine_positions='affine' ; "
+            "--refine-positions affine"
         )
-    if reach > 0.95 * REACH:
+    if furthest > 0.95 * REACH:
         return (
-            f"positions were moved by the {REACH:g} px that are allowed: their scale or rotation may be "
-            "wrong, correct distance, wavelength or rotation_deg= ; --rotation"
+            f"warning: positions were moved by the {REACH:g} px that are allowed: their scale or rotation "
+            "may be wrong, refine_positions='affine' ; --refine-positions affine finds them"
         )
     return None
 

@@ -47,9 +47,10 @@ def last_words(job: Any) -> Iterator[str]:
         if said is not None:
             yield said
     if job.params.refine_positions:
-        turned = refine.told_turn(job.start_pixels, job.loop.moves)
-        if turned is not None:
-            yield f"warning: {turned}"
+        affine = job.params.refine_positions == "affine"
+        moved = refine.told_moves(job.start_pixels, job.loop.moves, affine)
+        if moved is not None:
+            yield moved
     error = job.history["error"]
     error = error[np.isfinite(error)]
     if len(error):

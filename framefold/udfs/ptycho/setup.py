@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from framefold.errors import DataError
 from framefold.udfcore.iterative import DataInfo
-from framefold.udfs.ptycho import diagnose, initial
+from framefold.udfs.ptycho import diagnose, initial, refine
 from framefold.udfs.ptycho.frame_window import FrameWindow, choose_window, in_corners
 from framefold.udfs.ptycho.model import Geometry
 from framefold.udfs.ptycho.orientation import candidates, oriented
@@ -26,6 +26,7 @@ from framefold.udfs.ptycho.unmeasured import find_unmeasured, valid_mean
 
 Array = npt.NDArray[Any]
 MOSTLY_BAD = 0.95  # of the pixels: no detector, but a mask turned round
+FINE = 1e-3  # of E, from counting
 INTEGER = 0.02  # px: positions closer than this to whole pixels are taken as whole
 
 
@@ -70,6 +71,8 @@ class Setup:
         Flips of the positions to choose from, see `find_orientation`; empty: as they are.
     noise
         E that counting noise leaves; NaN: the data are no counts.
+    reach
+        How far positions may be moved, px.
     """
 
     geometry: Geometry
@@ -91,6 +94,7 @@ class Setup:
     limit: float = np.inf
     orientations: tuple[Flip, ...] = ()
     noise: float = np.nan
+    reach: float = 0.0
 
 
 def prepare(info: DataInfo, params: Any) -> Setup:
@@ -162,10 +166,13 @@ def prepare(info: DataInfo, params: Any) -> Setup:
             raise DataError(
                 "refine_positions needs shifts below a pixel: leave subpixel at 'auto', or give a number"
             )
-        steps = max(steps, 4)
+        # many counts see the rounding of positions
+        noise = diagnose.noise_error(lit, good, unmeasured.limit)
+        steps = max(steps, 8 if noise < FINE and params.subpixel == "auto" else 4)
     orientations = candidates(params)
     every = [oriented(pixels, size, flip) for flip in orientations or ("none",)]
-    canvas = make_canvas(np.concatenate(every), shape, steps)
+    reach = refine.reach(params, pixels)
+    canvas = make_canvas(np.concatenate(every), shape, steps, margin=max(8, int(np.ceil(reach)) + 2))
     canvas = replace(canvas, corner=canvas.corner[: len(pixels)], bank=canvas.bank[: len(pixels)])
     order = hilbert_order(canvas.corner)
     kept_good = window.cut(good[None])[0]
@@ -190,7 +197,7 @@ def prepare(info: DataInfo, params: Any) -> Setup:
         geometry, window, canvas, order, canvas.corner[order], canvas.bank[order], pixels, kept_good, probe,
         obj, _background(params.background, kept_mean, kept_good, sig, window), counts, size, tuple(notes),
         tuple(warnings), limit=unmeasured.limit, orientations=orientations,
-        noise=diagnose.noise_error(lit, good, unmeasured.limit),
+        noise=diagnose.noise_error(lit, good, unmeasured.limit), reach=reach,
     )  # fmt: skip
 
 
