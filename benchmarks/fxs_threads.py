@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numba
 import numpy as np
+from goals import at_least
 
 from framefold.udfs.fxs.c2_kernels import fold_orders
 from framefold.udfs.fxs.correlator import Correlator, Layout, Sums
@@ -159,7 +160,7 @@ def main():
             times[2, r] = timed(one, barrier.wait)
             times[0, r], times[1, r] = timed(one), timed(two)
         low, mid = times.min(axis=1), np.median(times, axis=1)
-        goal = f">= {GOAL}" if name.startswith("kernel,") else ""
+        goal = at_least(low[0] / low[1], GOAL) if name.startswith("kernel,") else ""
         print(f"| {name} | {1e3 * low[0]:.1f} | {1e3 * low[1]:.1f} | {low[0] / low[1]:.2f} | {mid[0] / mid[1]:.2f} | "
               f"{2 * low[0] / low[2]:.2f} | {2 * mid[0] / mid[2]:.2f} | {goal} |", flush=True)  # fmt: skip
     process.join()

@@ -6,7 +6,8 @@ A page says machine, versions, date and commands; text about it stands in ``docs
 goals in ``docs/benchmarks/reasons.toml``. Figures of a busy machine are worth little: pages of the documentation are
 replaced on purpose only, with ``--out docs/benchmarks``. Peers run in environments of their own, named by
 ``FRAMEFOLD_LIBERTEM_PYTHON``, ``FRAMEFOLD_LIBERTEM_LIVE_PYTHON``, ``FRAMEFOLD_BLOBFINDER_PYTHON``,
-``FRAMEFOLD_PY4DSTEM_PYTHON`` and ``FRAMEFOLD_PYFAI_PYTHON``; rows of those that are not there are left out.
+``FRAMEFOLD_PY4DSTEM_PYTHON``, ``FRAMEFOLD_PYFAI_PYTHON`` and ``FRAMEFOLD_XFRAME`` (its command); rows of those that
+are not there are left out.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ PAGES = {
     "live_udp_sectors": ["live_udp_sectors --seconds 1 --rounds 1"],
     "strain": ["strain --frames 1024 --repeat 3", "strain_disk --frames 4096 --repeat 2"],
     "ptycho": ["ptycho --repeat 5 --frames 400"],
-    "fxs": ["fxs_c2 5", "fxs_threads 9", "fxs_regrid 3", "fxs_invariants 1024"],
+    "fxs": ["fxs_c2 5", "fxs_threads 9", "fxs_xframe 6", "fxs_regrid 3", "fxs_invariants 1024"],
     "masks": ["masks --gib 0.25 --repeat 5"],
     "ssb": ["ssb --repeat 3"],
     "cdi": ["cdi --repeat 3"],

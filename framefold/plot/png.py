@@ -12,8 +12,8 @@ class PngWriter:
     """Renders a figure again and again.
 
     ``savefig`` draws twice where a layout is constrained, and fits the layout each time: four panels take
-    0.57 s, here 0.27 s. Texts change less and less as a run goes on: the layout is fitted at the first picture,
-    the second, the fourth, ..., and the last.
+    0.57 s, here 0.27 s. Texts change less and less as a run goes on: the layout is fitted at the first,
+    second, fourth, ... picture, and at the last.
 
     Parameters
     ----------
