@@ -115,18 +115,33 @@ class HostLoop:
         udf = self._udfs[lane]
         udf.lane_rows = self._spans[lane]
         udf.present = self.udf.present
-        n = len(self._frames[lane])
-        udf.state = SimpleNamespace(
-            **{
-                name: self._xp.zeros((n, *shape), dtype)
-                for name, (shape, dtype) in udf.get_partition_state().items()
-            }
-        )
+        kept = udf.get_partition_state().items()
+        udf.state = SimpleNamespace(**{name: self._kept(name, lane, *what) for name, what in kept})
         udf.windows = {name: udf.window(name) for name, d in self._decls.items() if d.windowed}
         self._buffers[lane] = {
             name: allocate(d, udf.windows.get(name), self._xp) for name, d in self._decls.items()
         }
         udf.task_data = SimpleNamespace(**udf.get_task_data())
+
+    def _kept(self, name: str, lane: int, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+        """Return what a lane keeps for each of its frames, zero.
+
+        Raises
+        ------
+        UDFError
+            If a device has no room for it.
+        """
+        shape = len(self._frames[lane]), *shape
+        try:
+            return self._xp.zeros(shape, dtype)
+        except MemoryError as exc:
+            if not is_out_of_memory(exc):
+                raise
+            size = np.prod(shape, dtype=float) * np.dtype(dtype).itemsize / 2**30
+            raise UDFError(
+                f"{type(self.udf).__name__} keeps {name} of all frames, {size:.3g} GiB, which do not fit the "
+                "device: take algorithms that keep nothing, more devices, or the processor"
+            ) from exc
 
     def iterate(self) -> bool | str:
         """Do one iteration; return whether, or why, to stop."""

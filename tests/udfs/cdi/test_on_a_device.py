@@ -28,7 +28,7 @@ def state(shape=(12, 15), seed=0):
 
 ALGEBRA = [
     "ER", "ER(positivity=True)", "SF", "HIO", "HIO(positivity=True)", "ASR", "HPR", "RAAR", "DM",
-    "ChargeFlip(threshold=0.3)", "ML**3", "Sup", "Sup(relative_to='mean', border=1)",
+    "ChargeFlip(threshold=0.3)", "ML**3", "Sup", "Sup(relative_to='mean', border=2)",
     "Sup(relative_to='max', sigma=1, force_shrink=True, keep_largest=True)", "Detwin", "ScaleObj",
     "AutoCorrelationSupport", "InterpMask", "FreePixels", "RandomObject", "Upsample", "ER**2*PSF",
     "ERProj*IFT*ApplyAmplitude*FT", "LLK*ER*LLK*PSF",

@@ -113,6 +113,16 @@ def test_frames_that_do_not_fit_travel_in_parts(monkeypatch):
     np.testing.assert_allclose(found[1], found[0], rtol=1e-6, atol=1e-6)
 
 
+def test_exit_waves_that_do_not_fit_are_refused(monkeypatch):
+    monkeypatch.setattr(arrays, "DEVICE_BYTES", 2**15)
+    with (
+        stand_in() as xp,
+        device.traffic.limited(50_000),
+        pytest.raises(UDFError, match="waves of all frames"),
+    ):
+        reconstruct(xp, 2, recipe="3 DM")  # 25 frames of 16 x 16 complex64: 51200 bytes
+
+
 def test_repeatable_runs_on_a_device_give_the_same_bits(device_xp):
     runs = [reconstruct(device_xp, 4, recipe="4 AP", repeatable=True) for _ in range(2)]
     assert runs[0]["raw_object"].tobytes() == runs[1]["raw_object"].tobytes()

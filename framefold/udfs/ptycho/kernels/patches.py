@@ -42,7 +42,10 @@ class Places:
         """Add ``(n, L, ny, nx)`` where the frames lie."""
         if not self.repeatable:
             at = (slice(None), self.ys - target.y, self.xs - target.x)
-            self.xp.add.at(target.data, at, self.xp.moveaxis(parts, 1, 0))
+            parts = self.xp.moveaxis(parts, 1, 0)
+            # part by part: not every CuPy adds complex numbers
+            self.xp.add.at(target.data.real, at, parts.real)
+            self.xp.add.at(target.data.imag, at, parts.imag)
             return
         ny, nx = parts.shape[-2:]
         for part, (y, x) in zip(parts, self.corner.tolist(), strict=True):
