@@ -5,17 +5,17 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
-import inspect
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError, did_you_mean
+from framefold.io.array_objects import array_opener
 from framefold.io.format import Format
+from framefold.io.stated import arguments_of, call_opener, check_stated
 from framefold.udfcore.live import LiveSource
 from framefold.udfcore.source import Source
 
@@ -208,11 +208,11 @@ def open_source(
         if options:
             raise DataError(f"{source.url} is made already: give {', '.join(options)} where it is made")
         return source
-    opener = _array_opener(source)
+    opener = array_opener(source)
     if opener is not None:
-        return _call("array", opener, source, given, options)
+        return call_opener("array", opener, source, given, options)
     if isinstance(source, Source):
-        return _call("source", _as_it_is, source, given, options)
+        return call_opener("source", _as_it_is, source, given, options)
     raise DataError(
         f"cannot load a {type(source).__name__}: give a path, "
         "a numpy, sparse, dask, zarr or h5py array, or a Source"
@@ -234,7 +234,7 @@ def _open_path(path: str, name: str | None, given: Mapping[str, Any], options: M
         from framefold.io.series import find_files  # noqa: PLC0415  # needs this module
 
         return _open_series(find_files(path), name, given, options)
-    return _call(f"format {fmt.name!r}", fmt.open, path, given, options)
+    return call_opener(f"format {fmt.name!r}", fmt.open, path, given, options)
 
 
 def _format_of(path: str, name: str | None, given: Mapping[str, Any]) -> Format:
@@ -265,12 +265,12 @@ def _open_series(
 
     fmt = _format_of(paths[0], name, given)
     if fmt.gathers:
-        return _call(f"format {fmt.name!r}", fmt.open, paths[0], given, options)
+        return call_opener(f"format {fmt.name!r}", fmt.open, paths[0], given, options)
     # a shape of the scan says nothing about a single file
     one = {**given, "nav_shape": None}
-    call = _arguments(f"format {fmt.name!r}", fmt.open, one, options)
+    call = arguments_of(f"format {fmt.name!r}", fmt.open, one, options)
     source = open_series(paths, functools.partial(fmt.open, **call), fmt.name, listed=listed)
-    _check_stated(f"format {fmt.name!r}", fmt.open, source, one)
+    check_stated(f"format {fmt.name!r}", fmt.open, source, one)
     return source
 
 
@@ -288,121 +288,5 @@ def _open_url(url: str, given: Mapping[str, Any], options: Mapping[str, Any]) ->
     return open_url(url, **taken, **options)  # checks its options itself
 
 
-def _array_opener(source: Any) -> Callable[..., Source] | None:
-    """Return what opens an array object, without importing its library."""
-    root, name = type(source).__module__.split(".")[0], type(source).__name__
-    if isinstance(source, np.ndarray):
-        return _open_numpy
-    if root in ("scipy", "sparse"):
-        return _open_sparse
-    if root == "dask" and hasattr(source, "chunks"):
-        return _open_dask
-    if root == "zarr":
-        return _open_zarr
-    if root == "h5py" and name == "Dataset":
-        from framefold.io.hdf5 import from_h5py, open_hdf5  # noqa: PLC0415  # loads h5py
-
-        taken = [p for p in inspect.signature(open_hdf5).parameters.values() if p.name not in ("path", "key")]
-        return _with_signature(from_h5py, taken)
-    return None
-
-
-def _with_signature(
-    function: Callable[..., Any], parameters: Iterable[inspect.Parameter]
-) -> Callable[..., Any]:
-    """Return `function` with the signature whose options are allowed."""
-
-    def call(source: Any, **options: Any) -> Any:
-        return function(source, **options)
-
-    first = inspect.Parameter("source", inspect.Parameter.POSITIONAL_ONLY)
-    call.__signature__ = inspect.Signature([first, *parameters])  # type: ignore[attr-defined]
-    return call
-
-
-def _open_numpy(array: npt.NDArray[Any], *, sig_dims: int | None = None, sig_shape: Any = None) -> Source:
-    from framefold.io.memmap_array import open_memmap  # noqa: PLC0415  # each kind of array loads its own
-    from framefold.io.memory import ArraySource  # noqa: PLC0415
-
-    if isinstance(array, np.memmap):
-        return open_memmap(array, _sig_dims(sig_dims, sig_shape))
-    return ArraySource(array, _sig_dims(sig_dims, sig_shape))
-
-
-def _open_sparse(array: Any, *, sig_dims: int | None = None, sig_shape: Any = None) -> Source:
-    from framefold.io.memory import SparseSource  # noqa: PLC0415
-
-    return SparseSource(array, sig_dims=sig_dims, sig_shape=sig_shape)
-
-
-def _open_dask(array: Any, *, sig_dims: int | None = None, sig_shape: Any = None) -> Source:
-    from framefold.io.dask_array import open_dask  # noqa: PLC0415
-
-    return open_dask(array, _sig_dims(sig_dims, sig_shape))
-
-
-def _open_zarr(
-    array: Any, *, key: str | None = None, sig_dims: int | None = None, sig_shape: Any = None
-) -> Source:
-    from framefold.io.zarr import from_zarr  # noqa: PLC0415
-
-    return from_zarr(
-        array, key=key, sig_dims=None if sig_dims is sig_shape is None else _sig_dims(sig_dims, sig_shape)
-    )
-
-
 def _as_it_is(source: Source) -> Source:
     return source
-
-
-def _sig_dims(sig_dims: int | None, sig_shape: tuple[int, ...] | None) -> int:
-    if sig_shape is None:
-        return 2 if sig_dims is None else sig_dims
-    if sig_dims not in (None, len(sig_shape)):
-        raise DataError(f"sig_dims={sig_dims} contradicts sig_shape={tuple(sig_shape)}")
-    return len(sig_shape)
-
-
-def _call(
-    what: str,
-    opener: Callable[..., Source],
-    source: Any,
-    given: Mapping[str, Any],
-    options: Mapping[str, Any],
-) -> Source:
-    opened = opener(source, **_arguments(what, opener, given, options))
-    _check_stated(what, opener, opened, given)
-    return opened
-
-
-def _arguments(
-    what: str, opener: Callable[..., Any], given: Mapping[str, Any], options: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the keyword arguments for `opener`: the options, and what it takes of `given`."""
-    parameters = list(inspect.signature(opener).parameters.values())[1:]
-    taken = {p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
-    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
-        for name in options:
-            if name not in taken:
-                own = ", ".join(sorted(taken - set(given))) or "none"
-                raise DataError(
-                    f"{what} has no option {name!r}.{did_you_mean(name, taken)} Its options: {own}"
-                )
-    return {**{k: v for k, v in given.items() if k in taken and v is not None}, **options}
-
-
-def _check_stated(what: str, opener: Callable[..., Any], source: Source, given: Mapping[str, Any]) -> None:
-    """Refuse descriptions that contradict the file, as they would be ignored."""
-    taken = set(inspect.signature(opener).parameters)
-    sig, sig_shape = tuple(source.shape.sig), given["sig_shape"]
-    if sig_shape is not None and tuple(sig_shape) != sig:
-        raise DataError(
-            f"{what}: the frames have the shape {sig}, sig_shape={tuple(sig_shape)} was asked for"
-        )
-    if given["dtype"] is not None and "dtype" not in taken and np.dtype(given["dtype"]) != source.dtype:
-        raise DataError(
-            f"{what}: the frames have dtype {source.dtype}, dtype={np.dtype(given['dtype'])} was asked for; "
-            "a UDF states the dtype it wants by get_preferred_input_dtype"
-        )
-    if given["key"] is not None and "key" not in taken:
-        raise DataError(f"{what} holds a single array: key={given['key']!r} names nothing in it")
