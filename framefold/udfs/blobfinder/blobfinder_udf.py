@@ -10,9 +10,11 @@ import numpy.typing as npt
 
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.udf import UDF
 from framefold.udfs.blobfinder.correlate import Correlation, as_correlation
 from framefold.udfs.blobfinder.folding import (
+    backends_of,
     bench_of,
     checked_shift,
     leftover_rows,
@@ -87,6 +89,8 @@ class BlobfinderUDF(UDF):
     'auto'
     """
 
+    engine = EngineOptions(device=True)
+
     def __init__(
         self,
         lattice: Lattice | Sequence[Sequence[float]] | npt.ArrayLike,
@@ -106,6 +110,10 @@ class BlobfinderUDF(UDF):
             subpixel=subpixel, gain=gain, min_snr=min_snr, saturation=saturation, excluded=excluded,
             zero_shift=checked_shift(zero_shift),
         )  # fmt: skip
+
+    def get_backends(self) -> Sequence[str]:
+        """Take a device, too, where crops are measured by fits or parabolas."""
+        return backends_of(self)
 
     def get_preferred_input_dtype(self) -> npt.DTypeLike:
         """Return the native dtype: only the crops are converted."""

@@ -14,7 +14,10 @@ from framefold.errors import DataError
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.buffers import BufferDecl
 from framefold.udfcore.udf import UDF
+from framefold.udfs.blobfinder.array_engine import ArrayAssembly, ArrayEngine
+from framefold.udfs.blobfinder.correlate import CropCorrelation
 from framefold.udfs.blobfinder.disks import Assembly, DiskPlan, measure_frames, plan_disks, scratch_of
+from framefold.udfs.blobfinder.engines import NO_MAPS
 from framefold.udfs.blobfinder.lattice import Lattice
 from framefold.udfs.blobfinder.meter import Peaks
 from framefold.udfs.field_results import check_real_2d
@@ -48,7 +51,8 @@ def plan_of(udf: UDF, lattice: Lattice) -> DiskPlan:
 def whole_frames(udf: UDF) -> Mapping[str, Any]:
     """Return tiling preferences: some whole frames at a time."""
     size = math.prod(udf.meta.dataset_shape.sig) * udf.meta.input_dtype.itemsize
-    depth = max(1, min(16, (1 << 22) // max(1, size)))
+    most, limit = (16, 1 << 22) if udf.xp is np else (512, 1 << 26)  # a device wants much work at a time
+    depth = max(1, min(most, limit // max(1, size)))
     return {"depth": depth, "total_size": depth * size}
 
 
@@ -78,12 +82,32 @@ class Bench:
 
     plan: DiskPlan
     scratch: Array
+    device: ArrayEngine | None = None
+
+    def assembly(self, start: int, rows: int) -> Assembly | ArrayAssembly:
+        """Return where parts of the frames of a partition are put together."""
+        return (
+            Assembly(self.plan, start, rows)
+            if self.device is None
+            else ArrayAssembly(self.device, start, rows)
+        )
 
 
 def bench_of(udf: UDF, lattice: Lattice) -> Bench:
-    """Return plan and room for crops."""
+    """Return plan and room for crops, or the engine of the device."""
     plan = plan_of(udf, lattice)
-    return Bench(plan, scratch_of(plan))
+    if udf.xp is np:
+        return Bench(plan, scratch_of(plan))
+    return Bench(plan, NO_MAPS, ArrayEngine(udf.xp, plan))
+
+
+def backends_of(udf: UDF) -> tuple[str, ...]:
+    """Return where disks can be measured: on a device by crops, and by fits or parabolas."""
+    p = udf.params
+    there = p.subpixel in ("auto", "ml4", "ml6", "parabola") and (
+        isinstance(p.correlation, CropCorrelation) or p.correlation == "auto"
+    )
+    return (udf.BACKEND_NUMPY, udf.BACKEND_CUPY) if there else (udf.BACKEND_NUMPY,)
 
 
 def process(udf: UDF, tile: Array, bench: Bench, key: int, out: Peaks) -> bool:
@@ -95,11 +119,14 @@ def process(udf: UDF, tile: Array, bench: Bench, key: int, out: Peaks) -> bool:
     if tile.dtype == np.bool_:
         tile = tile.view(np.uint8)
     if tile.shape[1:] == plan.good.shape:
-        measure_frames(plan, tile, shift, out, bench.scratch)
+        if bench.device is None:
+            measure_frames(plan, tile, shift, out, bench.scratch)
+        else:
+            bench.device.measure_frames(tile, shift, out)
         return True
-    parts: dict[int, Assembly] = udf.task_data.parts
+    parts: dict[int, Assembly | ArrayAssembly] = udf.task_data.parts
     if key not in parts:
-        parts[key] = Assembly(plan, udf.task_data.start, udf.meta.partition_shape[0])
+        parts[key] = bench.assembly(udf.task_data.start, udf.meta.partition_shape[0])
     row = udf.meta.slice.origin[0]
     complete = parts[key].add(tile, udf.meta.sig_slice.origin, row, shift)
     if complete:
@@ -109,7 +136,7 @@ def process(udf: UDF, tile: Array, bench: Bench, key: int, out: Peaks) -> bool:
 
 def leftover_rows(udf: UDF) -> npt.NDArray[np.int64]:
     """Return the rows of the partition of which some pixels came, but not all."""
-    parts: dict[int, Assembly] = udf.task_data.parts
+    parts: dict[int, Assembly | ArrayAssembly] = udf.task_data.parts
     return parts[0].incomplete() if parts else np.zeros(0, np.int64)
 
 

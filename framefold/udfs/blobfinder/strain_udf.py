@@ -11,11 +11,14 @@ import numpy.typing as npt
 from framefold.errors import DataError
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.buffers import BufferDecl
+from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.udf import UDF
+from framefold.udfs.blobfinder.array_lattice import fit_arrays
 from framefold.udfs.blobfinder.correlate import Correlation, as_correlation
 from framefold.udfs.blobfinder.folding import (
     Bench,
+    backends_of,
     bench_of,
     checked_shift,
     leftover_rows,
@@ -102,6 +105,8 @@ class StrainUDF(UDF):
     'biot'
     """
 
+    engine = EngineOptions(device=True)
+
     def __init__(
         self,
         lattice: Lattice | Sequence[Lattice] | npt.ArrayLike,
@@ -131,6 +136,11 @@ class StrainUDF(UDF):
             scan_rotation=scan_rotation, flip_y=flip_y, ellipse=ellipse, definition=definition, gain=gain,
             min_snr=min_snr, saturation=saturation, excluded=excluded, zero_shift=checked_shift(zero_shift),
         )  # fmt: skip
+
+    def get_backends(self) -> Sequence[str]:
+        """Take a device, too, for one lattice whose disks are where they are expected."""
+        there = len(self.params.lattice) == 1 and self.params.fit.match == "expected"
+        return backends_of(self) if there else (self.BACKEND_NUMPY,)
 
     def get_preferred_input_dtype(self) -> npt.DTypeLike:
         """Return the native dtype: only the crops are converted."""
@@ -201,16 +211,32 @@ class StrainUDF(UDF):
         """Measure and fit what remained incomplete."""
         benches: list[Bench] = self.worker_data.benches
         for row in leftover_rows(self):
+            rows = slice(row, row + 1)
+            if len(benches) == 1:
+                measure_leftover(self, row, 0, peak_views(self, rows))
+                self._fit(benches[0], peak_views(self, rows), self._lattice_views(rows))
+                continue
             rooms = [empty_peaks(1, len(b.plan.hk)) for b in benches]
             for i, room in enumerate(rooms):
                 measure_leftover(self, row, i, room)
-            self._choose(rooms, slice(row, row + 1))
+            self._choose(rooms, rows)
 
     def _lattice_views(self, rows: slice) -> Lattices:
         return Lattices(**{name: self.results[name][rows] for name in _LATTICES})
 
     def _fit(self, bench: Bench, peaks: Peaks, out: Lattices) -> None:
         usable = usable_disks(peaks.flags, peaks.prominence, self.params.subpixel, self.params.fit)
+        if bench.device is not None:
+            fit_arrays(
+                self.xp,
+                peaks.centers,
+                peaks.sigma,
+                usable,
+                bench.device.hk,
+                self.params.fit,
+                out,
+            )
+            return
         fit_block(peaks.centers, peaks.sigma, usable, bench.plan.hk, self.params.fit, out, bench.plan.lattice)
 
     def _choose(self, rooms: Sequence[Peaks], rows: slice) -> None:
@@ -307,7 +333,8 @@ def usable_disks(flags: Array, prominence: Array, subpixel: str, fit: LatticeFit
     bad = BORDER | NOT_CONVERGED | LOW_SNR
     if subpixel not in ("auto", "ml4", "ml6"):  # the correlation cannot leave pixels out, the fit can
         bad |= CLIPPED | SATURATED
-    return np.asarray(((flags & bad) == 0) & (prominence >= fit.min_prominence))
+    usable: npt.NDArray[np.bool_] = ((flags & bad) == 0) & (prominence >= fit.min_prominence)
+    return usable
 
 
 def _checked_reference(given: Any, grains: int) -> Any:
