@@ -10,29 +10,26 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from framefold.errors import UDFError
 from framefold.udfcore.iterative import DataInfo, History, IterativeUDF, Pass, PassBuffer, stratified
 from framefold.udfcore.metadata import Axis
 from framefold.udfcore.namespace import namespace, to_host
 from framefold.udfcore.plotspec import PlotSpec
-from framefold.udfs.ptycho import beginning, free_pixels, progress, refine, report
+from framefold.udfs.ptycho import beginning, free_pixels, lane, progress, refine, report
 from framefold.udfs.ptycho import modes as mixed
+from framefold.udfs.ptycho.checks import check_parameters
 from framefold.udfs.ptycho.denominators import Histogram
-from framefold.udfs.ptycho.engines.epie import EPIE
 from framefold.udfs.ptycho.engines.known import as_recipe
 from framefold.udfs.ptycho.frame_window import Centre, Crop
-from framefold.udfs.ptycho.kernels.choose import make_kernels
-from framefold.udfs.ptycho.kernels.protocol import FrameSet, Window
 from framefold.udfs.ptycho.model import Geometry
 from framefold.udfs.ptycho.orientation import oriented
-from framefold.udfs.ptycho.phases import PHASES
 from framefold.udfs.ptycho.positions import Flip, ScanPositions, bank_shifts, place
 from framefold.udfs.ptycho.quality import half_of
 from framefold.udfs.ptycho.recipe import Engine, Recipe
 from framefold.udfs.ptycho.regularise import Constraint, as_constraints
-from framefold.udfs.ptycho.schedule import Entry, check_schedule, moves
+from framefold.udfs.ptycho.schedule import Entry, moves
 from framefold.udfs.ptycho.setup import Setup, prepare
 from framefold.udfs.ptycho.shift import gather_bank, make_bank, phase_ramps
+from framefold.udfs.ptycho.state import dtypes, loop_state, pass_buffers
 from framefold.udfs.ptycho.unmeasured import Saturation
 
 Array = npt.NDArray[Any]
@@ -161,37 +158,14 @@ class Ptychography(IterativeUDF):
             saturation=saturation, refine_brightness=refine_brightness, regularise=regularise,
         )  # fmt: skip
         self.constraints = as_constraints(regularise)
-        if orientation not in ("given", "auto"):
-            raise UDFError(
-                f"orientation={orientation!r} is not 'given' or 'auto'; ScanPositions(flip=...) states one"
-            )
-        if precision not in ("single", "double"):
-            raise UDFError(f"precision={precision!r} is not 'single' or 'double'")
-        if backend not in ("cpu", "numpy", "cupy"):
-            raise UDFError(f"backend={backend!r} is not 'cpu', 'numpy' or 'cupy'")
         self.recipe = as_recipe(recipe, modes)
-        if not 0 <= free_pixels < 0.5:
-            raise UDFError(f"free_pixels={free_pixels} must be in [0, 0.5), a share of the pixels")
-        if free_pixels and isinstance(background, str):
-            raise UDFError(
-                "free_pixels: a background that is estimated is not known where the fit sees nothing; "
-                "give one, or leave free_pixels at 0"
-            )
-        if free_pixels and any(isinstance(stage, EPIE) for stage in self.recipe.stages):
-            raise UDFError("free_pixels: EPIE takes frame after frame; use RPIE, which does what it does")
-        check_schedule(schedule, self.recipe, bool(refine_positions))
-        if half not in (None, 0, 1):
-            raise UDFError(f"half={half!r} is not 0, 1 or None")
-        if modes < 1 or object_modes < 1:
-            raise UDFError(f"modes={modes} and object_modes={object_modes} must be at least 1")
+        check_parameters(self.params, self.recipe)
         self.setup: Setup
         self.sums: Any = None
         self.iteration = 0
         self.fresh = np.zeros(0, np.int64)  # live frames without exit waves
         self._histogram: Histogram | None = None
         self._ramps: Array | None = None
-        self._whole: tuple[Any, ...] | None = None
-        self._lane_places: tuple[Array, Array, Array]
         self.before: tuple[Array, Array] = (np.zeros(0), np.zeros(0))
 
     # --- where it computes -------------------------------------------------------------------
@@ -258,42 +232,11 @@ class Ptychography(IterativeUDF):
 
     def get_loop_state(self) -> Mapping[str, Any]:
         """Return probe, object, momenta and the place in the recipe."""
-        complex_, real = self._dtypes()
-        probe = self.xp.asarray(self.setup.probe.astype(complex_))
-        obj = self.xp.asarray(self.setup.object.astype(complex_))
-        still = np.zeros(self.setup.corner.shape)
-        return {
-            "probe": probe, "object": obj, "bank": self._bank(probe), "v_probe": 0 * probe,
-            "v_object": 0 * obj, "background": self.xp.asarray(self.setup.background.astype(real)),
-            "corner": self.setup.corner, "bank_index": self.setup.bank, "moves": still,
-            "best_error": np.inf, "best_object": obj.copy(), "best_probe": probe.copy(),
-            "bad_iterations": 0, "rollbacks": 0, "refill": False,
-            "dark": np.zeros(len(still), bool), "power": np.ones(len(still)), "surveyed": 0, "flip": "none",
-            "update_probe": False, "update_object": True, "damping": 1.0, "last_error": np.inf,
-            "free_best": np.inf, "free_age": 0, "free_object": np.zeros(0), "free_probe": np.zeros(0),
-            "free_moves": np.zeros(0), "momentum_age": 0, "overlap": 1.0, "stage": 0, "stage_iteration": 0,
-        }  # fmt: skip
+        return loop_state(self)
 
     def get_pass_buffers(self) -> Mapping[str, PassBuffer]:
         """Return the numerators of object and probe, and the misfit."""
-        loop, complex_ = self.loop, self._dtypes()[0]
-        return {
-            "object": self.summed(
-                loop.object.shape,
-                complex_,
-                windowed=True,
-                phase=("residual", "relax", "object", "slopes", "sweep"),
-            ),
-            "probe": self.summed(loop.bank.shape, complex_, phase=("residual", "probe", "slopes", "sweep")),
-            "misfit": self.summed((3,), "float64"),
-            "moves": self.summed(self.setup.corner.shape, "float64", phase="positions"),
-            "ratio": self.summed(self.setup.window.shape, "float64", phase="background"),
-            "free": self.summed((2,), "float64", phase="free"),
-            "counts": self.summed(self.setup.corner.shape[:1], "float64", phase="survey"),
-            "brightness": self.summed(self.setup.corner.shape, "float64", phase="brightness"),
-            "line": self.summed((3,), "float64", phase="line"),
-            "weight": self.summed(loop.object.shape[-2:], self._dtypes()[1], phase="sweep"),
-        }
+        return pass_buffers(self)
 
     def get_partition_state(self) -> Mapping[str, tuple[tuple[int, ...], npt.DTypeLike]]:
         """Return the exit waves, for the algorithms that keep them."""
@@ -301,42 +244,16 @@ class Ptychography(IterativeUDF):
             return {}
         loop = self.loop
         waves = len(loop.object) * len(loop.probe)
-        return {"waves": ((waves, *self.setup.window.shape), self._dtypes()[0])}
+        return {"waves": ((waves, *self.setup.window.shape), dtypes(self.params)[0])}
 
     def window(self, name: str) -> tuple[slice, ...]:
         """Return the part of the object that the lane's frames cover."""
-        low, high = self._box()
+        low, high = lane.box(self)
         return (slice(None), slice(low[0], high[0]), slice(low[1], high[1]))
-
-    def _box(self) -> tuple[list[int], list[int]]:
-        if self.setup.orientations:  # nobody knows yet where frames will lie
-            return [0, 0], list(self.setup.canvas.shape)
-        start, stop = self.lane_rows
-        corner = self.setup.corner[start:stop]
-        high = corner.max(axis=0) + np.asarray(self.setup.window.shape)
-        low = corner.min(axis=0)
-        if self.setup.reach:  # frames may move
-            room = int(np.ceil(self.setup.reach)) + 1
-            low = np.maximum(low - room, 0)
-            high = np.minimum(high + room, self.setup.canvas.shape)
-        return low.tolist(), high.tolist()
 
     def get_task_data(self) -> Mapping[str, Any]:
         """Return the kernels of the lane, with their plans and scratch memory."""
-        shape = self.setup.window.shape
-        waves = len(self.loop.probe) * len(self.loop.object)
-        factor = self.setup.geometry.factor(shape)
-        kernels = make_kernels(self.params, shape, waves, factor)
-        free = self.setup.free
-        seen = self.setup.good[None] if free is None else self.setup.good & ~free
-        arrays = {"good": seen.astype(kernels.real), "ones": np.ones(shape, kernels.real)}
-        if free is not None:
-            arrays["hidden"] = free.astype(kernels.real)
-        return {"kernels": kernels, **{name: self.xp.asarray(a) for name, a in arrays.items()}}
-
-    def _dtypes(self) -> tuple[np.dtype[Any], np.dtype[Any]]:
-        double = self.params.precision == "double"
-        return np.dtype("c16" if double else "c8"), np.dtype("f8" if double else "f4")
+        return lane.task_data(self)
 
     def _bank(self, probe: Array) -> Array:
         canvas = self.setup.canvas
@@ -351,26 +268,7 @@ class Ptychography(IterativeUDF):
 
     def process_rows(self, frames: Array, rows: npt.NDArray[np.int64]) -> None:
         """Add what the phase asks for, over the frames `rows` of the lane."""
-        task, loop = self.task_data, self.loop
-        start = self.lane_rows[0]
-        target = getattr(self.results, "object", None)
-        low, _ = self._box()
-        window = Window(self.loop.object if target is None else target, *low)
-        rows = rows[~loop.dark[start + rows]]
-        corner, bank, power = self._places()
-        for k, good in enumerate(task.good):
-            mine = rows if len(task.good) == 1 else rows[(start + rows) % len(task.good) == k]
-            data = FrameSet(frames, corner, bank, good, loop.background, self.setup.limit, power)
-            PHASES[self.phase](self, task.kernels, data, mine, window)
-
-    def _places(self) -> tuple[Array, Array, Array]:
-        """Return corners, shifts and brightness of the lane's frames: the same arrays until they change."""
-        loop, (start, stop) = self.loop, self.lane_rows
-        whole = loop.corner, loop.bank_index, loop.power, self.lane_rows
-        if self._whole is None or any(a is not b for a, b in zip(whole, self._whole, strict=True)):
-            self._whole = whole
-            self._lane_places = whole[0][start:stop], whole[1][start:stop], whole[2][start:stop]
-        return self._lane_places
+        lane.process(self, frames, rows)
 
     def plan(self, iteration: int) -> Iterator[Pass]:
         """Yield the passes of the stage that is due."""
@@ -426,7 +324,7 @@ class Ptychography(IterativeUDF):
             loop.bank_index[rows],
             s.canvas.steps**2,
             s.canvas.shape,
-            self._dtypes()[1],
+            dtypes(self.params)[1],
             self.xp,
         )
 
