@@ -10,6 +10,23 @@ from framefold.errors import ExecutorError
 from framefold.executor import dask_connected
 from framefold.executor.dask_connected import LOOK_SECONDS, Connected
 
+GAP_SECONDS = 1.0  # what counts of a longer gap: then this process was stopped (Ctrl-Z), or merged
+
+
+class Clock:
+    """Seconds in which this process ran: one that is stopped for a minute must not blame others for it."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._last, self._seconds = now(), 0.0
+
+    def read(self) -> float:
+        """Return the seconds so far; to be called more often than every `GAP_SECONDS`."""
+        now = self._now()
+        self._seconds += min(now - self._last, GAP_SECONDS)
+        self._last = now
+        return self._seconds
+
 
 class Watch:
     """Asks a scheduler for its workers; `wake` is called, in a thread of dask, when it has answered."""
@@ -17,6 +34,7 @@ class Watch:
     def __init__(self, cluster: Connected, wake: Callable[[], None]) -> None:
         self._cluster = cluster
         self._wake = wake
+        self._clock = Clock()
         self._looked = -dask_connected.WORKER_TIMEOUT
         self._asked: concurrent.futures.Future[dict[str, int]] | None = None
         self._empty_since: float | None = None
@@ -29,7 +47,7 @@ class Watch:
         ExecutorError
             If the cluster is gone, or its scheduler does not answer.
         """
-        now = time.monotonic()
+        now = self._clock.read()
         lost = self._cluster.lost()
         if lost:
             raise ExecutorError(lost)
@@ -52,11 +70,11 @@ class Watch:
 
     def soon(self) -> None:
         """Ask again at once."""
-        self._looked = min(self._looked, time.monotonic() - LOOK_SECONDS)
+        self._looked = min(self._looked, self._clock.read() - LOOK_SECONDS)
 
     def seen(self, n: int) -> None:
         """Tell how many workers there are; a cluster without any is waited for, but not for ever."""
-        now = time.monotonic()
+        now = self._clock.read()
         if n:
             self._empty_since = None
         elif self._empty_since is None:
