@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -64,13 +63,7 @@ def main():
     args = parser.parse_args()
     if args.child:
         fuzz(args.child, args.inputs, args.folder)
-    failed = 0
-    for row in run(args.inputs, args.formats):
-        print(json.dumps({k: v for k, v in row.items() if k != "text"}), flush=True)
-        if not row["survived"]:
-            print(row["text"], file=sys.stderr)
-            failed += 1
-    return failed
+    return guided.tell(run(args.inputs, args.formats))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ sees their branches; inputs that reached something new are then taken once more 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -84,13 +83,7 @@ def main():
         fuzz(args.child, args.inputs, args.folder)
     if args.replay:
         return replay(args.replay, args.folder)
-    failed = 0
-    for row in run(args.inputs, args.protocols):
-        print(json.dumps({k: v for k, v in row.items() if k != "text"}), flush=True)
-        if not row["survived"]:
-            print(row["text"], file=sys.stderr)
-            failed += 1
-    return failed
+    return guided.tell(run(args.inputs, args.protocols))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -63,6 +64,17 @@ def child(script, name, inputs, what, *, after=None, **environment):
             "survived": not failure,
             "text": failure,
         }
+
+
+def tell(rows):
+    """Print rows as JSON and what went wrong in them; return how many did not survive."""
+    failed = 0
+    for row in rows:
+        print(json.dumps({k: v for k, v in row.items() if k != "text"}), flush=True)
+        if not row["survived"]:
+            print(row["text"], file=sys.stderr)
+            failed += 1
+    return failed
 
 
 def _stats(text):

@@ -43,6 +43,7 @@ def scenario(function):
 
 def rows(inputs, only):
     import fuzz_files  # noqa: PLC0415  # needs the paths set by main
+    import fuzz_geometry  # noqa: PLC0415
     import fuzz_wire  # noqa: PLC0415
     import packets  # noqa: PLC0415
     import scenarios  # noqa: PLC0415
@@ -53,6 +54,9 @@ def rows(inputs, only):
     if not only or "files" in only:
         for row in fuzz_files.run(inputs // 2):
             yield row, "Damaged headers, guided by coverage: a source or a DataError."
+    if not only or "geometry" in only:
+        for row in fuzz_geometry.run(inputs // 10):
+            yield row, "Damaged texts, guided by coverage: a geometry, or an error that says what is wrong."
     if not only or "wire" in only:
         for row in fuzz_wire.run(inputs // 2):
             yield (
@@ -67,7 +71,7 @@ def main():
     )
     parser.add_argument("--inputs", type=int, default=100_000, help="damaged files and messages in all")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--only", nargs="*", help="names of scenarios, or: files, wire")
+    parser.add_argument("--only", nargs="*", help="names of scenarios, or: files, geometry, wire")
     args = parser.parse_args()
     sys.path[:0] = [str(HERE.parent), str(HERE)]
     lines = [
