@@ -12,7 +12,7 @@ export MKL_NUM_THREADS ?= 1
 export MPLBACKEND ?= Agg
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: venv demo test test-all lint format types layers docs bench faults release-check clean
+.PHONY: venv demo test test-all gpu lint format types layers docs bench faults release-check clean
 
 venv: $(STAMP)
 
@@ -29,6 +29,11 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(PY) -m pytest -n 2 --dist loadfile
+
+# the tests of GPU code on CuPy; without a device they are skipped
+gpu: $(STAMP)
+	$(PY) -m pip install --quiet -e '.[cuda]'
+	$(PY) -m pytest -m gpu
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pkgutil
 import re
@@ -15,6 +16,7 @@ sys.path.append(str(HERE.parent / "benchmarks"))
 import summary  # noqa: E402  # of benchmarks
 
 import framefold  # noqa: E402  # the checkout, not another installed copy
+from framefold import udfs  # noqa: E402
 
 # as the tables beside it are now
 (HERE / "benchmarks" / "summary.md").write_text(summary.summary(HERE / "benchmarks"), encoding="utf-8")
@@ -42,6 +44,7 @@ exclude_patterns = [
     "_build",
     "benchmarks/*.md",
     "gen_modules/unreleased.md",
+    "gen_modules/gpu_table.md",
     "auto_examples/*.ipynb",
     "auto_examples/*.py",
     "auto_examples/*.md5",
@@ -137,6 +140,20 @@ def _write_unreleased(_app: object) -> None:
     _write_if_new(out / "unreleased.md", f"## Not released yet\n\n{items}" if items else "")
 
 
+def _write_gpu_table(_app: object) -> None:
+    """Write ``gen_modules/gpu_table.md``: which reductions take arrays of a device, as the classes say."""
+    lines = ["| UDF | on a GPU | |", "|---|---|---|"]
+    for name in udfs.__all__:
+        cls = getattr(udfs, name)
+        if cls is not udfs.Ptychography:  # its backend is a parameter
+            own = cls.get_backends is not framefold.UDF.get_backends
+            note = (inspect.getdoc(cls.get_backends) or "").splitlines()[0].rstrip(".") if own else ""
+            lines.append(f"| `{name}` | {'yes' if cls.engine.device else 'no'} | {note} |")
+    out = HERE / "gen_modules"
+    out.mkdir(exist_ok=True)
+    _write_if_new(out / "gpu_table.md", "\n".join(lines) + "\n")
+
+
 def _write_if_new(path: Path, text: str) -> None:
     """Keep the time stamp of unchanged pages, so that Sphinx rebuilds only what changed."""
     if not path.exists() or path.read_text() != text:
@@ -157,6 +174,7 @@ def setup(app: object) -> None:
     """Hook in the reference pages, before Sphinx lists its sources, and the docstrings' conventions."""
     app.connect("builder-inited", _write_reference)  # type: ignore[attr-defined]
     app.connect("builder-inited", _write_unreleased)  # type: ignore[attr-defined]
+    app.connect("builder-inited", _write_gpu_table)  # type: ignore[attr-defined]
     app.connect("autodoc-process-docstring", _bars_are_bars)  # type: ignore[attr-defined]
 
 

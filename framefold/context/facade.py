@@ -191,7 +191,8 @@ class Context:
         progress
             True for a bar, or an object with ``start``, ``update`` and ``close``.
         backends
-            Restrict the array backends.
+            Array backends that may be used, most wanted first: ``("cupy", "numpy")`` takes a GPU where there
+            is one. None: a UDF's own choice, on the CPU where it can.
         plots
             True, ``"browser"``, or what to draw: ``[name or (name, function), ...]``, a list of such lists
             for several UDFs, or plot objects with ``update(snapshot)``.
