@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from framefold.executor.live_session import News
 
 
+NOBODY_LOOKS = 60.0  # seconds between results
+
+
 def live_report(
     run: Run, stated: dict[str, Any], url: str, stats: Sequence[SectorStats], end: AcquisitionEnd | None,
     start: AcquisitionStart | None, span: tuple[int, int, float],
@@ -50,7 +53,8 @@ def live_report(
         frames_seen=frames,
         fps=frames / seconds if seconds else 0.0,
         rate=frames * frame / seconds if seconds else 0.0,
-        latency=percentiles(list(run.merger.latencies)),
+        # where nobody looks in between, results are merged at the end: that says nothing about the stream
+        latency={} if plan.live.publish_interval > NOBODY_LOOKS else percentiles(list(run.merger.latencies)),
         lanes=lanes,
         sectors=[s.as_dict() for s in stats],
     )

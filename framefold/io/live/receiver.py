@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import queue
 import select
@@ -26,7 +27,9 @@ from framefold.io.live import kernels_receive as r
 from framefold.io.live.core import MESSAGE_WORDS, Core, CoreSpec
 from framefold.io.live.ring import Ring
 
+log = logging.getLogger("framefold")
 _MESSAGE = struct.Struct(f"<{MESSAGE_WORDS}q")
+_SILENT_SECONDS = 3.0  # a start with compiled code takes one
 _NICE = -10
 _START_SECONDS = 120.0  # the first start compiles
 _PIPE_BYTES = 1 << 20
@@ -112,9 +115,9 @@ class ProcessReceiver:
         with contextlib.suppress(BrokenPipeError):  # it has died: the missing answer says so
             self._process.stdin.write(json.dumps(spec.as_dict()).encode() + b"\n")
             self._process.stdin.flush()
-        until = time.monotonic() + _START_SECONDS
-        while b"\n" not in self._buffer:
-            if not self._read(until - time.monotonic()):
+        if not self._read_line(_SILENT_SECONDS):
+            log.warning("compiling what receives: once on this machine, for up to half a minute")
+            if not self._read_line(_START_SECONDS):
                 raise StreamError(f"the receiver did not get ready within {_START_SECONDS:.0f} s")
         line, _, rest = bytes(self._buffer).partition(b"\n")
         self._buffer = bytearray(rest)
@@ -124,6 +127,13 @@ class ProcessReceiver:
         for text in answer["warnings"]:
             warnings.warn(text, stacklevel=5)
         return list(answer["ports"])
+
+    def _read_line(self, timeout: float) -> bool:
+        until = time.monotonic() + timeout
+        while b"\n" not in self._buffer:
+            if not self._read(until - time.monotonic()):
+                return False
+        return True
 
     def _read(self, timeout: float) -> bool:
         """Add to the buffer what the process has written; False: nothing for `timeout` seconds."""

@@ -11,6 +11,7 @@ import pytest
 
 from framefold.errors import DataError, StreamError
 from framefold.io.live import open_url, ring
+from framefold.io.live import receiver as receiver_module
 from framefold.io.live.accounting import Evidence, broken, require_balance
 from framefold.io.live.sockets import buffer_advice, interface_address
 from framefold.udfcore.live import AcquisitionEnd, SectorStats
@@ -82,6 +83,18 @@ def test_the_receiver_runs_before_what_folds_where_the_system_lets_it():
     finally:
         stream.close()
     assert niceness == (-10 if allowed else own)
+
+
+def test_a_receiver_that_compiles_says_so(monkeypatch, caplog):
+    monkeypatch.setattr(receiver_module, "_SILENT_SECONDS", 0.0)
+    stream = open_url(URL).open()
+    try:
+        stream.prepare()
+    finally:
+        stream.close()
+    assert [r.getMessage() for r in caplog.records] == [
+        "compiling what receives: once on this machine, for up to half a minute"
+    ]
 
 
 @pytest.mark.parametrize("receiver", ["process", "thread"])
