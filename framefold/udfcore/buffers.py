@@ -38,7 +38,7 @@ class BufferDecl:
     reduce
         How the buffer merges itself, or None.
     large
-        Stays on the worker and travels as deltas.
+        Stays on the worker and travels as deltas. Snapshots of a run share a copy, which is read-only.
     fill
         Start value, or None for zero or the identity of `reduce`.
     """

@@ -102,6 +102,7 @@ class Merger:
         self.newest_params = 0
         self._seen: set[int] = set()
         self._seen_large: set[int] = set()
+        self._copies: dict[tuple[int, str], Array] = {}
         live = plan.live
         groups = 1 if live is None else live.groups
         # with sectors in several processes: UDFs folded where sectors arrive, UDFs folded on whole frames
@@ -182,6 +183,8 @@ class Merger:
             if partial.live is not None and not partial.delta:
                 _, start, stop = partial.tasks[0]
                 kept = book.reuse(start, stop, partial.live.shift, _nav_starts(heads))
+            if partial.delta:
+                self._copies.clear()
             for head, arrays in zip(heads, partial.arrays, strict=True):
                 self._merge_one(head, partial, arrays)
             if self.plan.live is None:
@@ -339,11 +342,23 @@ class Merger:
             merged = {id(b): b.merged.copy() for b in self._books}
             return tuple(
                 Frozen(
-                    {k: v.copy() for k, v in h.buffers.items()}, merged[id(h.book)], dict(h.frames),
+                    {k: self._frozen(h, k) for k in h.buffers}, merged[id(h.book)], dict(h.frames),
                     inside=self._inside(h), coverage=self._coverage(h),
                 )
                 for h in self._heads
             )  # fmt: skip
+
+    def _frozen(self, head: _Head, name: str) -> Array:
+        """Return a copy of a buffer; snapshots between two deltas share that of a large one, read-only."""
+        array = head.buffers[name]
+        changes = self._tau is not None or self.windows is not None  # in other ways than by deltas
+        if changes or name not in head.plan.resident or head.plan.decls[name].reduce is None:
+            return array.copy()
+        key = id(head), name
+        if key not in self._copies:
+            self._copies[key] = array.copy()
+            self._copies[key].flags.writeable = False
+        return self._copies[key]
 
     def finish(self) -> tuple[Frozen, ...]:
         """Return the buffers themselves; nothing is merged afterwards."""

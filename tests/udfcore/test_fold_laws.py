@@ -227,6 +227,31 @@ def test_large_buffers_travel_as_deltas_and_count_their_frames(dataset):
         assert run.snapshot(final=True).buffers[0]["big"].data[0, 0] == 40
 
 
+def test_snapshots_between_two_deltas_share_a_large_buffer(dataset):
+    """Copying 100 MB ten times a second took a fifth of the time; what changed is copied, and is not written to."""
+
+    class Both(UDF):
+        def get_result_buffers(self):
+            return {"big": self.buffer("sig", dtype="float64", reduce="sum", large=True),
+                    "small": self.buffer("sig", dtype="float64", reduce="sum")}  # fmt: skip
+
+        def process_tile(self, tile):
+            self.results.big += tile.sum(axis=0)
+            self.results.small += tile.sum(axis=0)
+
+    run = Run(InlineExecutor(), dataset(np.ones((8, 4, 4), "f4")), [Both()], RunOptions(partition_frames=2))
+    seen = []
+    for _ in run.partials():
+        first, second = (run.merger.freeze()[0].arrays for _ in range(2))
+        assert first["big"] is second["big"]
+        assert first["small"] is not second["small"]
+        assert not first["big"].flags.writeable
+        seen.append((first["big"], first["big"].copy()))
+    for shared, then in seen:
+        np.testing.assert_array_equal(shared, then)
+    assert (seen[0][0].min(), seen[-1][0].min()) == (0, 8), "deltas come last"
+
+
 def test_merge_scope_any_joins_on_the_worker_by_the_udfs_own_merge(dataset):
     data = np.random.default_rng(3).normal(size=(60, 3, 4))
 
