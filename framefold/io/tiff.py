@@ -23,7 +23,11 @@ _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 def sniff(path: str, head: bytes) -> str | None:
     """Tell why a file is not TIFF."""
-    return None if head[:4] in _SIGNATURES else "begins with none of II*, MM*, II+, MM+"
+    if head[:4] not in _SIGNATURES:
+        return "begins with none of II*, MM*, II+, MM+"
+    if b"MMX" in head[1024:1056] and not path.lower().endswith((".tif", ".tiff")):
+        return "has a header of MarCCD"
+    return None
 
 
 def open_tiff(path: str, *, sig_dims: int = 2, series: int | None = None, strict: bool = False) -> Source:

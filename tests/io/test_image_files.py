@@ -1,4 +1,6 @@
-"""TIFF stacks, and EDF and CBF images, written by the libraries that define them."""
+"""TIFF stacks, EDF and CBF images, written by the libraries that define them; MarCCD images by hand."""
+
+import struct
 
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ import pytest
 from framefold.errors import DataError
 from framefold.io.registry import detect, open_source
 from framefold.testing.check_source import check_source
+from framefold.udfcore.tile import TileSlice, full_sig
 
 tifffile = pytest.importorskip("tifffile")
 fabio = pytest.importorskip("fabio")
@@ -114,3 +117,34 @@ def test_cbf_damaged(tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match="a.cbf"):
         open_source(path)
+
+
+# --- MarCCD ----------------------------------------------------------------------------------
+
+
+def write_marccd(path, image):
+    """Write a TIFF with one strip behind 4096 bytes, which hold a MarCCD header from 1024 on (Rayonix)."""
+    h, w = image.shape
+    tags = [
+        (256, 3, w), (257, 3, h), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, 4096), (277, 3, 1),
+        (278, 4, h), (279, 4, 2 * h * w),
+    ]  # fmt: skip
+    head = bytearray(4096)
+    struct.pack_into("<2sHIH", head, 0, b"II", 42, 8, len(tags))
+    for i, (tag, kind, value) in enumerate(tags):
+        struct.pack_into("<HHII", head, 10 + 12 * i, tag, kind, 1, value)
+    struct.pack_into("<I16sIII", head, 1024, 2, b"MMX", 1, 1, 1234)
+    struct.pack_into("<III", head, 1024 + 80, w, h, 2)
+    path.write_bytes(bytes(head) + image.astype("<u2").tobytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "fmt"), [("a.mccd", "fabio"), ("a.0001", "fabio"), ("a_0001.tif", "tiff"), ("a.img", "fabio")]
+)
+def test_marccd(tmp_path, name, fmt):
+    image = data((12, 16))
+    write_marccd(tmp_path / name, image)
+    assert detect(str(tmp_path / name)).name == fmt
+    source = open_source(tmp_path / name)
+    check_source(source, image.reshape(1, 12, 16))
+    np.testing.assert_array_equal(source.read(TileSlice(0, 1, full_sig((12, 16))))[0], image)
