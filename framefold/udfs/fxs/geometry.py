@@ -16,6 +16,7 @@ from framefold.errors import DataError
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 HC = 1.239841984332e-06  # eV m
+MAX_PIXELS = 2**26  # no detector has more: files that state more are damaged
 
 
 @dataclass(frozen=True, eq=False)

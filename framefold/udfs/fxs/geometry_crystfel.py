@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import warnings
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
-from framefold.udfs.fxs.geometry import HC, Geometry
+from framefold.udfs.fxs.geometry import HC, MAX_PIXELS, Geometry
 
 Array = npt.NDArray[Any]
 Keys = dict[str, str]
@@ -73,6 +74,8 @@ def read_geom(
     sig = least if shape is None else tuple(int(n) for n in shape)
     if len(sig) != len(least) or any(a < b for a, b in zip(sig, least, strict=True)):
         raise DataError(f"{path}: panels reach {least}, frames of shape {sig} are too small")
+    if math.prod(sig) > MAX_PIXELS:
+        raise DataError(f"{path}: panels reach {least}: no detector has so many pixels, the file is damaged")
     xyz, edges = np.zeros((3, *sig)), np.zeros((2, 3, *sig))
     absent, seen = np.zeros(sig, bool), np.zeros(sig, bool)
     for name, keys in file.panels.items():

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
-from framefold.udfs.fxs.geometry import Geometry
+from framefold.udfs.fxs.geometry import MAX_PIXELS, Geometry
 
 
 def read_poni(path: str | os.PathLike[str], shape: Sequence[int] | None = None) -> Geometry:
@@ -52,8 +52,19 @@ def read_poni(path: str | os.PathLike[str], shape: Sequence[int] | None = None) 
         wavelength=wavelength,
         centre=(_number(keys, "poni1", path) / size[0], _number(keys, "poni2", path) / size[1]),
         rotation=tuple(_number(keys, k, path) for k in ("rot1", "rot2", "rot3")),  # type: ignore[arg-type]
-        shape=tuple(int(n) for n in shape),
+        shape=_two(shape, path),
     )
+
+
+def _two(shape: Any, path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return a shape that a file states as two numbers."""
+    try:
+        rows, columns = (int(n) for n in shape)
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"{path} states the shape {shape!r}: pass shape=(rows, columns)") from None
+    if rows < 1 or columns < 1 or rows * columns > MAX_PIXELS:
+        raise DataError(f"{path} states a detector of {rows} x {columns} pixels: pass shape=(rows, columns)")
+    return rows, columns
 
 
 def write_poni(geometry: Geometry, path: str | os.PathLike[str]) -> None:

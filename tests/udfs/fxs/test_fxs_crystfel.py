@@ -110,6 +110,7 @@ def test_panels_cut_from_a_flat_detector_are_the_flat_detector(write):
         ("a/ss = y", "a/ss = 1.0w", r"a/ss = '1.0w' is not of the form"),
         ("b/min_ss = 3", "b/min_ss = 2", "panel b overlaps another"),
         ("b/max_ss = 5", "b/max_ss = x", "b/max_ss is 'x', not a number"),
+        ("b/max_ss = 5", "b/max_ss = 5000000000000", "no detector has so many pixels, the file is damaged"),
     ],
 )
 def test_what_is_missing_is_explained(write, old, new, message):
