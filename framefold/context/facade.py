@@ -24,7 +24,7 @@ from framefold.context.viewing import (
 from framefold.errors import UDFError
 from framefold.executor.base import Executor
 from framefold.executor.choose import make_executor
-from framefold.executor.follow import by_merge, latest
+from framefold.executor.follow import by_merge, by_window, latest
 from framefold.executor.generator import AsyncResultGenerator, ResultGenerator
 from framefold.executor.iterate import IterateOptions, Iteration
 from framefold.io.registry import open_source
@@ -274,7 +274,7 @@ class Context:
         *,
         pre: Sequence[Transform] = (),
         on_ready: Callable[[Any], Any] | None = None,
-        publish: Literal["auto", "merge", "latest"] = "auto",
+        publish: Literal["auto", "merge", "latest", "window"] = "auto",
         publish_interval: float = 0.1,
         partition_frames: int | None = None,
         deterministic: bool = False,
@@ -289,14 +289,15 @@ class Context:
         publish
             ``"merge"``: one snapshot per merged partition, the loop body sets the pace. ``"latest"``: the
             newest every `publish_interval`, a slow loop body delays nothing. ``"auto"``: ``"merge"`` for
-            files, ``"latest"`` for live streams.
+            files, ``"latest"`` for live streams. ``"window"``: every window of ``restart_every=`` frames, once;
+            then (``final``) what came after the last. The loop body sets the pace.
 
         Returns
         -------
         `ResultGenerator`, or `AsyncResultGenerator` with ``sync=False``.
         """
-        if publish not in ("auto", "merge", "latest"):
-            raise UDFError(f"publish={publish!r} is not one of 'auto', 'merge', 'latest'")
+        if publish not in ("auto", "merge", "latest", "window"):
+            raise UDFError(f"publish={publish!r} is not one of 'auto', 'merge', 'latest', 'window'")
         udfs = [udf] if isinstance(udf, (UDF, type)) else list(udf)
         ds = self._as_dataset(dataset)
         opts = options_of(
@@ -304,10 +305,17 @@ class Context:
             publish_interval,
         )  # fmt: skip
         run = start_run(self.executor, ds, udfs, opts, progress, retries, validate, on_ready, self._live.add)
+        if publish == "window" and run.merger.windows is None:
+            run.release()
+            raise UDFError(
+                "publish='window' is for live runs that start anew: load the detector with restart_every=N"
+            )
         newest = publish == "latest" or (publish == "auto" and run.live is not None)
         viewers = viewers_of(plots, self.plot_class, run, udfs)
         idle = viewers.idle if viewers else None
-        steps = latest(run, publish_interval, idle) if newest else by_merge(run)
+        steps = by_window(run) if publish == "window" else by_merge(run)
+        if newest:
+            steps = latest(run, publish_interval, idle)
         if viewers:
             steps = viewed(steps, viewers)
         generator = ResultGenerator(run, steps)

@@ -29,7 +29,7 @@ class RunKeywords(TypedDict, total=False):
 class IterKeywords(RunKeywords, total=False):
     """The keyword-only arguments of `Context.run_udf_iter`."""
 
-    publish: Literal["auto", "merge", "latest"]
+    publish: Literal["auto", "merge", "latest", "window"]
 
 
 class AcquisitionKeywords(TypedDict, total=False):

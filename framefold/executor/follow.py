@@ -90,6 +90,32 @@ def _unlocked(changed: threading.Condition, idle: Callable[[], None] | None) -> 
             changed.acquire()
 
 
+def by_window(run: Run) -> Iterator[Snapshot]:
+    """Yield a snapshot per window of a run that starts anew every N frames, none left out.
+
+    The consumer sets the pace. The last snapshot is final: what came after the last whole window.
+    """
+    windows, lock = run.merger.windows, run.merger.lock
+    assert windows is not None
+
+    def finished() -> Iterator[Snapshot]:
+        while True:
+            with lock:
+                if not windows.take():
+                    return
+                snapshot = run.snapshot(final=False)
+            yield snapshot
+
+    windows.show_in_turn()
+    with first_ctrl_c(run.stop):
+        for _ in run.partials():
+            yield from finished()
+    windows.end()
+    yield from finished()
+    windows.rest()
+    yield run.snapshot(final=True)
+
+
 def to_end(run: Run) -> Snapshot:
     """Merge everything and return the final snapshot."""
     if run.live is not None:  # merged in a thread of its own: this one waits for Ctrl-C

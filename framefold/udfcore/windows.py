@@ -90,6 +90,8 @@ class Windows:
         self._open = {0: [h.filled for h in heads]}
         self._begun = [0] * len(heads)
         self._at = 0
+        self._in_turn = self._over = False
+        self._taken = -1
 
     def turn(self, number: int) -> None:
         """Let all further merges go into this window."""
@@ -128,8 +130,40 @@ class Windows:
         begun = min(self._begun)
         self._show([w for w in self._open if w < begun - 1 or self._is_full(w)])
 
+    def show_in_turn(self) -> None:
+        """Keep finished windows until `take` shows them, one after the other."""
+        self._in_turn = True
+
+    def take(self) -> bool:
+        """Show the next finished window; False: there is none so far."""
+        number = min((w for w in self._open if w > self._taken), default=None)
+        if number is None or not (self._is_full(number) or self._is_past(number)):
+            return False
+        if number > self._taken + 1 and not self._is_past(number):
+            return False  # the one before may still come
+        self._keep_from(number)
+        self._taken, self.complete = number, True
+        return True
+
+    def _is_past(self, number: int) -> bool:
+        return number < (max(self._open) if self._over else min(self._begun) - 1)
+
+    def _keep_from(self, number: int) -> None:
+        self.shown = number
+        for w in [w for w in self._open if w < number]:
+            del self._open[w]
+
+    def rest(self) -> None:
+        """Show what came after the last window that was taken, and be it nothing."""
+        number = max(self._taken + 1, *self._open)
+        if number not in self._open:
+            self._open[number] = [self._begin(i) for i in range(len(self._heads))]
+        self._keep_from(number)
+        self.complete = False
+
     def end(self) -> None:
         """Take all windows but the last for finished: nothing will come any more."""
+        self._over = True
         last = max(self._open)
         self._show([w for w in self._open if w < last])
 
@@ -140,12 +174,9 @@ class Windows:
         )
 
     def _show(self, finished: Sequence[int]) -> None:
-        if not finished:
-            return
-        self.complete = True
-        self.shown = max(self.shown, *finished)
-        for number in [w for w in self._open if w < self.shown]:
-            del self._open[number]
+        if finished and not self._in_turn:
+            self.complete = True
+            self._keep_from(max(self.shown, *finished))
 
     def stated(self) -> Mapping[str, Any]:
         """Return what the report says about the window that is shown."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import framefold as ff
-from framefold.errors import DataError
+from framefold.errors import DataError, UDFError
 from framefold.io.live.memory import MemoryLiveSource
 from framefold.udfs import StdDevUDF, SumUDF
 
@@ -176,3 +176,46 @@ def test_a_scan_has_an_end_and_does_not_start_anew(ctx):
 def test_a_window_has_frames():
     with pytest.raises(DataError, match="restart_every=0 must be at least 1"):
         ff.Context(executor="inline").load("merlin://127.0.0.1:1", restart_every=0)
+
+
+def test_every_window_comes_once_and_then_the_rest(ctx):
+    """10 windows of 32 frames and 13 frames; the results of a slow loop are those of a fast one."""
+    source = live(333, block_frames=7, idle_timeout=1)
+    parts = list(ctx.run_udf_iter(ctx.load(source), [SumUDF(), Kinds()], publish="window"))
+    told = [p.buffers[0].report["window"] for p in parts]
+    assert [(w["number"], w["frames"], w["complete"]) for w in told] == [
+        *((i, EVERY, True) for i in range(10)), (10, 13, False)
+    ]  # fmt: skip
+    assert [p.final for p in parts] == [False] * 10 + [True]
+    for i, part in enumerate(parts[:-1]):
+        total, kinds = part.buffers
+        np.testing.assert_array_equal(total["intensity"].data, window(i).sum(axis=0))
+        np.testing.assert_array_equal(kinds["last"].data, window(i)[-1])
+        assert (total.coverage == EVERY).all()
+    np.testing.assert_array_equal(parts[-1].buffers[0]["intensity"].data, window(10)[:13].sum(axis=0))
+
+
+def test_a_run_of_whole_windows_ends_with_an_empty_rest():
+    with ff.Context(executor="inline") as ctx:
+        parts = list(ctx.run_udf_iter(ctx.load(live(64)), SumUDF(), publish="window"))
+    assert [p.buffers[0].report["window"]["frames"] for p in parts] == [32, 32, 0]
+    assert not parts[-1].buffers[0]["intensity"].data.any()
+    assert parts[-1].final
+
+
+def test_windows_shorter_than_a_block_come_all():
+    with ff.Context(executor="threads", workers=2) as ctx:
+        source = live(100, block_frames=50, restart_every=7)
+        parts = list(ctx.run_udf_iter(ctx.load(source), SumUDF(), publish="window"))
+    for i, part in enumerate(parts[:-1]):
+        want = DATA[np.arange(7 * i, 7 * i + 7) % 35].astype("int64").sum(axis=0)
+        np.testing.assert_array_equal(part.buffers[0]["intensity"].data, want)
+    assert len(parts) == 15  # 14 of 7 frames, and 2 frames
+
+
+def test_windows_are_asked_for_where_there_are_some():
+    with (
+        ff.Context(executor="inline") as ctx,
+        pytest.raises(UDFError, match="load the detector with restart_every=N"),
+    ):
+        ctx.run_udf_iter(ctx.load(MemoryLiveSource(DATA)), SumUDF(), publish="window")
