@@ -289,8 +289,8 @@ class Context:
         publish
             ``"merge"``: one snapshot per merged partition, the loop body sets the pace. ``"latest"``: the
             newest every `publish_interval`, a slow loop body delays nothing. ``"auto"``: ``"merge"`` for
-            files, ``"latest"`` for live streams. ``"window"``: every window of ``restart_every=`` frames, once;
-            then (``final``) what came after the last. The loop body sets the pace.
+            files, ``"latest"`` for live streams. ``"window"``: every window of ``restart_every=``
+            frames, once; then (``final``) what came after the last. The loop body sets the pace.
 
         Returns
         -------
