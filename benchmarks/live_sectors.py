@@ -21,6 +21,7 @@ import threading
 import time
 
 import numpy as np
+from processes import end
 from shared import Whole
 
 import framefold as ff
@@ -187,7 +188,7 @@ class Peer:
 
     def close(self):
         self.process.stdin.close()
-        self.process.wait(60)
+        end(self.process)
 
 
 def send(listeners, stripes, frames):

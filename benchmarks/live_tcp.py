@@ -19,6 +19,7 @@ import threading
 import time
 
 import numpy as np
+from processes import end
 
 SKIPPED = 0.2
 GOAL_RATIO, GOAL_SHARE = 2.0, 0.8
@@ -176,7 +177,7 @@ def main():
                     seconds[peer.kind].append(answer["cpu"] / (len(data) / 1e9))
     for peer in peers:
         peer.process.stdin.close()
-        peer.process.wait(60)
+        end(peer.process)
     ceiling = statistics.median(rates["null"])
     print(
         f"Merlin over loopback, {frames} frames of {args.side} x {args.side} {args.dtype}, sum of all frames;"

@@ -24,6 +24,7 @@ import warnings
 import live_udp as base
 import numba
 import numpy as np
+from processes import end
 from shared import Whole
 
 import framefold as ff
@@ -143,7 +144,7 @@ class Peer:
 
     def close(self):
         self.process.stdin.close()
-        self.process.wait(60)
+        end(self.process)
 
 
 def probe(peers, rate, seconds, folder):

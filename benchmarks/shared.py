@@ -1,4 +1,4 @@
-"""What several benchmarks run over, and run: a source without an end of memory, a sum of whole frames."""
+"""What several benchmarks run over, and run: a source of many frames, a sum of whole frames."""
 
 import numpy as np
 

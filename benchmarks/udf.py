@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numba
 import numpy as np
+from processes import end
 
 HERE = Path(__file__).parent
 SIG = (256, 256)
@@ -92,7 +93,7 @@ class Peer:
 
     def close(self):
         self._send({"job": "quit"})
-        self.process.wait(timeout=60)
+        end(self.process)
 
 
 @numba.njit(nogil=True)
