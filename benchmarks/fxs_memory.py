@@ -22,6 +22,7 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from goals import at_most
 from shared import Endless
 
 import framefold as ff
@@ -146,7 +147,7 @@ def main():
         name = f"{workers} workers" if workers else "one process"
         for kind, (deltas, large, small) in found["bytes"].items():
             ratio = statistics.median(a / b for a, b in zip(found[kind], found["nothing"], strict=True))
-            goals = f"<= {SLOWER}" * (kind != "nothing")
+            goals = at_most(ratio, SLOWER) if kind != "nothing" else ""
             print(f"| {name} | {kind} | {deltas} | {large:.1f} | {small:.1f} | {statistics.median(found[kind]):.2f} | "
                   f"{ratio:.3f} | {goals} |", flush=True)  # fmt: skip
         memory.append((name, found["mb"]))
