@@ -38,7 +38,7 @@ def task_data(job: Any) -> dict[str, Any]:
     shape = job.setup.window.shape
     waves = len(job.loop.probe) * len(job.loop.object)
     factor = job.setup.geometry.factor(shape)
-    kernels = make_kernels(job.params, shape, waves, factor)
+    kernels = make_kernels(job.params, shape, waves, factor, len(job.setup.corner))
     free = job.setup.free
     seen = job.setup.good[None] if free is None else job.setup.good & ~free
     arrays = {"good": seen.astype(kernels.real), "ones": np.ones(shape, kernels.real)}

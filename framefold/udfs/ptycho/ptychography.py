@@ -72,8 +72,8 @@ class Ptychography(IterativeUDF):
         Search for the defocus of the starting probe in the far field, if `probe` is not given.
     refine_positions
         Move each position from iteration 10 on, every fifth iteration; ``"affine"``: before, find the scale,
-        rotation and shear that all positions have in common (up to 5 % or 3 degrees), by short trials. At few
-        counts a scale up to 1 % too large fits best.
+        rotation and shear that all positions have in common (up to 5 % or 3 degrees), by short trials. With
+        few counts only the rotation.
     seed
         Of batches.
     schedule

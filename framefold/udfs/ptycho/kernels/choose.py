@@ -8,7 +8,7 @@ from framefold.udfcore.namespace import namespace
 from framefold.udfs.ptycho.kernels.protocol import KernelSet
 
 
-def make_kernels(params: Any, shape: tuple[int, int], waves: int, factor: Any) -> KernelSet:
+def make_kernels(params: Any, shape: tuple[int, int], waves: int, factor: Any, frames: int) -> KernelSet:
     """Return the kernels of one lane, with their plans and scratch memory.
 
     Parameters
@@ -17,6 +17,8 @@ def make_kernels(params: Any, shape: tuple[int, int], waves: int, factor: Any) -
         ``backend``, ``precision`` and ``repeatable`` of `Ptychography`.
     shape, waves, factor
         Of the frames, exit waves of each, and the Fresnel factor of near-field data or None.
+    frames
+        In each iteration, of all lanes.
     """
     double = params.precision == "double"
     if params.backend != "cpu":
@@ -30,5 +32,6 @@ def make_kernels(params: Any, shape: tuple[int, int], waves: int, factor: Any) -
 
         return ReferenceKernels(shape, waves, factor)
     from framefold.udfs.ptycho.kernels.fftw import FFTWKernels  # noqa: PLC0415  # numba only where it runs
+    from framefold.udfs.ptycho.kernels.wisdom import WORTH_IT  # noqa: PLC0415
 
-    return FFTWKernels(shape, waves, factor)
+    return FFTWKernels(shape, waves, factor, patient=frames * waves >= WORTH_IT)

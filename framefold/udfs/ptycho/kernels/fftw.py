@@ -6,7 +6,6 @@ the second-level cache from the exit wave to the numerators (1.4 times faster th
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,9 +23,9 @@ from framefold.udfs.ptycho.kernels import (
 )
 from framefold.udfs.ptycho.kernels.protocol import FrameSet, SweepStep, Window
 from framefold.udfs.ptycho.kernels.shift_fit import solve_shifts
+from framefold.udfs.ptycho.kernels.wisdom import plan_pair
 
 Array = npt.NDArray[Any]
-_PLANNER = threading.Lock()  # FFTW's planner is not thread-safe
 
 
 class FFTWKernels:
@@ -40,24 +39,22 @@ class FFTWKernels:
         Exit waves per frame: probe modes times object modes.
     factor
         Fresnel factor of near-field data, or None.
+    patient
+        Search for the best transforms, see `plan_pair`.
     """
 
     real: np.dtype[Any] = np.dtype(np.float32)
     complex: np.dtype[Any] = np.dtype(np.complex64)
 
-    def __init__(self, shape: tuple[int, int], waves: int, factor: Array | None = None) -> None:
+    def __init__(
+        self, shape: tuple[int, int], waves: int, factor: Array | None = None, *, patient: bool = False
+    ) -> None:
         import pyfftw  # noqa: PLC0415  # loads slowly
 
         self.shape = shape
         self._wave = pyfftw.empty_aligned((waves, *shape), np.complex64)
         self._rows = self._wave.view(np.float32)
-        with _PLANNER:
-            self._plans = [
-                pyfftw.FFTW(
-                    self._wave, self._wave, axes=(1, 2), direction=d, flags=("FFTW_MEASURE",), threads=1
-                )
-                for d in ("FFTW_FORWARD", "FFTW_BACKWARD")
-            ]
+        self._plans = plan_pair(self._wave, patient)
         self._wave[...] = 0
         self._row = np.empty(shape[1], np.float32)
         self._scratch = np.zeros(3)
