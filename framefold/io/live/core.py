@@ -30,6 +30,7 @@ IDLE = 3
 REASONS: tuple[EndReason, ...] = ("error", "n_frames", "restart", "idle", "stopped", "end-message")
 
 _STEP = 0.05
+_PAUSE = 250_000_000  # ns: five steps
 _BATCH_BYTES = 512 << 10  # of datagrams, to stay in the second-level cache
 
 
@@ -181,6 +182,7 @@ class Core:
                 "10^4 datagrams/s are not to be expected"
             )
         self._rate = _Rate()
+        self._cycled = 0
         self._once(0.0)
         self._warm()
 
@@ -231,6 +233,10 @@ class Core:
             run[k.ARMED], control[r.ARM] = 1, 0
         self._once(_STEP)
         now = time.monotonic_ns()
+        if self._cycled and now - self._cycled > _PAUSE:
+            # this process was stopped: that is no silence of the detector
+            run[k.T_ANY] = min(now, run[k.T_ANY] + now - self._cycled)
+        self._cycled = now
         self._read_drops()
         reason = -1
         if control[r.STOP] != 0 and run[k.ARMED]:

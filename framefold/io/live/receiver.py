@@ -116,7 +116,9 @@ class ProcessReceiver:
             self._process.stdin.write(json.dumps(spec.as_dict()).encode() + b"\n")
             self._process.stdin.flush()
         if not self._read_line(_SILENT_SECONDS):
-            log.warning("compiling what receives: once on this machine, for up to half a minute")
+            log.warning(
+                "starting what receives; the first time on a machine it is compiled, for up to half a minute"
+            )
             if not self._read_line(_START_SECONDS):
                 raise StreamError(f"the receiver did not get ready within {_START_SECONDS:.0f} s")
         line, _, rest = bytes(self._buffer).partition(b"\n")

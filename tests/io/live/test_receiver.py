@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from framefold.errors import DataError, StreamError
-from framefold.io.live import open_url, ring
+from framefold.io.live import core as core_module
+from framefold.io.live import kernels_state, open_url, ring
 from framefold.io.live import receiver as receiver_module
 from framefold.io.live.accounting import Evidence, broken, require_balance
 from framefold.io.live.sockets import buffer_advice, interface_address
@@ -85,6 +87,33 @@ def test_the_receiver_runs_before_what_folds_where_the_system_lets_it():
     assert niceness == (-10 if allowed else own)
 
 
+def test_a_receiver_that_was_stopped_does_not_take_that_for_silence(monkeypatch):
+    """Steps of 50 ms by a clock of our own, one of them of a minute; two seconds of silence are an end."""
+    told = []
+    spec = open_url(URL, idle_timeout=2).open()._spec("pieces")
+    memory = spec.ring()
+    core = core_module.Core(spec, memory, told.append)
+    try:
+        core.open()
+        core._state.run[kernels_state.PHASE] = kernels_state.RUNNING
+        core._state.run[kernels_state.T_ANY] = now = 10**12
+        core._state.counters[0, kernels_state.RECEIVED] = core._state.counters[0, kernels_state.FOREIGN] = 1
+        core._once = lambda seconds: None
+        steps = [1, 1, 1200, *[1] * 100]
+        monkeypatch.setattr(core_module, "time", SimpleNamespace(monotonic_ns=lambda: now))
+        taken = 0
+        while not told:
+            now += steps[taken] * 50_000_000
+            taken += 1
+            core.cycle()
+    finally:
+        core.close()
+        memory.close()
+        del core
+    assert told[-1][:2] == (core_module.END, core_module.IDLE)
+    assert sum(steps[:taken]) - 1200 == 41  # 2 s and the first step after them
+
+
 def test_a_receiver_that_compiles_says_so(monkeypatch, caplog):
     monkeypatch.setattr(receiver_module, "_SILENT_SECONDS", 0.0)
     stream = open_url(URL).open()
@@ -93,7 +122,7 @@ def test_a_receiver_that_compiles_says_so(monkeypatch, caplog):
     finally:
         stream.close()
     assert [r.getMessage() for r in caplog.records] == [
-        "compiling what receives: once on this machine, for up to half a minute"
+        "starting what receives; the first time on a machine it is compiled, for up to half a minute"
     ]
 
 
