@@ -148,7 +148,7 @@ def _write_gpu_table(_app: object) -> None:
         if cls is not udfs.Ptychography:  # its backend is a parameter
             own = cls.get_backends is not framefold.UDF.get_backends
             note = (inspect.getdoc(cls.get_backends) or "").splitlines()[0].rstrip(".") if own else ""
-            lines.append(f"| `{name}` | {'yes' if cls.engine.device else 'no'} | {note} |")
+            lines.append(f"| `{name}` | {'yes' if cls.engine.device or own else 'no'} | {note} |")
     out = HERE / "gen_modules"
     out.mkdir(exist_ok=True)
     _write_if_new(out / "gpu_table.md", "\n".join(lines) + "\n")

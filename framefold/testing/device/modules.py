@@ -7,8 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
-from framefold.testing.device.array import wrapped
+from framefold.testing.device.array import ndarray, wrapped
 from framefold.testing.device.functions import lookup
 from framefold.testing.device.traffic import OutOfMemoryError, traffic
 
@@ -51,12 +52,32 @@ class _Null:
         traffic.waited()
 
 
+class CsrMatrix:
+    """A matrix in compressed rows, made of device arrays, that multiplies dense ones."""
+
+    def __init__(self, parts: tuple[ndarray, ndarray, ndarray], shape: tuple[int, int]) -> None:
+        data, indices, indptr = parts
+        for part in parts:
+            if not isinstance(part, ndarray):
+                raise TypeError(f"Unsupported type {type(part)}")
+        if data.dtype.char not in "?fdFD":
+            raise ValueError("Only bool, float32, float64, complex64 and complex128 are supported")
+        self._matrix = csr_matrix((data._host, indices._host, indptr._host), shape=shape)
+        self.shape, self.dtype = shape, data.dtype
+
+    def __matmul__(self, dense: Any) -> ndarray:
+        if not isinstance(dense, ndarray):
+            raise TypeError(f"unsupported type {type(dense)}")
+        return ndarray(self._matrix @ dense._host)
+
+
 fft = Module("cupy.fft", "numpy.fft")
 linalg = Module("cupy.linalg", "numpy.linalg")
 scipy = SimpleNamespace(
     fft=Module("cupyx.scipy.fft", "scipy.fft"),
     ndimage=Module("cupyx.scipy.ndimage", "scipy.ndimage"),
     special=Module("cupyx.scipy.special", "scipy.special"),
+    sparse=SimpleNamespace(csr_matrix=CsrMatrix),
 )
 random = SimpleNamespace(default_rng=Generator, Generator=Generator)
 cuda = SimpleNamespace(

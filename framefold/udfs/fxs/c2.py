@@ -14,6 +14,7 @@ from framefold.udfcore.options import EngineOptions
 from framefold.udfcore.plotspec import PlotSpec
 from framefold.udfcore.udf import UDF
 from framefold.udfs.fxs import c2_setup as setup
+from framefold.udfs.fxs.array_correlator import ArrayCorrelator
 from framefold.udfs.fxs.build import build_operator
 from framefold.udfs.fxs.c2_buffers import declared, live_results, pictures
 from framefold.udfs.fxs.c2_items import BLOCK, items_of
@@ -248,6 +249,11 @@ class C2UDF(UDF):
         """Ask for raw data."""
         return self.USE_NATIVE_DTYPE
 
+    def get_backends(self) -> Sequence[str]:
+        """Take a device, too, with one mask for all frames, without `saturation` and ``adu_per_photon``."""
+        there = not setup.per_frame(self.params) and self.params.saturation is None and not self._has_noise
+        return (self.BACKEND_NUMPY, self.BACKEND_CUPY) if there else (self.BACKEND_NUMPY,)
+
     def get_tiling_preferences(self) -> Mapping[str, Any]:
         """Ask for whole blocks of frames: pairs lie inside them, kernels take 16 at a time."""
         return {
@@ -280,6 +286,9 @@ class C2UDF(UDF):
         """Prepare operator, stacks and threads, once per worker."""
         threads = self.params.threads or self.meta.threads_per_worker
         layout, operator = self.layout(), self.operator()
+        if self.xp is not np:
+            there = ArrayCorrelator(self.xp, layout, operator)
+            return {"correlator": there, "good": None, "masks": [], "noise": None}
         good = None if operator is None else self.pixel_model().good(self.params.geometry)
         frames = self.meta.dataset_shape.nav.size
         masks = [MaskFold(Correlator(x, None, threads), layout.weight, frames) for x in layout.of_masks]
@@ -297,10 +306,10 @@ class C2UDF(UDF):
 
     def _process(self, tile: npt.NDArray[Any]) -> None:
         p, r = self.params, self.results
-        correlator: Correlator = self.worker_data.correlator
+        correlator: Correlator | ArrayCorrelator = self.worker_data.correlator
         layout = correlator.layout
         ids = self.meta.frame_ids
-        flat = raw_rows(tile, tile.ndim - 1)
+        flat = raw_rows(tile, tile.ndim - 1) if self.xp is np else tile
         polar = correlator.regrid(tile)
         gone: list[Array | None] = []
         if layout.per_frame:
