@@ -85,7 +85,10 @@ def read_geom(
             raise DataError(f"{path}: panel {name} overlaps another one in the data")
         seen[place] = True
         pixels, vectors = _pixels(name, keys, path, ss, fs)
-        pitch = 1 / _number(keys, "res", name, path, hint="pixels per m")
+        res = _number(keys, "res", name, path, hint="pixels per m")
+        if not res > 0:
+            raise DataError(f"{path}: {name}/res is {res}, needed are pixels per m")
+        pitch = 1 / res
         xyz[(slice(None), *place)] = pixels * pitch
         xyz[(2, *place)] += _distance(name, keys, path, clen)
         edges[(slice(None), slice(None), *place)] = vectors[:, :, None, None] * pitch
@@ -130,13 +133,15 @@ def _energy(file: _File) -> float:
     for key, units in (("photon_energy", ("eV", "keV", "MeV")), ("wavelength", ("m", "A"))):
         if key not in file.common:
             continue
-        words = file.common[key].split()
-        if words[:1] and words[0].startswith("/"):
+        words = file.common[key].split() or [""]
+        if words[0].startswith("/"):
             raise DataError(f"{file.path}: {key} is in data files ({words[0]}): pass photon_energy= in eV")
         unit = words[1] if len(words) > 1 else "eV" if key == "photon_energy" else ""
         if unit not in units:
             raise DataError(f"{file.path}: {key} = {file.common[key]!r} needs a unit of {', '.join(units)}")
         number = _float(words[0], key, file.path) * _UNITS[unit]
+        if not number > 0:
+            raise DataError(f"{file.path}: {key} = {file.common[key]!r} must be above 0")
         return number if key == "photon_energy" else HC / number
     raise DataError(f"{file.path} has no photon_energy: pass photon_energy= in eV")
 
@@ -223,6 +228,9 @@ def _number(keys: Keys, key: str, name: str, path: Any, hint: str = "a number") 
 
 def _float(text: str, key: str, path: Any) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise DataError(f"{path}: {key} is {text!r}, not a number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{path}: {key} is {text!r}, not a number")
+    return number

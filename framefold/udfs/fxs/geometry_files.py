@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -132,7 +133,7 @@ def _sizes(keys: Mapping[str, str], detector: Mapping[str, Any], path: Any) -> t
     found = []
     for name in ("pixel1", "pixel2"):
         if name in detector:
-            found.append(float(detector[name]))
+            found.append(_number({name: str(detector[name])}, name, path))
         elif f"pixelsize{name[-1]}" in keys:  # version 1
             found.append(_number(keys, f"pixelsize{name[-1]}", path))
         else:
@@ -147,6 +148,9 @@ def _number(keys: Mapping[str, str], key: str, path: Any, hint: str = "") -> flo
     if key not in keys or keys[key].lower() in ("", "none"):
         raise DataError(f"{path} has no {key.capitalize()}: {hint or 'calibrate again'}")
     try:
-        return float(keys[key])
+        number = float(keys[key])
     except ValueError:
-        raise DataError(f"{path}: {key.capitalize()} is {keys[key]!r}, not a number") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{path}: {key.capitalize()} is {keys[key]!r}, not a number")
+    return number

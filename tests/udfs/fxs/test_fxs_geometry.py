@@ -73,6 +73,8 @@ def test_regridding_with_corrections_is_that_of_pyfai(poni):
         (("Distance: 0.21", "Distance: far"), "Distance is 'far', not a number"),
         (('"pixel1": 0.000172, ', ""), "does not state pixel1"),
         ((', "max_shape": [400, 380]', ""), r"does not state the shape.*shape=\(rows, columns\)"),
+        (('"pixel1": 0.000172', '"pixel1": []'), r"Pixel1 is '\[\]', not a number"),
+        (("Distance: 0.21", "Distance: inf"), "Distance is 'inf', not a number"),
         (("[400, 380]", "[400]"), r"states the shape \[400\]: pass shape="),
         (("[400, 380]", "[400, 1e300]"), r"states a detector of 400 x 1\d+ pixels: pass shape="),
         (('"orientation": 3', '"orientation": 2'), "orientation 2 is not supported"),
