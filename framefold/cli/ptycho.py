@@ -479,8 +479,23 @@ def describe(udf: Ptychography) -> list[str]:
         f"{s.counts:.3g} counts per frame",
         f"recipe: {udf.recipe}; {len(s.probe)} probe mode{'s' if len(s.probe) > 1 else ''}; "
         f"{raw / 2**20:.3g} million counts stay in memory",
+        *_on_the_device(udf),
         *udf.notes,
     ]
+
+
+def _on_the_device(udf: Ptychography) -> list[str]:
+    """Return what a graphics card must hold, as lines of text."""
+    from framefold.udfs.ptycho.kernels.arrays import DEVICE_BYTES  # noqa: PLC0415
+
+    s, p = udf.setup, udf.params
+    if p.backend != "cupy":
+        return []
+    waves = len(s.corner) * s.window.shape[0] * s.window.shape[1] * p.modes * p.object_modes
+    keeps = any(getattr(stage, "keeps_waves", False) for stage in udf.recipe.stages)
+    size = waves * (16 if p.precision == "double" else 8) / 2**30
+    exit_waves = f"exit waves of {size:.3g} GiB, " if keeps else ""
+    return [f"on the device: the counts, {exit_waves}{DEVICE_BYTES / 2**30:.3g} GiB at most to compute with"]
 
 
 def _dry_run(ctx: Any, ds: Dataset, udf: Ptychography, chosen: dict[str, Any]) -> int:

@@ -13,13 +13,13 @@ import numpy.typing as npt
 from framefold.errors import UDFError, annotate
 from framefold.executor.iterate_lanes import Lanes
 from framefold.executor.iterate_reduce import Alone, Comm, Part, allocate, join, neutral, of_phase
+from framefold.executor.iterate_replicas import keep_alike
 from framefold.executor.local import blas_threads
 from framefold.udfcore.iterative import History, IterativeUDF, Pass, Rows
 from framefold.udfcore.namespace import is_device, is_out_of_memory, to_host
 
 Array = npt.NDArray[Any]
 UNEVEN = 1.25  # lanes are dealt anew when one has so many times its share of live frames
-DRIFT = 1e-3  # of the largest value: more is no rounding
 REPLICA_CHECK = 10  # iterations between two comparisons of the loop state over hosts
 
 
@@ -156,7 +156,7 @@ class HostLoop:
         self.history.append(figures)
         self.iteration += 1
         if self.comm.size > 1 and self.iteration % REPLICA_CHECK == 0:
-            self._check_replicas()
+            keep_alike(self.udf, self.comm, self.iteration)
         over = self.udf.converged(self.history)
         self._adapt()
         return over
@@ -236,43 +236,6 @@ class HostLoop:
         self.udf.phase = item.phase
         self.udf.step(item.phase, SimpleNamespace(**joined))
 
-    def _check_replicas(self) -> None:
-        """Compare the loop state over hosts by a checksum: min and max of the same number differ or not."""
-        check = np.array([_checksum(hosted(vars(self.udf.loop)))])
-        pair = np.concatenate([check, -check])
-        self.comm.allreduce([(pair, "max")])
-        if pair[0] != -pair[1]:
-            self._follow_the_first()
-
-    def _follow_the_first(self) -> None:
-        """Take the loop state of the first host; processors of other kinds round in other ways.
-
-        Raises
-        ------
-        UDFError
-            If the states differ by more than that.
-        """
-        kept = dict(vars(self.udf.loop))
-        loop = hosted(kept)
-        worst = 0.0
-        for name in sorted(k for k, v in loop.items() if isinstance(v, np.ndarray) and v.size):
-            mine = loop[name]
-            first = np.array(mine) if self.comm.rank == 0 else np.zeros_like(mine)
-            self.comm.allreduce([(first, "sum")])
-            if mine.dtype.kind in "fc":
-                top = float(np.abs(first).max())
-                worst = max(worst, float(np.abs(mine - first).max()) / (top or 1.0))
-            elif not np.array_equal(mine, first):
-                worst = np.inf
-            vars(self.udf.loop)[name] = self._xp.asarray(first) if is_device(kept[name]) else first
-        most = np.array([worst])
-        self.comm.allreduce([(most, "max")])
-        if not most[0] <= DRIFT:
-            raise UDFError(
-                f"{type(self.udf).__name__}: the loop states of the hosts differ after iteration "
-                f"{self.iteration}: plan and step must depend on setup, loop, results, iteration and rng only"
-            )
-
     def publish(self) -> dict[str, Array]:
         """Return copies of the results."""
         return {name: np.array(to_host(value)) for name, value in self.udf.publish().items()}
@@ -295,19 +258,3 @@ class HostLoop:
         self._frames, self._buffers = [], []
         self._all = np.zeros(0)
         self.comm.close()
-
-
-def hosted(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `values` with the arrays that lie on a device copied to the host."""
-    return {name: to_host(value) if is_device(value) else value for name, value in values.items()}
-
-
-def _checksum(values: Mapping[str, Any]) -> float:
-    import zlib  # noqa: PLC0415  # only between hosts
-
-    total = 0
-    for name in sorted(values):
-        value = values[name]
-        if isinstance(value, np.ndarray):
-            total = zlib.crc32(value.tobytes(), total)
-    return float(total)

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from framefold.executor.iterate_host import HostLoop, hosted
+from framefold.executor.iterate_host import HostLoop
+from framefold.executor.iterate_replicas import hosted
 
 Array = npt.NDArray[Any]
 

@@ -157,6 +157,13 @@ def test_on_a_device(cxi, tmp_path, device_xp):
         np.testing.assert_allclose(there["raw_object"], here["raw_object"], atol=1e-6)
 
 
+def test_dry_run_says_what_a_device_must_hold(cxi, capsys, device_xp):
+    assert run(cxi, "--backend", "cupy", "--recipe", "DM", "--modes", 2, "--dry-run") == 0
+    # 64 frames of 24 x 24, 2 modes, 8 bytes
+    size = 64 * 24 * 24 * 2 * 8 / 2**30
+    assert f"the counts, exit waves of {size:.3g} GiB, 0.5 GiB at most" in capsys.readouterr().out
+
+
 def test_without_a_device(cxi, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert run(cxi, "--backend", "cupy") == 2

@@ -63,6 +63,14 @@ def test_engines_agree_with_plain_loops(xp, name):
     compare(reconstruct(xp, **RECIPES[name], precision="double"), by_loops(name), 1e-7)
 
 
+def test_lanes_of_formulas_add_up():
+    expected = by_loops("ml")
+    with ff.Context(executor="threads") as ctx:
+        udf = Ptychography(**(OPTIONS | RECIPES["ml"]), backend="numpy", precision="double")
+        found = ctx.iterate(small().source(), udf, n=14, lanes=3).to_end()
+    compare({k: v.data for k, v in found.items()}, expected, 1e-7)
+
+
 def test_single_precision_agrees_to_its_rounding(xp):
     # float32 has 6e-8; where the model is dark phases follow the rounding
     compare(reconstruct(xp, **RECIPES["ml"]), by_loops("ml"), 1e-3)
