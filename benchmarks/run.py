@@ -97,15 +97,13 @@ def run(line: str) -> str | None:
     return f"{what}\nCommand: `{command}`.\n\n{done.stdout.strip()}\n"
 
 
-def page(name: str) -> str | None:
-    """Return the page of all scripts of `name`, or None if one of them failed."""
-    parts = [machine() + "\n"]
-    for line in PAGES[name]:
-        text = run(line)
-        if text is None:
-            return None
-        parts.append(text)
-    return "\n".join(parts)
+def page(name: str) -> tuple[str | None, list[str]]:
+    """Return the page of all scripts of `name` that worked, None if none did; and those that did not."""
+    about = machine()
+    found = {line: run(line) for line in PAGES[name]}
+    failed = [line for line, text in found.items() if text is None]
+    parts = [text or f"`{line}` did not work in this run.\n" for line, text in found.items()]
+    return (None if len(failed) == len(found) else "\n".join([about + "\n", *parts])), failed
 
 
 def main() -> int:
@@ -124,17 +122,16 @@ def main() -> int:
         if began - start > 60 * args.minutes:
             left.append(name)
             continue
-        text = page(name)
+        text, broken = page(name)
         print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
-        if text is None:
-            failed.append(name)
-        else:
+        failed += broken
+        if text is not None:
             (args.out / f"{name}.md").write_text(text)
     (args.out / "summary.md").write_text(summary.summary(args.out))
     print(f"pages and summary.md in {args.out}, {(time.perf_counter() - start) / 60:.1f} minutes")
     for what, names in (("no time left for", left), ("failed", failed)):
         if names:
-            print(f"{what}: {' '.join(names)}", file=sys.stderr)
+            print(f"{what}: {', '.join(names)}", file=sys.stderr)
     return len(failed)
 
 
