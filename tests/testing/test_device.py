@@ -171,3 +171,18 @@ def test_the_table_is_that_of_the_cupy_installed():
     for theirs, ours in MODULES.items():
         have = names_of(importlib.import_module(theirs), importlib.import_module(ours), cupy.ufunc)
         assert set(cupy_names()[theirs]) <= set(have), theirs
+
+
+def test_sparse_matrices_multiply_arrays_of_the_device_only():
+    from scipy.sparse import csr_matrix
+
+    given = csr_matrix(np.array([[0.0, 2.0], [1.0, 0.0]]))
+    parts = tuple(xp.asarray(p) for p in (given.data, given.indices, given.indptr))
+    x = xp.asarray([[1.0, 2.0], [3.0, 4.0]])
+    for matrix in (xp.scipy.sparse.csr_matrix(parts, shape=(2, 2)), xp.scipy.sparse.csc_matrix(given)):
+        np.testing.assert_array_equal((matrix @ x).get(), [[6, 8], [1, 2]])
+        np.testing.assert_array_equal((x @ matrix).get(), [[2, 2], [4, 6]])
+        with pytest.raises(TypeError, match="unsupported type"):
+            matrix @ np.ones((2, 2))
+    with pytest.raises(TypeError, match="Unsupported types"):
+        xp.scipy.sparse.csr_matrix((given.data, given.indices, given.indptr), shape=(2, 2))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framefold.udfcore.namespace import has_device
+from framefold.udfcore.namespace import device_namespace, has_device
 
 Array = npt.NDArray[Any]
 
@@ -177,9 +177,7 @@ def detect() -> dict[str, Any]:
     """Return the devices of this machine: ``{"cpus": [...], "cudas": [...], "has_cupy": bool}``."""
     cudas: list[int] = []
     if has_device():
-        import cupy  # noqa: PLC0415  # optional
-
-        cudas = list(range(int(cupy.cuda.runtime.getDeviceCount())))
+        cudas = list(range(int(device_namespace().cuda.runtime.getDeviceCount())))
     return {"cpus": list(range(physical_cpus())), "cudas": cudas, "has_cupy": bool(cudas)}
 
 

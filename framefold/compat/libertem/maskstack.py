@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.compat.libertem.arrays import is_sparse, to_dense, to_sparse
+from framefold.udfcore.namespace import device_namespace, scipy_of
 from framefold.udfcore.shapes import Slice
 from framefold.udfcore.tiling import TilingScheme
 
@@ -137,9 +138,7 @@ def _matrix(m: Any, dtype: np.dtype[Any], kind: Any, backend: str) -> Any:
     if kind is False:
         dense = np.ascontiguousarray(to_dense(m).astype(dtype))
         if backend.startswith("cup"):
-            import cupy  # noqa: PLC0415  # optional
-
-            return cupy.asarray(dense)
+            return device_namespace().asarray(dense)
         return dense
     coo = to_sparse(m).astype(dtype)
     if kind == "sparse.pydata":
@@ -152,7 +151,5 @@ def _matrix(m: Any, dtype: np.dtype[Any], kind: Any, backend: str) -> Any:
 
     plain = scipy.sparse.csc_matrix(matrix) if kind == "scipy.sparse.csc" else scipy.sparse.csr_matrix(matrix)
     if backend.startswith("cup"):
-        import cupyx.scipy.sparse as cusparse  # noqa: PLC0415  # optional
-
-        return getattr(cusparse, type(plain).__name__)(plain)
+        return getattr(scipy_of(device_namespace(), "sparse"), type(plain).__name__)(plain)
     return plain

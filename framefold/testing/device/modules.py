@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_matrix, issparse
 
 from framefold.testing.device.array import ndarray, wrapped
 from framefold.testing.device.functions import lookup
@@ -53,22 +53,39 @@ class _Null:
 
 
 class CsrMatrix:
-    """A matrix in compressed rows, made of device arrays, that multiplies dense ones."""
+    """A sparse matrix, of device arrays (data, indices, indptr) or of SciPy, that multiplies dense ones."""
 
-    def __init__(self, parts: tuple[ndarray, ndarray, ndarray], shape: tuple[int, int]) -> None:
-        data, indices, indptr = parts
-        for part in parts:
-            if not isinstance(part, ndarray):
-                raise TypeError(f"Unsupported type {type(part)}")
-        if data.dtype.char not in "?fdFD":
+    __array_ufunc__ = None  # dense @ sparse comes to __rmatmul__, as in CuPy
+    _kind: Any = staticmethod(csr_matrix)
+
+    def __init__(self, given: Any, shape: tuple[int, int] | None = None) -> None:
+        if issparse(given):
+            self._matrix = self._kind(given)
+            traffic.copied_in(self._matrix.data.nbytes)
+        elif all(isinstance(part, ndarray) for part in given):
+            self._matrix = self._kind(tuple(part._host for part in given), shape=shape)
+        else:
+            raise TypeError(f"Unsupported types {[type(part) for part in given]}")
+        if self._matrix.dtype.char not in "?fdFD":
             raise ValueError("Only bool, float32, float64, complex64 and complex128 are supported")
-        self._matrix = csr_matrix((data._host, indices._host, indptr._host), shape=shape)
-        self.shape, self.dtype = shape, data.dtype
+        self.shape, self.dtype = self._matrix.shape, self._matrix.dtype
 
     def __matmul__(self, dense: Any) -> ndarray:
+        return ndarray(self._matrix @ self._checked(dense))
+
+    def __rmatmul__(self, dense: Any) -> ndarray:
+        return ndarray(self._checked(dense) @ self._matrix)
+
+    def _checked(self, dense: Any) -> Any:
         if not isinstance(dense, ndarray):
             raise TypeError(f"unsupported type {type(dense)}")
-        return ndarray(self._matrix @ dense._host)
+        return dense._host
+
+
+class CscMatrix(CsrMatrix):
+    """The same, in compressed columns."""
+
+    _kind: Any = staticmethod(csc_matrix)
 
 
 fft = Module("cupy.fft", "numpy.fft")
@@ -77,7 +94,7 @@ scipy = SimpleNamespace(
     fft=Module("cupyx.scipy.fft", "scipy.fft"),
     ndimage=Module("cupyx.scipy.ndimage", "scipy.ndimage"),
     special=Module("cupyx.scipy.special", "scipy.special"),
-    sparse=SimpleNamespace(csr_matrix=CsrMatrix),
+    sparse=SimpleNamespace(csr_matrix=CsrMatrix, csc_matrix=CscMatrix),
 )
 random = SimpleNamespace(default_rng=Generator, Generator=Generator)
 cuda = SimpleNamespace(
