@@ -57,6 +57,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "sparse templates, or the one of the first two that is less work (auto)",
     )
     disks.add_argument(
+        "--hybrid",
+        type=float,
+        default=1.0,
+        metavar="P",
+        help="weight of the correlation, of crops or whole frames, from 1 (cross correlation, default) to 0 "
+        "(phase correlation)",
+    )
+    disks.add_argument(
         "--match",
         choices=("expected", "nearest"),
         default="expected",
@@ -68,6 +76,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="G",
         help="for errors and weights (default: 1; found for frames that do not hold whole numbers)",
+    )
+    disks.add_argument(
+        "--pedestal",
+        type=float,
+        metavar="COUNTS",
+        help="of no electron (default: 0; found where the noise beside the disks shows it)",
     )
     disks.add_argument("--saturation", type=float, metavar="COUNTS", help="leave out pixels from here on")
     tensor = parser.add_argument_group("strain")
@@ -139,7 +153,8 @@ def _run(args: argparse.Namespace) -> int:
         options: dict[str, Any] = {
             "axes": axes, "scan_rotation": args.scan_rotation, "flip_y": args.flip_y,
             "ellipse": (ellipse[0], ellipse[1]), "definition": args.definition, "subpixel": args.subpixel,
-            "correlation": _correlation(args.correlation, args.search), "gain": args.counts_per_electron,
+            "correlation": _correlation(args.correlation, args.search, args.hybrid),
+            "gain": args.counts_per_electron, "pedestal": args.pedestal,
             "saturation": args.saturation, "fit": LatticeFit(match=args.match),
         }  # fmt: skip
         if args.dry_run:
@@ -178,7 +193,7 @@ def _dry_run(ctx: Any, ds: Any, args: argparse.Namespace, lattice: Any, options:
         return 0
     from framefold.udfs.blobfinder.strain_udf import StrainUDF  # noqa: PLC0415
 
-    options["gain"] = options["gain"] or 1.0
+    options["gain"], options["pedestal"] = options["gain"] or 1.0, options["pedestal"] or 0.0
     print(ctx.inspect(ds, StrainUDF(lattice, args.radius, **options), roi=selection(args, ds)["roi"]))
     return 0
 
@@ -218,19 +233,22 @@ def _lattice(text: str) -> list[list[float]]:
     return [v[0:2], v[2:4], v[4:6]]
 
 
-def _correlation(name: str, search: float | None) -> Any:
+def _correlation(name: str, search: float | None, hybrid: float) -> Any:
     from framefold.udfs.blobfinder import correlate  # noqa: PLC0415
 
     if name == "auto":
-        if search is not None:
-            raise FramefoldError("--search goes with --correlation crop, full or sparse, not with auto")
+        if search is not None or hybrid != 1.0:
+            raise FramefoldError("--search and --hybrid go with --correlation crop or full, not with auto")
         return "auto"
+    if name == "sparse":
+        if hybrid != 1.0:
+            raise FramefoldError("--hybrid goes with --correlation crop or full: sparse templates are linear")
+        return correlate.SparseCorrelation(search)
     kinds = {
         "crop": correlate.CropCorrelation,
         "full": correlate.FullFrameCorrelation,
-        "sparse": correlate.SparseCorrelation,
     }
-    return kinds[name](search)
+    return kinds[name](search, hybrid=hybrid)
 
 
 def _axes(text: str) -> Any:

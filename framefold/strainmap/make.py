@@ -53,6 +53,7 @@ def strain_map(
     saturation: float | None = None,
     excluded: npt.ArrayLike | None = None,
     zero_shift: AuxData | None = None,
+    pedestal: float | None = None,
     corrections: Corrections | None = None,
     progress: Any = False,
     plots: Any = None,
@@ -75,9 +76,9 @@ def strain_map(
         Bool mask of the scan: frames to use.
     reference, axes, scan_rotation, flip_y, ellipse, definition, subpixel, correlation, fit, min_snr
         See `StrainUDF`.
-    gain
-        Counts per electron. Default: 1; of frames that do not hold whole numbers it is found with radius or
-        lattice.
+    gain, pedestal
+        Counts per electron, and of none. Default: 1 and 0; found with radius or lattice where frames do not
+        hold whole numbers, or where the noise beside the disks shows that they are others.
     saturation, excluded, zero_shift
         See `BlobfinderUDF`. Where radius or lattice are found, single hot and dead pixels are, too, and
         excluded unless `excluded` says otherwise.
@@ -121,14 +122,16 @@ def strain_map(
         pattern = Disk(found.radius, found.softness) if pattern is None else pattern
         lattice = found.lattice if lattice is None else lattice
         gain = found.gain if gain is None else gain
+        pedestal = found.pedestal if pedestal is None else pedestal
         excluded = found.bad if excluded is None and found.bad.any() else excluded
     elif pattern is None:
         pattern = Disk(size)
-    gain = 1.0 if gain is None else gain
+    gain, pedestal = 1.0 if gain is None else gain, pedestal or 0.0
     udf = StrainUDF(
         lattice, pattern, correlation, subpixel, fit, reference, axes,
         scan_rotation=scan_rotation, flip_y=flip_y, ellipse=ellipse, definition=definition, gain=gain,
         min_snr=min_snr, saturation=saturation, excluded=excluded, zero_shift=zero_shift,
+        pedestal=pedestal,
     )  # fmt: skip
     result = ctx.run_udf(dataset, udf, roi=roi, corrections=corrections, progress=progress, plots=plots)
     return map_of(result, udf, None if live else functools.partial(_read_frame, ctx, dataset))

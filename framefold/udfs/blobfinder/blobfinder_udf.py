@@ -81,6 +81,9 @@ class BlobfinderUDF(UDF):
         Bool, signal shape: pixels to leave out, such as a beam stop.
     zero_shift
         `AuxData` of kind nav and extra shape (2,): shift of each frame's pattern, px (descan).
+    pedestal
+        Counts of no electron, less the squared read-out noise per gain: subtracted before anything is
+        measured, so that the variance is ``gain`` times the rest.
 
     Examples
     --------
@@ -103,12 +106,13 @@ class BlobfinderUDF(UDF):
         saturation: float | None = None,
         excluded: npt.ArrayLike | None = None,
         zero_shift: AuxData | None = None,
+        pedestal: float = 0.0,
     ) -> None:
         super().__init__(
             lattice=as_lattice(lattice), pattern=as_pattern(pattern),
             correlation=as_correlation(correlation),
             subpixel=subpixel, gain=gain, min_snr=min_snr, saturation=saturation, excluded=excluded,
-            zero_shift=checked_shift(zero_shift),
+            zero_shift=checked_shift(zero_shift), pedestal=pedestal,
         )  # fmt: skip
 
     def get_backends(self) -> Sequence[str]:

@@ -27,13 +27,20 @@ class CropCorrelation:
     scaling
         ``"sqrt"``: makes the noise of counts the same everywhere; ``"log"``: ``log(1 + counts)``;
         ``"none"``.
+    hybrid
+        Power of the correlation's spectrum, from 1 (cross correlation) to 0 (phase correlation, which
+        sharpens edges and noise): the spectrum is weighted by its modulus to the power ``hybrid - 1`` (Pekin
+        et al., Ultramicroscopy 176, 170, 2017). Below 1 heights have no scale of their own: errors and
+        signal-to-noise ratios of what is read from the correlation alone are not known; and each crop takes
+        a transform there and back.
     """
 
     search: float | None = None
     scaling: Scaling = "sqrt"
+    hybrid: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self.search, self.scaling)
+        _check(self.search, self.scaling, self.hybrid)
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,8 @@ class FullFrameCorrelation:
 
     Attributes
     ----------
-    search, scaling
+    search, scaling, hybrid
         See `CropCorrelation`.
-    hybrid
-        Power of the correlation's spectrum, from 1 (cross correlation) to 0 (phase correlation, which
-        sharpens edges and noise): the spectrum is weighted by its modulus to the power ``hybrid - 1`` (Pekin
-        et al., Ultramicroscopy 176, 170, 2017). Below 1 heights have no scale of their own: errors and
-        signal-to-noise ratios of what is read from the correlation alone are not known.
     """
 
     search: float | None = None
@@ -56,9 +58,7 @@ class FullFrameCorrelation:
     hybrid: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self.search, self.scaling)
-        if not 0 <= self.hybrid <= 1:
-            raise DataError(f"hybrid is between 0 (phase) and 1 (cross correlation), got {self.hybrid!r}")
+        _check(self.search, self.scaling, self.hybrid)
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,11 @@ class SparseCorrelation:
 
     def __post_init__(self) -> None:
         _check(self.search, self.scaling)
+
+    @property
+    def hybrid(self) -> float:
+        """1: only cross correlation is linear."""
+        return 1.0
 
     @property
     def scaling(self) -> Scaling:
@@ -121,7 +126,9 @@ def reach(correlation: Correlation, radius: float, spacing: float) -> float:
     return max(1.0, min(max(radius, _LEAST_SEARCH), 0.5 * spacing - 1.0))
 
 
-def _check(search: float | None, scaling: str) -> None:
+def _check(search: float | None, scaling: str, hybrid: float = 1.0) -> None:
+    if not 0 <= hybrid <= 1:
+        raise DataError(f"hybrid is between 0 (phase) and 1 (cross correlation), got {hybrid!r}")
     if scaling not in SCALINGS:
         raise DataError(
             f"scaling {scaling!r}: one of {', '.join(SCALINGS)}.{did_you_mean(str(scaling), SCALINGS)}"

@@ -43,6 +43,8 @@ class DiskPlan:
         Bool, signal shape.
     saturation
         Counts from which a pixel is not trusted; infinite: none.
+    pedestal
+        Counts of no electron.
     """
 
     lattice: Lattice
@@ -52,6 +54,7 @@ class DiskPlan:
     engine: Engine
     good: npt.NDArray[np.bool_]
     saturation: float
+    pedestal: float = 0.0
 
     @property
     def batch(self) -> int:
@@ -70,6 +73,7 @@ def plan_disks(
     min_snr: float,
     saturation: float | None,
     excluded: npt.ArrayLike | None,
+    pedestal: float = 0.0,
 ) -> DiskPlan:
     """Return the plan for frames of shape `sig`.
 
@@ -97,15 +101,18 @@ def plan_disks(
         if bad.shape != shape:
             raise DataError(f"excluded has the shape {bad.shape}, frames have {shape}")
         good = ~bad
+    if not math.isfinite(pedestal):
+        raise DataError(f"the pedestal is a number of counts, got {pedestal!r}")
     expected = lattice.positions(hk)
     return DiskPlan(
         lattice,
         np.ascontiguousarray(hk, dtype=np.float64),
         expected,
         meter,
-        engine_of(correlation, pattern, meter, expected, good),
+        engine_of(correlation, pattern, meter, expected, good, float(pedestal)),
         good,
         math.inf if saturation is None else float(saturation),
+        float(pedestal),
     )
 
 
@@ -131,7 +138,15 @@ def measure_frames(plan: DiskPlan, tile: Array, shift: Array | None, out: Peaks,
         c, i = (corners, inside) if shift is None else (corners[rows], inside[rows])
         crops = scratch[: rows.stop - rows.start]
         gather_crops(tile[rows], 0, 0, plain, plan.good, plan.saturation, c, True, crops)
-        plan.meter(crops, plan.engine.part(tile[rows], 0, 0, c), c, i, rows_of(out, rows))
+        maps = plan.engine.part(tile[rows], 0, 0, c)
+        _measure(plan, crops, maps, c, i, rows_of(out, rows))
+
+
+def _measure(plan: DiskPlan, crops: Array, maps: Array, corners: Array, inside: Array, out: Peaks) -> None:
+    """Measure disks in complete crops, which are changed."""
+    if plan.pedestal:
+        crops -= np.float32(plan.pedestal)
+    plan.meter(crops, maps if maps.shape[0] else plan.engine.maps(crops), corners, inside, out)
 
 
 def scratch_of(plan: DiskPlan) -> Array:
@@ -189,7 +204,7 @@ class Assembly:
         first = row - self._start
         rows = slice(first, first + count)
         maps = self._maps[rows] if self._maps.shape[0] else NO_MAPS
-        self._plan.meter(self._crops[rows], maps, corners, inside, out)
+        _measure(self._plan, self._crops[rows], maps, corners, inside, out)
         self._arrived[first : first + count] = -1
 
     def incomplete(self) -> npt.NDArray[np.int64]:

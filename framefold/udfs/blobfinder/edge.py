@@ -37,6 +37,27 @@ class Edge:
     spread: float
 
 
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Pixels of n disks.
+
+    Attributes
+    ----------
+    counts, good
+        ``(n, k)`` float32: counts, and 1 where they count.
+    py, px
+        ``(k,)`` float32: places.
+    first
+        ``(n, 6)``: background, height, its change along y and x, centre on the scale of the places.
+    """
+
+    counts: Array
+    good: Array
+    py: Array
+    px: Array
+    first: Array
+
+
 def edge_of(
     frames: Array, peaks: Peaks, start: float, spacing: float, bad: Array, known: bool = False
 ) -> Edge | None:
@@ -57,10 +78,11 @@ def edge_of(
     known
         Keep the radius `start`.
     """
-    sample = _sample(frames, peaks, start, spacing, bad)
+    sample = sample_of(frames, peaks, start, spacing, bad)
     if sample is None:
         return None
-    counts, good, py, px, first, tilted = sample
+    counts, good, py, px, first = sample.counts, sample.good, sample.py, sample.px, sample.first
+    tilted = bool(np.median(first[:, 1]) * np.pi * start**2 > _FEW)
     costs, spread = np.empty(len(counts)), np.empty(len(counts))
 
     def run(radius: float, softness: float) -> npt.NDArray[np.float64]:
@@ -98,10 +120,8 @@ def edge_of(
     return Edge(radius, softness, float(np.median(spread)))
 
 
-def _sample(
-    frames: Array, peaks: Peaks, radius: float, spacing: float, bad: Array
-) -> tuple[Array, Array, Array, Array, Array, bool] | None:
-    """Return pixels around the brightest disks and what is known of them, see `edge_costs`."""
+def sample_of(frames: Array, peaks: Peaks, radius: float, spacing: float, bad: Array) -> Sample | None:
+    """Return pixels around the brightest disks, or None where there are not three."""
     usable = np.isfinite(peaks.centers).all(axis=-1) & np.isfinite(peaks.amplitude)
     for bad_flags in (BORDER | CLIPPED | NOT_CONVERGED | LOW_SNR, BORDER | CLIPPED | NOT_CONVERGED, BORDER):
         at = np.argwhere(usable & ((peaks.flags & bad_flags) == 0))
@@ -127,6 +147,5 @@ def _sample(
     first = np.zeros((len(at), 6))
     first[:, 0], first[:, 1] = peaks.background[n, m], peaks.amplitude[n, m]
     first[:, 4:] = centre - whole
-    tilted = bool(np.median(first[:, 1]) * np.pi * radius**2 > _FEW)
     py, px = (np.ascontiguousarray(v, dtype=np.float32) for v in grid.T)
-    return counts, good.astype(np.float32), py, px, first, tilted
+    return Sample(counts, good.astype(np.float32), py, px, first)

@@ -10,7 +10,9 @@ import numpy.typing as npt
 from framefold.errors import DataError, UDFError
 from framefold.udfs.blobfinder.correlate import (
     Correlation,
+    CropCorrelation,
     FullFrameCorrelation,
+    Scaling,
     SparseCorrelation,
     cheaper,
 )
@@ -31,6 +33,10 @@ class Engine(Protocol):
         """Return what a tile that begins at (y, x) of the frames adds to the maps."""
         ...
 
+    def maps(self, crops: Array) -> Array:
+        """Return the maps of complete crops ``(n, m, L, L)``, where no part added to them."""
+        ...
+
 
 class CropEngine:
     """Leaves correlation to the kernel that measures."""
@@ -39,25 +45,57 @@ class CropEngine:
         """Return `NO_MAPS`."""
         return NO_MAPS
 
+    def maps(self, crops: Array) -> Array:
+        """Return `NO_MAPS`."""
+        return NO_MAPS
+
+
+class SpectrumEngine(CropEngine):
+    """One transform of each crop; the spectrum is weighted by a power of its modulus."""
+
+    def __init__(
+        self, meter: Meter, template: npt.NDArray[np.float64], scaling: Scaling, hybrid: float
+    ) -> None:
+        self._meter, self._scaling, self._hybrid = meter, scaling, hybrid
+        self._transform = template_spectrum(template, (meter.size, meter.size))
+
+    def maps(self, crops: Array) -> Array:
+        """Return the maps; pixels without a value are worth as much as the mean of the crop."""
+        import scipy.fft
+
+        meter, fine = self._meter, np.isfinite(crops)
+        if not fine.all():
+            count = np.maximum(fine.sum(axis=(2, 3), keepdims=True), 1)
+            crops = np.where(fine, crops, 0)
+            crops = np.where(fine, crops, crops.sum(axis=(2, 3), keepdims=True) / count)
+        crops = scaled(crops, self._scaling)
+        # the edge of a crop is no edge of the picture: without a level there is no step there
+        crops = crops - crops.mean(axis=(2, 3), keepdims=True)
+        spectrum = scipy.fft.rfft2(crops, workers=1) * self._transform
+        spectrum = hybrid_weighted(spectrum, self._hybrid, (2, 3))
+        corr = scipy.fft.irfft2(spectrum, s=(meter.size, meter.size), workers=1)
+        first, n = meter.size // 2 - meter.shifts, 2 * meter.shifts + 1
+        maps = np.full((*crops.shape[:2], meter.width, meter.width), _NOTHING, np.float32)
+        maps[:, :, :n, :n] = corr[:, :, first : first + n, first : first + n]
+        return maps.reshape(*crops.shape[:2], -1)
+
 
 class FullFrameEngine:
     """One transform of each frame; maps are cut out of its correlation with the template."""
 
     def __init__(
         self, meter: Meter, template: npt.NDArray[np.float64], correlation: FullFrameCorrelation, good: Array,
-        needs_whole: bool = True,
+        pedestal: float, needs_whole: bool = True,
     ) -> None:  # fmt: skip
         import scipy.fft  # 30 ms that `import framefold` need not pay
 
+        self._pedestal = np.float32(pedestal)
         self._meter, self._scaling, self._good = meter, correlation.scaling, good
         self._hybrid, self._needs_whole = correlation.hybrid, needs_whole
         half = len(template) // 2
         rows, columns = (scipy.fft.next_fast_len(n + 2 * half, real=True) for n in good.shape)
         self._shape = (rows, columns)
-        padded = np.zeros(self._shape, np.float32)
-        padded[: len(template), : len(template)] = template
-        padded = np.roll(padded, (-half, -half), (0, 1))
-        self._transform = np.conj(scipy.fft.rfft2(padded))
+        self._transform = template_spectrum(template, self._shape)
 
     def part(self, tile: Array, y: int, x: int, corners: Array) -> Array:
         """Return the maps of whole frames; of parts `NO_MAPS`, or an error where whole ones are needed."""
@@ -73,16 +111,9 @@ class FullFrameEngine:
         meter, frames = self._meter, np.where(self._good, tile, np.nan).astype(np.float32)
         # a bad pixel is worth as much as most others
         frames = np.where(np.isfinite(frames), frames, np.nanmedian(frames))
-        if self._scaling == "sqrt":
-            frames = np.sqrt(np.maximum(frames, 0))
-        elif self._scaling == "log":
-            frames = np.log1p(np.maximum(frames, 0))
+        frames = scaled(frames - self._pedestal, self._scaling)
         spectrum = scipy.fft.rfft2(frames, s=self._shape, workers=1) * self._transform
-        if self._hybrid < 1:
-            modulus = np.abs(spectrum)
-            # what is rounding must not become a wave of full height
-            least = np.float32(1e-6) * modulus.max(axis=(1, 2), keepdims=True)
-            spectrum *= np.where(modulus > least, modulus, np.float32(np.inf)) ** np.float32(self._hybrid - 1)
+        spectrum = hybrid_weighted(spectrum, self._hybrid, (1, 2))
         corr = scipy.fft.irfft2(spectrum, s=self._shape, workers=1)[:, : tile.shape[1], : tile.shape[2]]
         width = meter.width
         maps = np.empty((len(tile), corners.shape[1], width, width), np.float32)
@@ -91,6 +122,10 @@ class FullFrameEngine:
         gather_crops(corr, 0, 0, True, self._good, np.inf, first.astype(np.int32), True, maps)
         maps[np.isnan(maps)] = _NOTHING
         return maps.reshape(*maps.shape[:2], -1)
+
+    def maps(self, crops: Array) -> Array:
+        """Return `NO_MAPS`: ``"auto"`` correlates the crops of frames that came in parts."""
+        return NO_MAPS
 
 
 class SparseEngine:
@@ -111,6 +146,10 @@ class SparseEngine:
             self._parts[key] = self._matrix(*key)
         flat = np.nan_to_num(tile.reshape(len(tile), -1).astype(np.float32), posinf=0.0, neginf=0.0)
         return np.ascontiguousarray((self._parts[key] @ flat.T).T).reshape(len(tile), len(self._at), -1)
+
+    def maps(self, crops: Array) -> Array:
+        """Return `NO_MAPS`: every part adds to the maps."""
+        return NO_MAPS
 
     def _matrix(self, y0: int, x0: int, rows: int, columns: int) -> Any:
         """Return ``(m * width^2, pixels)`` in compressed rows."""
@@ -137,15 +176,46 @@ class SparseEngine:
 
 
 def engine_of(
-    correlation: Correlation | Literal["auto"], pattern: Pattern, meter: Meter, expected: Array, good: Array
-) -> Engine:
+    correlation: Correlation | Literal["auto"], pattern: Pattern, meter: Meter, expected: Array, good: Array,
+    pedestal: float,
+) -> Engine:  # fmt: skip
     """Return the engine that `correlation` asks for, or the one with less work."""
     chosen = correlation
     if chosen == "auto":
         chosen = cheaper(len(expected), len(meter.taps), (2 * meter.shifts + 1) * meter.width, good.shape)
     if isinstance(chosen, FullFrameCorrelation):
         template = pattern.template(meter.half)
-        return FullFrameEngine(meter, template, chosen, good, needs_whole=correlation != "auto")
+        return FullFrameEngine(meter, template, chosen, good, pedestal, needs_whole=correlation != "auto")
     if isinstance(chosen, SparseCorrelation):
         return SparseEngine(meter, pattern.template(meter.half), expected, good)
+    if isinstance(chosen, CropCorrelation) and chosen.hybrid < 1:
+        return SpectrumEngine(meter, pattern.template(meter.half), chosen.scaling, chosen.hybrid)
     return CropEngine()
+
+
+def template_spectrum(template: npt.NDArray[np.float64], shape: tuple[int, int]) -> Array:
+    """Return the conjugate transform of a template with its centre in the first pixel of `shape`."""
+    import scipy.fft
+
+    half = len(template) // 2
+    padded = np.zeros(shape, np.float32)
+    padded[: len(template), : len(template)] = template
+    return np.asarray(np.conj(scipy.fft.rfft2(np.roll(padded, (-half, -half), (0, 1)))))
+
+
+def scaled(counts: Array, scaling: Scaling) -> Array:
+    """Return scaled counts."""
+    if scaling == "sqrt":
+        return np.asarray(np.sqrt(np.maximum(counts, 0)))
+    return np.asarray(np.log1p(np.maximum(counts, 0))) if scaling == "log" else counts
+
+
+def hybrid_weighted(spectrum: Array, power: float, axes: tuple[int, int]) -> Array:
+    """Return a spectrum times its modulus to the power ``power - 1``."""
+    if power == 1:
+        return spectrum
+    modulus = np.abs(spectrum)
+    # what is rounding must not become a wave of full height
+    least = np.float32(1e-6) * modulus.max(axis=axes, keepdims=True)
+    weight = np.where(modulus > least, modulus, np.float32(np.inf)) ** np.float32(power - 1)
+    return np.asarray(spectrum * weight)

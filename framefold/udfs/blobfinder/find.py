@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
-from framefold.udfs.blobfinder.correlate import CropCorrelation
-from framefold.udfs.blobfinder.disks import DiskPlan, measure_frames, plan_disks, scratch_of
-from framefold.udfs.blobfinder.edge import edge_of
+from framefold.udfs.blobfinder.counting import Counting, counting_of
 from framefold.udfs.blobfinder.evidence import with_picture
-from framefold.udfs.blobfinder.indexing import lattice_vectors, peaks_of, radius_of
-from framefold.udfs.blobfinder.lattice import Lattice, LatticeFit, as_lattice, empty_lattices, fit_block
-from framefold.udfs.blobfinder.meter import Peaks, empty_peaks
+from framefold.udfs.blobfinder.indexing import lattice_vectors, peaks_of, radius_of, without_slow
+from framefold.udfs.blobfinder.lattice import (
+    Lattice,
+    as_lattice,
+)
 from framefold.udfs.blobfinder.patterns import Disk, Pattern
+from framefold.udfs.blobfinder.placing import best_edge, pair, peaks_in, placed_lattice, survey_plan
 from framefold.udfs.blobfinder.survey import SurveyUDF, autocorrelation, isolated, spread_of
 from framefold.udfs.pick import PickUDF
 
@@ -24,6 +26,7 @@ Float = npt.NDArray[np.float64]
 _FRAMES, _EXAMPLES = 128, 12
 _CLEAR = 100  # disks that tell a radius
 _LARGEST = 4.5  # disks in a frame of the least size in which lattices can be told
+_SLOW = (6.0, 10.0, 16.0, 24.0)  # of a frame: what varies slower is told from disks, where it must be
 _BLURRED = 0.5  # px: residual of a sum from which single frames are asked, too
 _ADVICE = (
     "give radius= and lattice=(zero, a, b), each (y, x) in px, or roi= with the part of the scan that holds "
@@ -42,7 +45,10 @@ class FoundLattice:
     radius, softness
         Of the disks and of the blur of their edges, px.
     gain
-        Counts per electron of frames that do not hold whole numbers, from the noise of the disks; else 1.
+        Counts per electron: of frames that do not hold whole numbers from the noise of the disks; else 1,
+        unless the noise beside the disks refutes it.
+    pedestal
+        Counts of no electron, see `counting.Counting`; 0 unless the noise beside the disks refutes it.
     explained
         Share of the distances between disks that are lattice vectors, 0 to 1.
     residual
@@ -61,6 +67,7 @@ class FoundLattice:
     residual: float
     mean: Float
     bad: npt.NDArray[np.bool_]
+    pedestal: float = 0.0
 
     def __repr__(self) -> str:
         z, a, b = (f"({y:.2f}, {x:.2f})" for y, x in self.lattice.rows())
@@ -120,29 +127,37 @@ def find_lattice(
             start, explained = as_lattice(lattice), 1.0
             coarse = min(_coarse_radius(acf, start, radius), 0.49 * start.spacing)
         examples = _examples(ctx, dataset, start, coarse, bad, mask, corrections)
-        disk, gain = Disk(coarse), 1.0
+        disk, count = Disk(coarse), max(1, int(survey["count"].data[0]))
+        # counts below zero were subtracted: nothing is known of the rest yet
+        camera = Counting(1.0, min(0.0, float(np.nanquantile(examples, 0.05))))
+        known = radius is not None
         whole = bool((examples == np.rint(examples)).all())
         for _ in range(2):
-            seen = edge_of(
-                examples, _peaks(_plan(start, disk, bad, gain), examples), disk.radius, start.spacing, bad,
-                known=radius is not None,
-            )  # fmt: skip
+            plan = survey_plan(start, disk, bad, camera)
+            peaks = peaks_in(plan, examples)
+            seen = best_edge(examples - camera.pedestal, plan, peaks, known)
             if seen is not None:
-                disk, gain = Disk(seen.radius, seen.softness), 1.0 if whole else seen.spread
+                disk = Disk(seen.radius, seen.softness)
+                camera = counting_of(
+                    examples, peaks, plan.expected, seen.radius, seen.softness, bad,
+                    1.0 if whole else seen.spread,
+                )  # fmt: skip
             # the sum has more counts; single frames are sharp where descan is wider than a disk
-            placed = [_placed(total[None], start, disk, bad, gain)]
+            placed = [placed_lattice(total[None] - count * camera.pedestal, start, disk, bad, camera.gain)]
             if placed[0] is None or placed[0][1] > _BLURRED:
-                placed.append(_placed(examples, start, disk, bad, gain))
-            known = [p for p in placed if p is not None]
-            if known and lattice is None:
-                start, residual = min(known, key=lambda p: p[1])
-            elif known:
-                residual = min(p[1] for p in known)
+                placed.append(placed_lattice(examples - camera.pedestal, start, disk, bad, camera.gain))
+            fits = [p for p in placed if p is not None]
+            if fits and lattice is None:
+                start, residual = min(fits, key=lambda p: p[1])
+            elif fits:
+                residual = min(p[1] for p in fits)
             else:
                 raise DataError(f"too few disks stand out for a lattice, which needs 5: {_ADVICE}")
     except DataError as error:
         raise with_picture(error, mean, acf) from error
-    return FoundLattice(start, disk.radius, disk.softness, gain, explained, residual, mean, bad)
+    return FoundLattice(
+        start, disk.radius, disk.softness, camera.gain, explained, residual, mean, bad, camera.pedestal
+    )
 
 
 def _spanned(acf: Float, mean: Float, radius: float | None) -> tuple[Lattice, float, float]:
@@ -153,6 +168,16 @@ def _spanned(acf: Float, mean: Float, radius: float | None) -> tuple[Lattice, fl
     DataError
         If there is no lattice.
     """
+    try:
+        return _spanned_once(acf, mean, radius)
+    except DataError:
+        for share in _SLOW:
+            with contextlib.suppress(DataError):
+                return _spanned_once(without_slow(acf, min(mean.shape) / share), mean, radius)
+        raise
+
+
+def _spanned_once(acf: Float, mean: Float, radius: float | None) -> tuple[Lattice, float, float]:
     coarse = radius_of(acf) if radius is None else float(radius)
     if _LARGEST * coarse > min(mean.shape):
         raise DataError(
@@ -164,10 +189,10 @@ def _spanned(acf: Float, mean: Float, radius: float | None) -> tuple[Lattice, fl
             f"the best lattice explains only {100 * explained:.0f} % of the distances between disks: "
             f"{_ADVICE}"
         )
-    a, b = _pair(vectors[0]), _pair(vectors[1])
+    a, b = pair(vectors[0]), pair(vectors[1])
     # disks cannot be larger than half of their distance
     coarse = max(1.0, min(coarse, 0.49 * Lattice((0.0, 0.0), a, b).spacing))
-    return Lattice(_pair(_brightest(mean, Disk(coarse))), a, b), coarse, explained
+    return Lattice(pair(_brightest(mean, Disk(coarse))), a, b), coarse, explained
 
 
 def _coarse_radius(acf: Float, lattice: Lattice, radius: float | None) -> float:
@@ -190,15 +215,10 @@ def _examples(
     for n in (_EXAMPLES, most):
         picked = ctx.run_udf(dataset, PickUDF(), roi=spread_of(nav, n, mask), corrections=corrections)
         frames = np.asarray(next(iter(picked.values())).data).reshape(-1, *sig)
-        clear = (_peaks(_plan(lattice, Disk(radius), bad), frames).flags & 15) == 0
+        clear = (peaks_in(survey_plan(lattice, Disk(radius), bad, Counting()), frames).flags & 15) == 0
         if clear.sum() >= _CLEAR:
             break
     return frames
-
-
-def _pair(v: npt.ArrayLike) -> tuple[float, float]:
-    y, x = np.asarray(v, dtype=np.float64)
-    return float(y), float(x)
 
 
 def _brightest(mean: Float, pattern: Pattern) -> Float:
@@ -206,46 +226,9 @@ def _brightest(mean: Float, pattern: Pattern) -> Float:
     from scipy.signal import fftconvolve  # 100 ms
 
     half = pattern.half_width
-    root = np.sqrt(np.maximum(mean, 0))
+    root = np.sqrt(np.maximum(mean - min(0.0, float(np.quantile(mean, 0.05))), 0))
     root -= np.median(root)  # what lies beyond the border is zero
     corr = fftconvolve(root, pattern.template(half)[::-1, ::-1], mode="same")
     edge = int(np.ceil(pattern.radius))
     corr[:edge], corr[-edge:], corr[:, :edge], corr[:, -edge:] = (-np.inf,) * 4
     return np.array(np.unravel_index(int(np.argmax(corr)), corr.shape), dtype=np.float64)
-
-
-def _plan(lattice: Lattice, disk: Disk, bad: npt.NDArray[np.bool_], gain: float = 1.0) -> DiskPlan:
-    return plan_disks(
-        bad.shape, lattice, disk, CropCorrelation(), "auto", gain=gain, min_snr=5.0,
-        saturation=None, excluded=bad,
-    )  # fmt: skip
-
-
-def _peaks(plan: DiskPlan, frames: npt.NDArray[Any]) -> Peaks:
-    out = empty_peaks(len(frames), len(plan.hk))
-    measure_frames(plan, np.ascontiguousarray(frames, dtype=np.float32), None, out, scratch_of(plan))
-    return out
-
-
-def _placed(
-    frames: Float, lattice: Lattice, disk: Disk, bad: npt.NDArray[np.bool_], gain: float
-) -> tuple[Lattice, float] | None:
-    """Return the median lattice of frames ``(n, *sig)`` and its residual, or None where no frame has one.
-
-    Twice, because far disks need good vectors.
-    """
-    residual = np.nan
-    for _ in range(2):
-        plan = _plan(lattice, disk, bad, gain)
-        peaks = _peaks(plan, frames)
-        out = empty_lattices(len(frames), len(plan.hk))
-        # descan and strain blur a sum: what stands out counts, whether the model fits or not
-        usable = (peaks.flags & 5) == 0
-        usable &= peaks.prominence > 0.02 * np.nan_to_num(peaks.prominence).max(axis=1, keepdims=True)
-        fit_block(peaks.centers, np.ones_like(peaks.sigma), usable, plan.hk, LatticeFit(sigma_floor=0.3), out)
-        fine = np.isfinite(out.a).all(axis=1)
-        if not fine.any():
-            return None
-        lattice = Lattice(*(_pair(np.median(v[fine], axis=0)) for v in (out.zero, out.a, out.b)))
-        residual = float(np.median(out.residual[fine]))
-    return lattice, residual

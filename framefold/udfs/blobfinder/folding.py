@@ -44,7 +44,7 @@ def plan_of(udf: UDF, lattice: Lattice) -> DiskPlan:
     sig = tuple(udf.meta.dataset_shape.sig)
     return plan_disks(
         sig, lattice, p.pattern, p.correlation, p.subpixel, gain=p.gain, min_snr=p.min_snr,
-        saturation=p.saturation, excluded=p.excluded,
+        saturation=p.saturation, excluded=p.excluded, pedestal=p.pedestal,
     )  # fmt: skip
 
 

@@ -15,7 +15,6 @@ from framefold.udfs.blobfinder.correlate import (
     SCALINGS,
     Correlation,
     CropCorrelation,
-    FullFrameCorrelation,
     reach,
 )
 from framefold.udfs.blobfinder.kernels_correlate import map_width, sums_pitch, template_taps
@@ -128,7 +127,7 @@ def make_meter(
     if correlation == "auto":  # both that it chooses from search and scale alike
         correlation = CropCorrelation()
     # a hybrid correlation has no scale: no errors follow from its heights
-    scaled = not isinstance(correlation, FullFrameCorrelation) or correlation.hybrid == 1
+    scaled = correlation.hybrid == 1
     radius = float(pattern.radius)
     if 2 * radius > spacing:
         raise DataError(

@@ -87,7 +87,7 @@ class StrainUDF(UDF):
     lattice
         ``(zero, a, b)``, each (y, x) in px, or a sequence of these, one for each grain: all are fitted to
         every frame, and the best one counts. Strain is relative to the reference of its own grain.
-    pattern, correlation, subpixel, gain, min_snr, saturation, excluded, zero_shift
+    pattern, correlation, subpixel, gain, min_snr, saturation, excluded, zero_shift, pedestal
         See `BlobfinderUDF`.
     fit
         How the lattice is fitted.
@@ -126,6 +126,7 @@ class StrainUDF(UDF):
         saturation: float | None = None,
         excluded: npt.ArrayLike | None = None,
         zero_shift: AuxData | None = None,
+        pedestal: float = 0.0,
     ) -> None:
         Frame(scan_rotation, flip_y, ellipse, axes, definition)
         lattices = as_lattices(lattice)
@@ -135,6 +136,7 @@ class StrainUDF(UDF):
             reference=_checked_reference(reference, len(lattices)), axes=axes,
             scan_rotation=scan_rotation, flip_y=flip_y, ellipse=ellipse, definition=definition, gain=gain,
             min_snr=min_snr, saturation=saturation, excluded=excluded, zero_shift=checked_shift(zero_shift),
+            pedestal=pedestal,
         )  # fmt: skip
 
     def get_backends(self) -> Sequence[str]:

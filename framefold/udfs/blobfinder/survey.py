@@ -14,6 +14,8 @@ from framefold.udfcore.udf import UDF
 from framefold.udfs.field_results import check_real_2d
 
 Array = npt.NDArray[Any]
+#: share of pixels that hold nothing but the pedestal
+_DARK = 0.05
 
 
 class SurveyUDF(UDF):
@@ -46,7 +48,8 @@ class SurveyUDF(UDF):
         r.total += frame
         frame = np.where(isolated(frame), 0, frame)
         np.maximum(r.maximum, frame, out=r.maximum)
-        root = np.sqrt(np.maximum(frame, 0)).astype(np.float32)
+        # a pedestal would hide what square roots do to counts
+        root = np.sqrt(np.maximum(frame - np.quantile(frame, _DARK), 0)).astype(np.float32)
         root -= root.mean()
         shape = padded_shape(frame.shape)
         r.power += np.abs(scipy.fft.rfft2(root, s=shape, workers=1)) ** 2
@@ -60,6 +63,7 @@ def isolated(image: Array) -> npt.NDArray[np.bool_]:
     """
     from scipy.ndimage import maximum_filter, minimum_filter  # 60 ms
 
+    image = image - min(0.0, float(np.quantile(image, _DARK)))  # below zero is what was subtracted
     ring = np.ones((3, 3), bool)
     ring[1, 1] = False
     high = maximum_filter(image, footprint=ring, mode="nearest")

@@ -7,7 +7,7 @@ from framefold.errors import DataError
 from framefold.io.live.memory import MemoryLiveSource
 from framefold.sim.stem import cbed
 from framefold.udfs.blobfinder.blobfinder_udf import BlobfinderUDF
-from framefold.udfs.blobfinder.correlate import CropCorrelation, FullFrameCorrelation
+from framefold.udfs.blobfinder.correlate import CropCorrelation, FullFrameCorrelation, SparseCorrelation
 from framefold.udfs.blobfinder.disks import corners_of, plan_disks
 from framefold.udfs.blobfinder.engines import CropEngine, FullFrameEngine
 from framefold.udfs.blobfinder.lattice import as_lattice
@@ -48,6 +48,39 @@ def test_hybrid_against_the_definition(hybrid):
         inside = (ys >= -m.half) & (ys < 64 - m.half) & (xs >= -m.half) & (xs < 64 - m.half)
         here = values[: len(s), : len(s)][inside]
         np.testing.assert_allclose(here, truth[ys % n, xs % n][inside], atol=2e-4 * np.abs(truth).max())
+
+
+@pytest.mark.parametrize("engine", [CropCorrelation(), CropCorrelation(hybrid=0.6), SparseCorrelation(),
+                                    FullFrameCorrelation(), FullFrameCorrelation(hybrid=0.6), "auto"])  # fmt: skip
+def test_every_engine_goes_with_every_refinement(scan, inline, engine):
+    udfs = [
+        BlobfinderUDF(lattice_of(scan), 4.0, engine, subpixel)
+        for subpixel in ("auto", "ml4", "ml6", "parabola", "upsample", "com")
+    ]
+    for udf, result in zip(udfs, inline.run_udf(inline.load(scan), udfs), strict=True):
+        off = result["centers"].data.reshape(12, -1, 2) - scan.truth.centres
+        flags = result["flags"].data.reshape(12, -1)
+        fine = flags & 7 == 0
+        assert fine.sum() > 0.9 * (flags & 3 == 0).sum() > 0
+        limit = 0.1 if udf.params.subpixel in ("auto", "ml4", "ml6") else 0.35
+        assert np.sqrt((off[fine] ** 2).mean()) < limit
+
+
+def test_hybrid_crops_against_the_definition():
+    lattice = as_lattice(((32, 32), (0.5, 14), (14, -0.5)))
+    plan = plan_disks((64, 64), lattice, Disk(4.0), CropCorrelation(hybrid=0.4), "ml4", **NOTHING)
+    m = plan.meter
+    crops = np.random.default_rng(0).poisson(9, (1, 2, m.size, m.size)).astype(np.float32)
+    maps = plan.engine.maps(crops).reshape(2, m.width, m.width)
+    template = np.zeros((m.size, m.size))
+    template[: 2 * m.half + 1, : 2 * m.half + 1] = Disk(4.0).template(m.half)
+    n = 2 * m.shifts + 1
+    for crop, values in zip(crops[0].astype(float), maps, strict=True):
+        G = np.fft.fft2(np.sqrt(crop)) * np.conj(np.fft.fft2(template))
+        G[0, 0] = 0.0  # a zero-mean template has none, and rounding gives it no phase
+        G *= np.where(G == 0, 1.0, np.abs(G)) ** (0.4 - 1)
+        truth = np.fft.ifft2(G).real[:n, :n]
+        np.testing.assert_allclose(values[:n, :n], truth, atol=2e-4 * np.abs(truth).max())
 
 
 @pytest.mark.parametrize("hybrid", [0.7, 0.3])
