@@ -91,7 +91,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="median|roi:Y0:Y1,X0:X1|spacings:DA,DB,DEG,STEP",
         help="unstrained crystal: the median of all frames (default), the mean of a part of the scan, or the "
         "material's spacings of the planes of a and b with the angle between a and b and the reciprocal "
-        "length per px, for instance spacings:0.192,0.192,90,0.021",
+        "length per px, for instance spacings:0.192,0.192,90,0.021; STEP may be left out, with spacings in nm, "
+        "where the file states it",
     )
     tensor.add_argument(
         "--axes",
@@ -116,6 +117,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE,DEG",
         help="elliptic distortion to undo, for instance 0.02,30",
     )
+    tensor.add_argument(
+        "--aspect",
+        type=float,
+        metavar="RATIO",
+        help="height over width of a detector pixel (default: as the file states, else 1)",
+    )
     add_selection(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--save", metavar="FILE", help="write the map: .nxs or .h5")
@@ -136,6 +143,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace) -> int:
     from framefold.cli.run import live_picture  # noqa: PLC0415  # loads what draws
     from framefold.strainmap import region, strain_map  # noqa: PLC0415  # the help text comes without numba
+    from framefold.strainmap.calibration import step_of  # noqa: PLC0415
     from framefold.udfs.blobfinder.lattice import LatticeFit  # noqa: PLC0415
     from framefold.udfs.blobfinder.strain import Spacings  # noqa: PLC0415
 
@@ -148,6 +156,14 @@ def _run(args: argparse.Namespace) -> int:
     with make_context(args) as ctx:
         ds = open_dataset(ctx, args)
         reference: Any = _reference(args.reference)
+        material = reference if isinstance(reference, list) else None
+        if material is not None:
+            if step_of(ds) is None:
+                raise FramefoldError(
+                    "the file states no reciprocal length per px of its detector: "
+                    "--reference spacings:DA,DB,DEG,STEP"
+                )
+            reference = "median"
         if not isinstance(reference, (str, Spacings)):
             reference = region(reference, tuple(ds.shape.nav))
         options: dict[str, Any] = {
@@ -155,7 +171,7 @@ def _run(args: argparse.Namespace) -> int:
             "ellipse": (ellipse[0], ellipse[1]), "definition": args.definition, "subpixel": args.subpixel,
             "correlation": _correlation(args.correlation, args.search, args.hybrid),
             "gain": args.counts_per_electron, "pedestal": args.pedestal,
-            "saturation": args.saturation, "fit": LatticeFit(match=args.match),
+            "aspect": args.aspect, "saturation": args.saturation, "fit": LatticeFit(match=args.match),
         }  # fmt: skip
         if args.dry_run:
             return _dry_run(ctx, ds, args, lattice, {**options, "reference": reference})
@@ -164,6 +180,8 @@ def _run(args: argparse.Namespace) -> int:
             ctx, ds, args.radius, lattice, reference=reference, progress=wants_progress(args), plots=plots,
             **options, **selection(args, ds),
         )  # fmt: skip
+        if material is not None:
+            found = found.rereference(spacings=(material[0], material[1], material[2]))
         _tell(found)
         if args.save is not None:
             found.save(args.save, overwrite=args.overwrite)
@@ -191,9 +209,11 @@ def _dry_run(ctx: Any, ds: Any, args: argparse.Namespace, lattice: Any, options:
             "the plan of the run"
         )
         return 0
+    from framefold.strainmap.calibration import aspect_of  # noqa: PLC0415
     from framefold.udfs.blobfinder.strain_udf import StrainUDF  # noqa: PLC0415
 
     options["gain"], options["pedestal"] = options["gain"] or 1.0, options["pedestal"] or 0.0
+    options["aspect"] = options["aspect"] or aspect_of(ds)
     print(ctx.inspect(ds, StrainUDF(lattice, args.radius, **options), roi=selection(args, ds)["roi"]))
     return 0
 
@@ -266,7 +286,10 @@ def _reference(text: str) -> Any:
     if kind == "spacings":
         from framefold.udfs.blobfinder.strain import Spacings  # noqa: PLC0415
 
-        return Spacings(*_numbers(where, 4, "--reference spacings: takes DA,DB,DEG,STEP"))
+        message = "--reference spacings: takes DA,DB,DEG,STEP, or DA,DB,DEG in nm for a calibrated detector"
+        if where.count(",") == 2:
+            return _numbers(where, 3, message)
+        return Spacings(*_numbers(where, 4, message))
     if kind != "roi" or not where:
         raise FramefoldError(
             f"--reference takes median, roi:Y0:Y1,X0:X1 or spacings:DA,DB,DEG,STEP, got {text!r}"

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from framefold.io.save_strain import read_strain, write_strain
+from framefold.strainmap.calibration import Calibration
 from framefold.udfcore.metadata import Axis
 from framefold.udfs.blobfinder.lattice import as_lattices
 from framefold.udfs.blobfinder.strain import Frame
@@ -27,6 +28,7 @@ def save(m: StrainMap, path: str | os.PathLike[str], *, overwrite: bool) -> None
     errors = {name: getattr(m, sigma) for name, sigma in zip(MAPS, SIGMAS, strict=True)}
     parameters = {
         "frame": dataclasses.asdict(m.frame),
+        "calibration": dataclasses.asdict(m.calibration),
         "radius": m.radius,
         "lattice": [one.rows().tolist() for one in m.lattice],
         "signs": SIGNS,
@@ -46,7 +48,7 @@ def fields_of(path: str | os.PathLike[str]) -> dict[str, Any]:
         "reference": lattices.pop("reference"), "indices": peaks.pop("indices"),
         "lattices": lattices, "peaks": peaks, "valid": saved.valid, "frame": Frame(**frame),
         "lattice": as_lattices(p["lattice"]), "radius": float(p["radius"]), "axes": saved.axes,
-        "provenance": saved.provenance,
+        "provenance": saved.provenance, "calibration": Calibration(**p.get("calibration", {})),
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
+from framefold.strainmap.calibration import Calibration, aspect_of, step_of
 from framefold.strainmap.value import StrainMap
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.corrections import Corrections
@@ -21,8 +22,8 @@ from framefold.udfs.blobfinder.find import find_lattice
 from framefold.udfs.blobfinder.lattice import Lattice, LatticeFit, as_lattices
 from framefold.udfs.blobfinder.meter import Subpixel
 from framefold.udfs.blobfinder.patterns import Disk, Pattern
-from framefold.udfs.blobfinder.strain import Axes, Definition, Frame
-from framefold.udfs.blobfinder.strain_udf import Reference, StrainUDF
+from framefold.udfs.blobfinder.strain import Axes, Definition
+from framefold.udfs.blobfinder.strain_udf import Reference, StrainUDF, frame_of
 from framefold.udfs.pick import PickUDF
 
 Float = npt.NDArray[np.float64]
@@ -54,6 +55,7 @@ def strain_map(
     excluded: npt.ArrayLike | None = None,
     zero_shift: AuxData | None = None,
     pedestal: float | None = None,
+    aspect: float | None = None,
     corrections: Corrections | None = None,
     progress: Any = False,
     plots: Any = None,
@@ -79,6 +81,9 @@ def strain_map(
     gain, pedestal
         Counts per electron, and of none. Default: 1 and 0; found with radius or lattice where frames do not
         hold whole numbers, or where the noise beside the disks shows that they are others.
+    aspect
+        Height over width of a pixel. Default: of the calibrated axes of the detector, where the file states
+        them, else 1.
     saturation, excluded, zero_shift
         See `BlobfinderUDF`. Where radius or lattice are found, single hot and dead pixels are, too, and
         excluded unless `excluded` says otherwise.
@@ -131,14 +136,17 @@ def strain_map(
         lattice, pattern, correlation, subpixel, fit, reference, axes,
         scan_rotation=scan_rotation, flip_y=flip_y, ellipse=ellipse, definition=definition, gain=gain,
         min_snr=min_snr, saturation=saturation, excluded=excluded, zero_shift=zero_shift,
-        pedestal=pedestal,
+        pedestal=pedestal, aspect=aspect_of(dataset) if aspect is None else aspect,
     )  # fmt: skip
     result = ctx.run_udf(dataset, udf, roi=roi, corrections=corrections, progress=progress, plots=plots)
-    return map_of(result, udf, None if live else functools.partial(_read_frame, ctx, dataset))
+    read = None if live else functools.partial(_read_frame, ctx, dataset)
+    return map_of(result, udf, read, step_of(dataset))
 
 
-def map_of(result: Any, udf: StrainUDF, read_frame: Callable[[int], Float] | None = None) -> StrainMap:
-    """Return the `StrainMap` of what a run of `udf` gave."""
+def map_of(
+    result: Any, udf: StrainUDF, read_frame: Callable[[int], Float] | None = None, step: float | None = None
+) -> StrainMap:
+    """Return the `StrainMap` of what a run of `udf` gave; `step` is 1/nm per px of the detector."""
     p = udf.params
     return StrainMap(
         lattices={name: np.asarray(result[name].data) for name in _LATTICES},
@@ -146,7 +154,8 @@ def map_of(result: Any, udf: StrainUDF, read_frame: Callable[[int], Float] | Non
         indices=np.asarray(result["indices"].data),
         valid=np.asarray(result["valid"].data, dtype=bool) & result["valid"].valid_mask,
         reference=np.asarray(result["reference"].data),
-        frame=Frame(p.scan_rotation, p.flip_y, p.ellipse, p.axes, p.definition),
+        frame=frame_of(udf),
+        calibration=Calibration(p.gain, p.pedestal, step),
         lattice=p.lattice,
         radius=float(p.pattern.radius),
         axes=tuple(result["eps_xx"].axes),

@@ -24,7 +24,10 @@ def new_reference(
     if sum(v is not None for v in (roi, known, spacings)) > 1:
         raise DataError("rereference takes roi=, known= or spacings=, not both")
     if (spacings is None) != (step is None):
-        raise DataError("spacings= and step=, the reciprocal length per px, belong together")
+        raise DataError(
+            "spacings= and step=, the reciprocal length per px, belong together; step= may be left out where "
+            "the file of the frames states a calibrated detector"
+        )
     if spacings is not None and step is not None:
         middle = new_reference(la, valid, old, frame).reshape(-1, 2, 2)
         made = [reference_of_spacings(spacings, step, G, frame) for G in middle]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.strainmap import drawing, files
+from framefold.strainmap.calibration import Calibration
 from framefold.strainmap.reference import new_reference
 from framefold.udfcore.metadata import Axis
 from framefold.udfs.blobfinder.lattice import Lattice
@@ -50,6 +51,8 @@ class StrainMap:
         Of the scan.
     provenance
         Versions, dataset, parameters.
+    calibration
+        Of the detector: gain, pedestal, and reciprocal length per px where the file stated it.
     read_frame
         Returns a frame by its flat index, for `plot_fit`; None where the frames are gone.
 
@@ -69,6 +72,7 @@ class StrainMap:
     radius: float
     axes: tuple[Axis, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Calibration = Calibration()
     read_frame: Callable[[int], Float] | None = field(default=None, repr=False)
 
     signs = files.SIGNS
@@ -152,8 +156,9 @@ class StrainMap:
         spacings, step
             ``(d_a, d_b, degrees)``: spacings of the planes of a and b in the unstrained material and the
             angle between a and b; and reciprocal length per px (``1 / d``, no 2 pi), such as the scale of the
-            calibrated detector axis, ``dataset.metadata.axes[-1].scale``. Units are those of both. Errors of
-            the calibration are errors of the strain. Their orientation is that of the median: its theta is 0.
+            calibrated detector axis, ``dataset.metadata.axes[-1].scale``. Units are those of both. Where the
+            file stated the latter it may be left out, and spacings are in nm. Errors of the calibration are
+            errors of the strain. Their orientation is that of the median: its theta is 0.
 
         Raises
         ------
@@ -162,7 +167,8 @@ class StrainMap:
         """
         reference = new_reference(
             self.lattices, self.valid, self.reference, self.frame,
-            roi=roi, known=known, spacings=spacings, step=step,
+            roi=roi, known=known, spacings=spacings,
+            step=self.calibration.step if step is None and spacings is not None else step,
         )  # fmt: skip
         return dataclasses.replace(self, reference=reference)
 

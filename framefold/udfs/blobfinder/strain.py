@@ -65,6 +65,8 @@ class Frame:
     definition
         ``"biot"``: ``F = R U``, ``eps = U - 1``, theta the angle of R. ``"small"``:
         ``eps = (F + F^T) / 2 - 1``, ``theta = (F_yx - F_xy) / 2``.
+    aspect
+        Height over width of a pixel: y of the detector is multiplied with it before anything else.
     """
 
     scan_rotation: float = 0.0
@@ -72,8 +74,11 @@ class Frame:
     ellipse: tuple[float, float] = (0.0, 0.0)
     axes: Axes = "scan"
     definition: Definition = "biot"
+    aspect: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0.1 < self.aspect < 10:
+            raise DataError(f"aspect is height over width of a pixel, about 1, got {self.aspect!r}")
         if self.definition not in ("biot", "small"):
             raise DataError(f"definition {self.definition!r} is neither 'biot' nor 'small'")
         if isinstance(self.axes, str) and self.axes not in ("scan", "a"):
@@ -82,13 +87,13 @@ class Frame:
             raise DataError(f"the ellipse {self.ellipse}: (size, degrees) with a size below 1")
 
     def detector_to_scan(self) -> Float:
-        """Return the 2x2 matrix ``S inverse(E)``: rotation, flip, and the ellipse undone."""
+        """Return the 2x2 matrix ``S inverse(E) P``: rotation, flip, ellipse undone, pixels square."""
         turn = rotation(math.radians(self.scan_rotation))
         flip = np.diag([1.0, -1.0 if self.flip_y else 1.0])
         size, angle = self.ellipse
         R = rotation(math.radians(angle))
         E = R @ np.diag([1 + size / 2, 1 - size / 2]) @ R.T
-        return np.asarray(turn @ flip @ np.linalg.inv(E))
+        return np.asarray(turn @ flip @ np.linalg.inv(E) @ np.diag([1.0, self.aspect]))
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,8 @@ class Spacings:
     degrees
         Between a and b.
     step
-        Reciprocal length per px of the detector (``1 / d``, no 2 pi), in the inverse unit of the spacings.
+        Reciprocal length per px of the detector along x (``1 / d``, no 2 pi), in the inverse unit of the
+        spacings.
     """
 
     d_a: float

@@ -95,7 +95,7 @@ class StrainUDF(UDF):
         Unstrained crystal: ``"median"`` of the valid frames; a bool mask of navigation shape, whose mean
         counts; two vectors ``(a, b)``, each (y, x) in px, ``(g, 2, 2)`` for several lattices; or the
         `Spacings` of the material, with the orientation of the median.
-    scan_rotation, flip_y, ellipse, axes, definition
+    scan_rotation, flip_y, ellipse, axes, definition, aspect
         See `Frame`.
 
     Examples
@@ -127,8 +127,9 @@ class StrainUDF(UDF):
         excluded: npt.ArrayLike | None = None,
         zero_shift: AuxData | None = None,
         pedestal: float = 0.0,
+        aspect: float = 1.0,
     ) -> None:
-        Frame(scan_rotation, flip_y, ellipse, axes, definition)
+        Frame(scan_rotation, flip_y, ellipse, axes, definition, aspect)
         lattices = as_lattices(lattice)
         super().__init__(
             lattice=lattices, pattern=as_pattern(pattern), correlation=as_correlation(correlation),
@@ -136,7 +137,7 @@ class StrainUDF(UDF):
             reference=_checked_reference(reference, len(lattices)), axes=axes,
             scan_rotation=scan_rotation, flip_y=flip_y, ellipse=ellipse, definition=definition, gain=gain,
             min_snr=min_snr, saturation=saturation, excluded=excluded, zero_shift=checked_shift(zero_shift),
-            pedestal=pedestal,
+            pedestal=pedestal, aspect=aspect,
         )  # fmt: skip
 
     def get_backends(self) -> Sequence[str]:
@@ -275,7 +276,7 @@ class StrainUDF(UDF):
         limit = p.fit.max_residual if p.fit.max_residual is not None else 0.2 * p.pattern.radius
         valid = np.zeros(len(merged), bool)
         valid[merged] = good_fits(r.residual[merged], r.used[merged], p.fit.min_peaks, limit)
-        frame = Frame(p.scan_rotation, p.flip_y, p.ellipse, p.axes, p.definition)
+        frame = frame_of(self)
         references = np.stack([self._reference(valid, g, frame) for g in range(len(p.lattice))])
         strain = strain_by_grain(r.a, r.b, r.cov, valid, r.grain, references, frame)
         single = len(p.lattice) == 1
@@ -328,6 +329,12 @@ class StrainUDF(UDF):
     def get_plots(self) -> Sequence[PlotSpec]:
         """Draw the four maps."""
         return [PlotSpec("image", (name,), title=name, symmetric=True) for name in MAPS]
+
+
+def frame_of(udf: StrainUDF) -> Frame:
+    """Return axes and definition of the strain that a UDF reports."""
+    p = udf.params
+    return Frame(p.scan_rotation, p.flip_y, p.ellipse, p.axes, p.definition, p.aspect)
 
 
 def usable_disks(flags: Array, prominence: Array, subpixel: str, fit: LatticeFit) -> npt.NDArray[np.bool_]:
