@@ -72,7 +72,7 @@ class StrainMap:
     radius: float
     axes: tuple[Axis, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    calibration: Calibration = Calibration()
+    calibration: Calibration = field(default_factory=Calibration)
     read_frame: Callable[[int], Float] | None = field(default=None, repr=False)
 
     signs = files.SIGNS

@@ -65,6 +65,8 @@ def test_dry_run(cli, crystal):
         (("--reference", "spacings:1,2"), "DA,DB,DEG,STEP"),
         (("--reference", "spacings:0.2,0.2,180,0.02"), "between 3 and 177 degrees"),
         (("--correlation", "auto", "--search", "4", *LATTICE), "crop, full or sparse"),
+        (("--correlation", "sparse", "--hybrid", "0.5", *LATTICE), "crop or full"),
+        (("--reference", "spacings:0.2,0.2,90", *LATTICE), "states no reciprocal length"),
         (("--ellipse", "x"), "SIZE,DEG"),
         (("--save", "map.png"), ".nxs or .h5"),
         (("--radius", "9", "--lattice", "32,32,0.5,14,14,-0.5"), "overlap"),
