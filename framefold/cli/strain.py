@@ -91,8 +91,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="median|roi:Y0:Y1,X0:X1|spacings:DA,DB,DEG,STEP",
         help="unstrained crystal: the median of all frames (default), the mean of a part of the scan, or the "
         "material's spacings of the planes of a and b with the angle between a and b and the reciprocal "
-        "length per px, for instance spacings:0.192,0.192,90,0.021; without STEP, in nm, where the file states "
-        "it",
+        "length per px, for instance spacings:0.192,0.192,90,0.021; without STEP, in nm, where the file "
+        "states it",
     )
     tensor.add_argument(
         "--axes",

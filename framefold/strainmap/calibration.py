@@ -49,7 +49,7 @@ def aspect_of(dataset: Any) -> float:
 
 
 def step_of(dataset: Any) -> float | None:
-    """Return the reciprocal length per px, 1/nm, of axes in reciprocal lengths, or angles and a wavelength."""
+    """Return the reciprocal length per px, 1/nm, of axes in reciprocal lengths or angles."""
     found = detector_axes(dataset)
     if found is None:
         return None

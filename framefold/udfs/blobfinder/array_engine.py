@@ -106,6 +106,8 @@ class ArrayEngine:
         found = tile[frames, y, x].astype(np.float32)
         if self.plan.saturation != math.inf:
             found = xp.where(found >= np.float32(self.plan.saturation), np.float32(np.inf), found)
+        if self.plan.pedestal:
+            found = found - np.float32(self.plan.pedestal)
         good = self._good[y + int(origin[0]), x + int(origin[1])]
         found = xp.where(good, found, np.float32(np.nan))
         return xp.where(here, found, np.float32(np.nan) if crops is None else crops)

@@ -104,9 +104,8 @@ def bench_of(udf: UDF, lattice: Lattice) -> Bench:
 def backends_of(udf: UDF) -> tuple[str, ...]:
     """Return where disks can be measured: on a device by crops, and by fits or parabolas."""
     p = udf.params
-    there = p.subpixel in ("auto", "ml4", "ml6", "parabola") and (
-        isinstance(p.correlation, CropCorrelation) or p.correlation == "auto"
-    )
+    crops = isinstance(p.correlation, CropCorrelation) and p.correlation.hybrid == 1
+    there = p.subpixel in ("auto", "ml4", "ml6", "parabola") and (crops or p.correlation == "auto")
     return (udf.BACKEND_NUMPY, udf.BACKEND_CUPY) if there else (udf.BACKEND_NUMPY,)
 
 

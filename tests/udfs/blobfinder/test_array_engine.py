@@ -103,7 +103,7 @@ def test_bad_and_full_pixels_and_shifts(xp, scan):
     plan = plan_for(scan, excluded=excluded, saturation=float(np.quantile(frames[1:], 0.995)))
     want, got = both(xp, plan, np.nan_to_num(frames, nan=0.0), shift)
     equal(want, got, away=0.01)
-    want, got = both(xp, plan_for(scan), frames)
+    want, got = both(xp, plan_for(scan, pedestal=-0.4), frames)
     equal(want, got)
 
 
@@ -176,6 +176,7 @@ def test_strain_on_a_device_equals_the_host(device_xp, scan):
     for only in (
         {"subpixel": "com"},
         {"correlation": FullFrameCorrelation()},
+        {"correlation": CropCorrelation(hybrid=0.5)},
         {"fit": LatticeFit(match="nearest")},
     ):
         assert udf(**only).get_backends() == ("numpy",)
