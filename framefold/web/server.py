@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Sequence
@@ -120,6 +121,8 @@ class PageServer:
         from tornado.httpserver import HTTPServer  # noqa: PLC0415
         from tornado.ioloop import IOLoop  # noqa: PLC0415
 
+        # a tab that is closed while a picture is on its way is nothing to warn of
+        logging.getLogger("bokeh.server.views.ws").addFilter(_worth_telling)
         app = self._app = BokehTornado(
             {"/": Application(FunctionHandler(make_page))},
             extra_websocket_origins=list(access.hosts),
@@ -179,3 +182,7 @@ class PageServer:
         self.call(self.loop.stop)
         if threading.current_thread() is not self._thread:
             self._thread.join(STOP_SECONDS)
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    return "connection was closed" not in record.getMessage()

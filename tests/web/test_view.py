@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import threading
 import urllib.error
 import urllib.parse
@@ -349,3 +350,12 @@ def test_iterations_are_stopped_from_the_page(ctx, data, view):
     *_, last = states
     assert last.iteration < 5
     assert view.hub.progress().state == "complete"
+
+
+def test_a_tab_that_is_closed_is_nothing_to_warn_of(caplog):
+    with ff.Context(executor="inline") as ctx, BrowserView(keep=True, quiet=True) as view:
+        ctx.run_udf(np.ones((2, 2, 4, 4)), ff.udfs.SumUDF(), plots=view)
+        log = logging.getLogger("bokeh.server.views.ws")
+        log.warning("Failed sending message as connection was closed")
+        log.warning("something else")
+    assert [r.getMessage() for r in caplog.records if r.name == log.name] == ["something else"]
