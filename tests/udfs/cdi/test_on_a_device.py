@@ -68,6 +68,18 @@ def test_operators_agree_with_the_processor(device_xp, text, shape):
         assert figures == pytest.approx(there_figures, rel=1e-9, nan_ok=True)
 
 
+@pytest.mark.parametrize("text", ALGEBRA)
+def test_single_precision_stays_single(text):
+    """Half of the memory and of the time on most cards."""
+    x = state()
+    single = FREE * CDI(x.iobs, x.support, np.fft.fftshift(x.obj), x.mask)
+    with standing_in(device):
+        found = parse(text) * single.on("cupy")
+    assert found.obj.dtype == np.complex64
+    assert found.data.intensity.dtype == np.float32
+    assert found.psf is None or found.psf.dtype == np.float32
+
+
 @pytest.mark.parametrize("beta", [0.7, 1.0])
 def test_identities(device_xp, beta):
     x = state().on("cupy")
