@@ -140,7 +140,7 @@ def survey(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Wi
     """Write the measured counts of each frame."""
     for part in kernels.parts(rows):
         counts, good = kernels.measured(data, part)
-        lane.results.counts[lane.lane_rows[0] + part] = _sum(good * counts)
+        lane.results.counts[lane.lane_rows[0] + part] = _sum(good * (counts - lane.setup.pedestal))
 
 
 def brightness(lane: Any, kernels: KernelSet, data: FrameSet, rows: Rows, target: Window) -> None:

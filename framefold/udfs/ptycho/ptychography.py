@@ -188,7 +188,8 @@ class Ptychography(IterativeUDF):
             info = replace(info, sample=half_of(info.sample, self.params.half, self.params.seed))
         setup = prepare(info, self.params)
         if self.params.half is not None and self.params.background != "estimate":
-            setup = replace(setup, background=setup.background / 2)
+            rest = setup.background - setup.pedestal
+            setup = replace(setup, background=rest / 2 + setup.pedestal)
         if self.params.free_pixels:
             free = free_pixels.hold_out(setup.good, self.params.free_pixels, self.rng(3))
             setup = replace(setup, free=free)
@@ -201,11 +202,12 @@ class Ptychography(IterativeUDF):
 
     def keep(self, tile: Array) -> Array:
         """Return the window of the detector, as the transform wants it, in the raw type."""
-        half = self.params.half
-        if half is None:
-            return self.setup.window.cut(tile)
-        dealt = half_of(tile, half, self.params.seed)
-        return self.setup.window.cut(np.where(tile < self.setup.limit, dealt, tile))
+        half, s, values = self.params.half, self.setup, tile
+        if half is not None:
+            values = half_of(tile, half, self.params.seed)
+        if s.pedestal:
+            values = values + values.dtype.type(s.pedestal)
+        return s.window.cut(tile if values is tile else np.where(tile < s.limit, values, tile))
 
     @property
     def lit(self) -> npt.NDArray[np.int64]:

@@ -22,7 +22,7 @@ from framefold.udfs.ptycho.positions import (
     hilbert_order,
     make_canvas,
 )
-from framefold.udfs.ptycho.unmeasured import find_unmeasured, valid_mean
+from framefold.udfs.ptycho.unmeasured import find_unmeasured, pedestal_of, valid_mean
 
 Array = npt.NDArray[Any]
 MOSTLY_BAD = 0.95  # of the pixels: no detector, but a mask turned round
@@ -73,6 +73,8 @@ class Setup:
         E that counting noise leaves; NaN: the data are no counts.
     reach
         How far positions may be moved, px.
+    pedestal
+        Added to the counts, and part of `background`.
     """
 
     geometry: Geometry
@@ -95,6 +97,7 @@ class Setup:
     orientations: tuple[Flip, ...] = ()
     noise: float = np.nan
     reach: float = 0.0
+    pedestal: float = 0.0
 
 
 def prepare(info: DataInfo, params: Any) -> Setup:
@@ -137,7 +140,13 @@ def prepare(info: DataInfo, params: Any) -> Setup:
     lit = sample[totals > diagnose.DARK * np.median(totals)]
     mean = valid_mean(lit if len(lit) else sample, good, unmeasured.limit)
     negative = float((sample[valid] < 0).mean())
-    if negative:
+    pedestal = pedestal_of(sample[valid])
+    if pedestal:
+        notes.append(
+            f"{100 * negative:.2g} % of the values are negative, noise of the detector: {pedestal:.3g} is "
+            "added to data and model alike"
+        )
+    elif negative:
         warnings.append(f"{100 * negative:.2g} % of the values are negative and taken as 0")
     asked = geometry.kind is None  # nobody said that it is the far field
     if asked:
@@ -193,11 +202,12 @@ def prepare(info: DataInfo, params: Any) -> Setup:
     probe = _probe(params, kept_mean, kept_good, factor, counts, geometry, size, notes)
     rng = np.random.default_rng([int(params.seed), 0])
     obj = initial.start_object(params.object, params.object_modes, canvas.shape, rng)
+    background = _background(params.background, kept_mean, kept_good, sig, window)
     return Setup(
         geometry, window, canvas, order, canvas.corner[order], canvas.bank[order], pixels, kept_good, probe,
-        obj, _background(params.background, kept_mean, kept_good, sig, window), counts, size, tuple(notes),
+        obj, background + pedestal, counts, size, tuple(notes),
         tuple(warnings), limit=unmeasured.limit, orientations=orientations,
-        noise=diagnose.noise_error(lit, good, unmeasured.limit), reach=reach,
+        noise=diagnose.noise_error(lit, good, unmeasured.limit), reach=reach, pedestal=pedestal,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Which values of a detector are no counts, by a sample of frames: gaps, saturation, hot pixels, NaN."""
+"""Which values of a detector are no counts, by a sample of frames: gaps, saturation, hot pixels, noise."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ Saturation = float | Literal["auto"] | None
 FEWEST = 8  # equal values at the top of a sample: fewer may be chance
 PIXELS = 4  # that have them: fewer are broken
 PILED_UP = 5  # times the values just below
+MOST_NEGATIVE = 0.01  # of the values: more come from noise that is not that of counting
 HOT = 20.0  # times the brightest neighbour
 NEAR_BEAM = 3  # px: the beam itself may be as sharp as a hot pixel
 
@@ -83,6 +84,27 @@ def find_unmeasured(sample: Array, good: npt.NDArray[np.bool_], saturation: Satu
         )
         bad |= hot
     return Unmeasured(limit, bad, tuple(notes))
+
+
+def pedestal_of(values: Array) -> float:
+    """Return what to add to counts and model alike where noise makes counts negative; 0: few are.
+
+    Twice the standard deviation of the noise, taken from the negative values. Counts cut off at 0 have a mean
+    above that of the model: at a noise of 0.8 counts by 0.3 in each dark pixel, which scatters light all over
+    the frame. Amplitudes of both with a pedestal have it right (the square root of counts with Gaussian noise
+    of variance s^2 has even noise where s^2 is added: J.-L. Starck et al., Image Processing and Data Analysis
+    (1998), eq. 2.18).
+
+    Parameters
+    ----------
+    values
+        Measured ones of a sample of frames.
+    """
+    negative = values[values < 0].astype(np.float64)
+    if negative.size <= MOST_NEGATIVE * values.size:
+        return 0.0
+    twice = 2 * float(np.sqrt(np.mean(negative**2)))
+    return float(np.ceil(twice)) if values.dtype.kind == "i" else twice
 
 
 def valid_mean(sample: Array, good: npt.NDArray[np.bool_], limit: float) -> npt.NDArray[np.float64]:

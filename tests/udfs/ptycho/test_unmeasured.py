@@ -13,7 +13,7 @@ from framefold.udfs.ptycho import Ptychography
 from framefold.udfs.ptycho.denominators import illuminated
 from framefold.udfs.ptycho.diagnose import noise_error
 from framefold.udfs.ptycho.quality import object_error
-from framefold.udfs.ptycho.unmeasured import find_unmeasured
+from framefold.udfs.ptycho.unmeasured import find_unmeasured, pedestal_of
 
 
 def error_of(result, scan):
@@ -102,6 +102,31 @@ def test_frames_without_light_are_left_out(scan, run, clean):
     found, notes = run(frames)
     assert any("3 frames have no light and are left out, the first is number 3" in n for n in notes)
     assert found < 1.15 * clean
+
+
+def test_noise_of_the_detector_is_no_light():
+    scan = ptycho_scan(64, 64, probe_radius=10, photons=3e4, seed=2)
+    noise = np.random.default_rng(0).normal(0, 0.8, scan.frames.shape)
+    frames = (scan.frames + noise).astype("f4")
+    frames[7] = noise[7]  # and no light
+    errors = []
+    with ff.Context(executor="threads") as ctx:
+        for values in (frames, np.maximum(frames, 0)):
+            source = ArraySource(values, 2, metadata=scan.source().metadata)
+            udf = Ptychography(recipe="15 RPIE; 20 AP", probe=scan.probe)
+            errors.append(error_of(ctx.iterate(source, udf).to_end(), scan))
+            notes = " ".join(udf.notes)
+            # cut off at 0, the noise of a dark frame is 0.3 counts per pixel, which is light
+            assert ("are negative, noise of the detector: 1.6 is added" in notes) == (values is frames)
+            assert ("1 frames have no light" in notes) == (values is frames)
+    assert errors[0] < 0.9 * errors[1]
+
+
+def test_pedestals_follow_the_noise():
+    values = np.random.default_rng(1).normal(0, 3, 40_000)
+    assert pedestal_of(values) == pytest.approx(6, rel=0.02)  # 1 / sqrt(2 n) of 20,000 values is 0.5 %
+    assert pedestal_of(np.rint(values).astype("i4")) == 7
+    assert pedestal_of(np.abs(values)) == 0
 
 
 def test_an_unsteady_beam_is_followed(scan, run, clean):
