@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import resource
-import select
 import socket
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ from shared import Whole
 import framefold as ff
 from framefold.io.live.feed import Over
 from framefold.io.live.sequential import SequentialSource
+from framefold.io.live.tcp import Closed, TcpConnection
 from framefold.kernels.reduce import sum_frames
 from framefold.udfcore.live import AcquisitionStart, LiveOptions, PieceGrid, SectorSpec
 
@@ -34,26 +34,56 @@ SECTORS, SIDE = 4, 512
 WIDTH = SIDE // SECTORS
 STRIPE = SIDE * WIDTH * 2
 CHUNK = 8  # frames that are sent, or received by C1, at once
-LEAST = 2**19  # bytes that are worth a call
 SKIPPED = 0.2
 GOALS = {"path A": 0.85, "path B": 0.75}
 
 
+class Stripe:
+    """Reads one connection; the only numbers are the positions in the stream."""
+
+    def __init__(self, sector, port):
+        self._sector, self._port = sector, port
+        self._connection = TcpConnection("127.0.0.1", port)
+        self._rows = None
+        self._got = self._done = self._next = 0
+
+    def connect(self):
+        self._connection.connect()
+
+    def receive(self, assembly, timeout):
+        if self._rows is None:
+            self._rows = assembly.ahead(self._sector, self._next, timeout)
+            self._got = self._done = 0
+            if self._rows is None:
+                return None
+        try:
+            self._got = self._connection.read_rows(self._rows, self._got, timeout)
+        except Closed:
+            return Over("end-message")
+        whole = self._got // STRIPE
+        if whole > self._done:
+            assembly.filled(self._sector, self._next, whole - self._done)
+            self._next += whole - self._done
+            self._done = whole
+        if whole == len(self._rows):
+            self._rows = None
+        return None
+
+    def close(self):
+        self._connection.close()
+
+
 class Stripes:
-    """A feed of four connections; the only numbers are the positions in the streams."""
+    """A feed of four connections, each with a thread of its own, as in C1."""
 
     def __init__(self, ports, frames):
         self.endpoint, self._frames = f"stripes://{ports[0]}", frames
-        self._ports, self._sockets, self._poll = ports, [], select.poll()
-        self._ended = 0
-        self._spare = np.empty((SECTORS, CHUNK * STRIPE), np.uint8)
-        self._here = [None] * SECTORS  # rows, their bytes or a buffer of that size, what arrived
-        self._next = [0] * SECTORS
+        self.readers = [Stripe(s, p) for s, p in enumerate(ports)]
         self._told = False
 
     def connect(self):
-        self._sockets = [socket.create_connection(("127.0.0.1", p)) for p in self._ports]
-        self._sector_of = {c.fileno(): s for s, c in enumerate(self._sockets)}
+        for reader in self.readers:
+            reader.connect()
 
     def begin(self, timeout, *, wanted):
         if self._told:
@@ -68,62 +98,12 @@ class Stripes:
         )  # fmt: skip
         return AcquisitionStart(self._frames, (SIDE, SIDE), np.dtype("uint16"), None, sectors, 0)
 
-    def receive(self, assembly, timeout):
-        for s in range(SECTORS):
-            if self._here[s] is None:
-                self._open_place(assembly, s)
-        ready = self._poll.poll(timeout * 1000)
-        for fd, _ in ready:
-            self._read(assembly, self._sector_of[fd])
-        return Over("end-message") if self._ended == SECTORS else None
-
-    def _open_place(self, assembly, s):
-        # a sector that is a whole block ahead waits for the others
-        rows = None
-        if self._next[s] <= min(self._next) + assembly.block_frames:
-            rows = assembly.ahead(s, self._next[s])
-        if rows is None:
-            return
-        if rows.flags.c_contiguous:
-            space = rows.reshape(-1).view(np.uint8)
-        else:  # whole frames: stripes are put in from memory that stays in the cache
-            rows = rows[:CHUNK]
-            space = self._spare[s][: len(rows) * STRIPE]
-        self._here[s] = [rows, space, 0, 0]
-        self._wait_for(s, len(space))
-
-    def _wait_for(self, s, left):
-        self._sockets[s].setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, min(left, LEAST))
-        self._poll.register(self._sockets[s], select.POLLIN)
-
-    def _read(self, assembly, s):
-        rows, space, got, done = here = self._here[s]
-        n = self._sockets[s].recv_into(space.data[got:], 0, socket.MSG_DONTWAIT)
-        if not n:
-            self._poll.unregister(self._sockets[s])
-            self._ended += 1
-            return
-        here[2] = got = got + n
-        whole = got // STRIPE
-        if got == len(space):
-            self._here[s] = None
-            self._poll.unregister(self._sockets[s])
-        elif len(space) - got < LEAST:
-            self._wait_for(s, len(space) - got)
-        if whole > done:
-            if not rows.flags.c_contiguous:
-                part = space[done * STRIPE : whole * STRIPE].view(np.uint16)
-                rows[done:whole] = part.reshape(-1, SIDE, WIDTH)
-            here[3] = whole
-            self._next[s] += whole - done
-            assembly.filled(s, self._next[s] - (whole - done), whole - done)
-
     def heard(self):
         return ""
 
     def close(self):
-        for connection in self._sockets:
-            connection.close()
+        for reader in self.readers:
+            reader.close()
 
 
 def cpu():
@@ -150,7 +130,11 @@ class Ours:
 
     def __call__(self, ports, frames):
         source = SequentialSource(
-            "stripes://here", LiveOptions(n_frames=frames), None, 0, lambda: Stripes(ports, frames)
+            "stripes://here",
+            LiveOptions(n_frames=frames, deadline=60.0),
+            None,
+            0,
+            lambda: Stripes(ports, frames),
         )
         live = self.ctx.load(source, nav_shape=(frames,))
         return self.ctx.run_udf(live, self.udf)["intensity"].data

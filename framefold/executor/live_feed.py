@@ -14,8 +14,17 @@ import numpy as np
 
 from framefold.errors import StreamError
 from framefold.executor.base import Executor, Job
-from framefold.udfcore.live import AcquisitionEnd, AcquisitionStart, Block, EndReason, SectorStats, Stream
+from framefold.udfcore.live import (
+    AcquisitionEnd,
+    AcquisitionStart,
+    Block,
+    EndReason,
+    FoldsOnReceipt,
+    SectorStats,
+    Stream,
+)
 from framefold.udfcore.live_fold import row_ranges
+from framefold.udfcore.live_receipt import FoldOnReceipt, folds_on_receipt
 from framefold.udfcore.partitioning import IDLE, Idle
 from framefold.udfcore.plan import Plan
 from framefold.udfcore.task import LiveTask, Partial
@@ -45,6 +54,8 @@ class LiveFeed:
         Seconds to wait for the announcement of the acquisition; None: for ever.
     checks
         Check the accounts at the end; a stream that takes only some of its blocks does so itself.
+    on_receipt
+        Let the threads that receive fold, where they can and it makes no difference.
 
     Attributes
     ----------
@@ -56,9 +67,13 @@ class LiveFeed:
 
     live = True
 
-    def __init__(self, stream: Stream, start_timeout: float | None, *, checks: bool = True) -> None:
+    def __init__(
+        self, stream: Stream, start_timeout: float | None, *, checks: bool = True, on_receipt: bool = False
+    ) -> None:
         self._stream = stream
         self._checks = checks
+        self._on_receipt = on_receipt
+        self._receipt: FoldOnReceipt | None = None
         self._timeout = start_timeout
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[LiveTask | None] = queue.SimpleQueue()
@@ -201,6 +216,8 @@ class LiveFeed:
         """Use other parameters for all tasks from now on."""
         with self._lock:
             self._version, self._patches = version, patches
+            if self._receipt is not None:
+                self._receipt.update(version, patches)
 
     @property
     def version(self) -> int:
@@ -213,6 +230,7 @@ class LiveFeed:
         try:
             if self.start is None:
                 self._announce()
+            self._attach()
             self.announced.set()
             while self.end is None and not self.cancelled.is_set():
                 item = self._stream.next_block(POLL_SECONDS)
@@ -232,6 +250,19 @@ class LiveFeed:
                 self.error = self.error or exc
         finally:
             self._queue.put(None)
+
+    def _attach(self) -> None:
+        """Let the stream fold what it receives, where nobody can tell the difference."""
+        assert self._plan is not None
+        if not (
+            self._on_receipt and isinstance(self._stream, FoldsOnReceipt) and folds_on_receipt(self._plan)
+        ):
+            return
+        receipt = FoldOnReceipt(self._plan, self.fail)
+        with self._lock:
+            self._receipt = receipt
+            receipt.update(self._version, self._patches)
+        self._stream.fold_on_receipt(receipt)
 
     def _announce(self) -> None:
         assert self._plan is not None

@@ -13,6 +13,7 @@ from framefold.executor.base import Executor, Job
 from framefold.executor.drive import Run
 from framefold.executor.live_feed import LiveFeed
 from framefold.executor.live_report import live_report
+from framefold.executor.local import LocalExecutor
 from framefold.udfcore.fold import Folder
 from framefold.udfcore.live import AcquisitionStart, Block, Layout, LiveSource
 from framefold.udfcore.partitioning import Feed
@@ -42,7 +43,8 @@ class LocalStation:
 
     def drive(self) -> LocalDrive:
         """Return what runs the next acquisition."""
-        feed = LiveFeed(self._stream, self._source.options.start_timeout)
+        threads = isinstance(self._executor, LocalExecutor)
+        feed = LiveFeed(self._stream, self._source.options.start_timeout, on_receipt=threads)
         self._drive = LocalDrive(self._executor, feed, self._source.url)
         return self._drive
 

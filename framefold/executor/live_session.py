@@ -196,7 +196,7 @@ class LiveWorker:
         self._folds = []
         self._told = ()
         self._ready.clear()
-        self._feed = LiveFeed(self._stream, self._source.options.start_timeout)
+        self._feed = LiveFeed(self._stream, self._source.options.start_timeout, on_receipt=True)
 
     async def wait_start(self) -> AcquisitionStart:
         """Wait for the announcement."""

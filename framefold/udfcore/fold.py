@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,15 @@ from framefold.udfcore.backend import NUMPY
 from framefold.udfcore.decay import faded
 from framefold.udfcore.instance import Instance, frames_text
 from framefold.udfcore.live_fold import LiveWalk
+from framefold.udfcore.merge import REDUCERS
 from framefold.udfcore.namespace import is_out_of_memory
 from framefold.udfcore.plan import Plan
 from framefold.udfcore.task import LivePart, LiveTask, Partial, Task
 from framefold.udfcore.tile import TileSlice
 from framefold.udfcore.tiles import Tiles
+
+if TYPE_CHECKING:
+    from framefold.udfcore.live_receipt import FoldOnReceipt
 
 Array = npt.NDArray[Any]
 _IO_RETRIES = 2
@@ -41,6 +46,7 @@ class Folder:
         self._pending: list[tuple[int, int, int]] = []
         self._pending_frames = 0
         self._pending_live: list[LivePart] = []
+        self._receipt: FoldOnReceipt | None = None
         self._walk = None if plan.live is None else LiveWalk(plan, self._lanes, self._explain)
         self._every = None if plan.live is None else plan.live.geometry.options.restart_every
         self._tau = None if plan.live is None else plan.live.geometry.options.decay
@@ -62,6 +68,10 @@ class Folder:
         if task.params_version != self._version:
             self._update(task)
         plan = self.plan
+        if isinstance(task, LiveTask) and task.block.receipt is not None:
+            assert self._walk is not None
+            self._receipt = task.block.receipt
+            return self._receipt.told(task, *self._walk.tell(task), self.worker)
         frames = 0
         live: LivePart | None = None
         caught: dict[str, int] = {}
@@ -129,17 +139,49 @@ class Folder:
     @property
     def flush_due(self) -> bool:
         """Whether large buffers were shipped long enough ago to be worth shipping again."""
-        return bool(self._pending) and time.monotonic() - self._flushed > self._flush_interval
+        pending = self._pending or (self._receipt is not None and self._receipt.pending)
+        return bool(pending) and time.monotonic() - self._flushed > self._flush_interval
 
     def flush(self) -> Partial | None:
         """Return the large buffers folded since the last call and start them anew, or None."""
+        own = self._flush()
+        began = time.monotonic()
+        received = None if self._receipt is None else self._receipt.take(self.worker)
+        if received is not None:
+            self._flushed = time.monotonic()
+            self._flush_interval = max(self._flush_interval, FLUSH_SHARE * (self._flushed - began))
+            return received if own is None else joined_deltas(self.plan, received, own)
+        return own
+
+    def take_resident(self) -> tuple[dict[str, Array], ...]:
+        """Return the large buffers and start them anew."""
+        return tuple(udf.take_resident() for udf in self._udfs)
+
+    def begin(self, task: LiveTask) -> None:
+        """Make ready for pieces of the block of `task`, of which `receive` gets one after the other."""
+        if task.params_version != self._version:
+            self._update(task)
+        for udf in self._udfs:
+            udf.begin(task)
+
+    def receive(self, task: LiveTask, sector: int, raw: Array, first: int) -> int:
+        """Fold rows from `first` on of a sector of one piece; return the number of the piece."""
+        assert self._walk is not None
+        return self._walk.receive(task, sector, raw, first)
+
+    def finish(self) -> None:
+        """Be done with the pieces of a block; all that they went to are large buffers."""
+        for udf in self._udfs:
+            udf.finish()
+
+    def _flush(self) -> Partial | None:
         if not self._pending:
             return None
         tasks, frames = tuple(self._pending), self._pending_frames
         live = joined_parts(self._pending_live, self._tau) if self._pending_live else None
         self._pending, self._pending_frames, self._pending_live = [], 0, []
         began = time.monotonic()
-        arrays = tuple(u.take_resident() for u in self._udfs)
+        arrays = self.take_resident()
         self._flushed = time.monotonic()
         self._flush_interval = max(self._flush_interval, FLUSH_SHARE * (self._flushed - began))
         return Partial(
@@ -235,6 +277,23 @@ def joined_parts(parts: list[LivePart], tau: float | None = None) -> LivePart:
         window=last.window,
         time=last.time,
     )
+
+
+def joined_deltas(plan: Plan, a: Partial, b: Partial) -> Partial:
+    """Return two deltas of the same worker as one; the arrays of the first are used for it."""
+    assert a.live is not None
+    assert b.live is not None
+    for udf, dest, src in zip(plan.udfs, a.arrays, b.arrays, strict=True):
+        for name, array in src.items():
+            if name in dest:
+                REDUCERS[udf.decls[name].reduce or "sum"](dest[name], array)
+            else:
+                dest[name] = array
+    return replace(
+        a, tasks=a.tasks + b.tasks, frames=a.frames + b.frames, live=joined_parts([a.live, b.live]),
+        params_version=max(a.params_version, b.params_version),
+        warnings={k: a.warnings.get(k, 0) + b.warnings.get(k, 0) for k in {*a.warnings, *b.warnings}},
+    )  # fmt: skip
 
 
 def _place(worker: str) -> str:

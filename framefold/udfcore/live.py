@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -218,6 +219,8 @@ class Block:
         Per sector, bool ``(frames, pieces)``: which pieces arrived.
     t_first, t_last
         ``time.monotonic()`` of its first and last packet.
+    receipt
+        What folded its pieces as they arrived; `data` is empty then. None: they are to be folded.
     """
 
     index: int
@@ -227,6 +230,7 @@ class Block:
     valid: tuple[npt.NDArray[np.bool_], ...]
     t_first: float = 0.0
     t_last: float = 0.0
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,6 +339,47 @@ class Stream(Protocol):
 
     def close(self) -> None:
         """Free sockets, memory and processes; may be called at any time and twice."""
+        ...
+
+
+class Receipt(Protocol):
+    """Folds pieces in the thread that receives them, while they lie in its cache: no block holds them.
+
+    Attributes
+    ----------
+    active
+        Whether blocks that begin now shall be folded so.
+    """
+
+    active: bool
+
+    def hold(self) -> AbstractContextManager[Any]:
+        """Return what a thread holds from before it says that pieces are valid until they are folded."""
+        ...
+
+    def fold(self, block: int, sector: int, first_frame: int, rows: npt.NDArray[Any]) -> None:
+        """Fold frames of a sector of one piece.
+
+        Parameters
+        ----------
+        block
+            Index of the block they belong to.
+        sector
+            Position of the sector in the stream.
+        first_frame
+            Running number of the first of them.
+        rows
+            ``(n, *part)``, C-contiguous, free to be overwritten afterwards.
+        """
+        ...
+
+
+@runtime_checkable
+class FoldsOnReceipt(Protocol):
+    """A `Stream` whose threads can fold what they receive."""
+
+    def fold_on_receipt(self, receipt: Receipt) -> None:
+        """Use `receipt` for the acquisition that `wait_start` returned last, from its next block on."""
         ...
 
 

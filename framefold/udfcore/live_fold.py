@@ -84,6 +84,30 @@ class LiveWalk:
             found.append(told)
         return total, joined(found, damaged.tolist() if damaged.any() else ())
 
+    def tell(self, task: LiveTask) -> tuple[int, LivePart]:
+        """Return how many frames of a block are whole, and what arrived, of one folded on receipt."""
+        rows = self._plan.rows
+        where = rows.frame_ids(task.start, task.stop) + (task.shift + rows.offset - task.block.first_frame)
+        return self._told(task, [flags[where] for flags in task.block.valid], len(where))
+
+    def _told(self, task: LiveTask, valid: list[Flags], n: int) -> tuple[int, LivePart]:
+        status = _status(valid, n)
+        whole = int(np.count_nonzero(status == FrameStatus.COMPLETE))
+        counts = np.zeros(self._n_pieces, dtype=np.int64)
+        for at, flags in zip(self._first, valid, strict=True):
+            counts[at : at + flags.shape[1]] = flags.sum(axis=0)
+        return whole, LivePart(status, counts, whole, [task.block.t_last], task.shift)
+
+    def receive(self, task: LiveTask, sector: int, raw: Array, first: int) -> int:
+        """Fold rows from `first` on of a sector of one piece; return the number of the piece."""
+        number = self._first[sector]
+        try:
+            self._piece(raw, number, self._parts[sector][0], first)
+        except Exception as exc:
+            self._explain(exc, task)
+            raise
+        return number
+
     def _fold(
         self, task: LiveTask, where: npt.NDArray[np.int64], cancelled: threading.Event | None
     ) -> tuple[int, LivePart]:
@@ -147,30 +171,34 @@ class LiveWalk:
         self, task: LiveTask, where: npt.NDArray[np.int64], cancelled: threading.Event | None
     ) -> None:
         """Fold a block that lacks nothing: nearly all are so, and the loop is the price of every tile."""
-        data, n = task.block.data, len(where)
+        data = task.block.data
         which = _indexer(where)
         view = isinstance(which, slice)
-        first, last = task.start, task.start + n
         try:
             for s, number in enumerate(self._first):
                 if cancelled is not None and cancelled.is_set():
                     raise UDFRunCancelled("UDF run cancelled while a block was folded")
                 for p, part in enumerate(self._parts[s]):
                     raw = data[s][p, which] if view else self._rows(data[s][p], where)
-                    for (lane, udfs, tiles, _), members in zip(self._tiled, self._as_they_are, strict=True):
-                        member = members[number + p]
-                        if member >= 0 and tiles.plain(raw):
-                            for udf in udfs:
-                                udf.process(raw, first, last, member)
-                        else:
-                            for start, stop, index, tile in tiles.cut(raw, part, lane.parts_of[number + p]):
-                                for udf in udfs:
-                                    udf.process(tile, first + start, first + stop, index)
+                    self._piece(raw, number + p, part, task.start)
         except UDFRunCancelled:
             raise
         except Exception as exc:
             self._explain(exc, task)
             raise
+
+    def _piece(self, raw: Array, number: int, part: tuple[slice, ...], first: int) -> None:
+        """Fold frames of one piece that follow one another, all of them valid."""
+        last = first + len(raw)
+        for (lane, udfs, tiles, _), members in zip(self._tiled, self._as_they_are, strict=True):
+            member = members[number]
+            if member >= 0 and tiles.plain(raw):
+                for udf in udfs:
+                    udf.process(raw, first, last, member)
+            else:
+                for start, stop, index, tile in tiles.cut(raw, part, lane.parts_of[number]):
+                    for udf in udfs:
+                        udf.process(tile, first + start, first + stop, index)
 
     # --- whole frames ------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,7 +38,26 @@ def keeping(feed: Feed) -> Keeping | None:
     return getattr(feed, "keeping", None)
 
 
-class Feed(Protocol):
+def readers(feed: Feed) -> Sequence[Reader]:
+    """Return what reads the acquisition that `feed` began last, each in a thread of its own."""
+    return getattr(feed, "readers", (feed,))
+
+
+class Reader(Protocol):
+    """Takes what arrives in some of the sectors of a detector."""
+
+    def receive(self, assembly: Assembly, timeout: float) -> Over | None:
+        """Hand what arrives within about `timeout` seconds to `assembly`; return at least that often.
+
+        Raises
+        ------
+        StreamError
+            If the stream breaks its protocol: the acquisition ends with what arrived before.
+        """
+        ...
+
+
+class Feed(Reader, Protocol):
     """One connection to a detector that waits for us; used by one thread.
 
     Attributes
@@ -47,6 +67,10 @@ class Feed(Protocol):
     keeping
         May be left out. For the acquisition that `begin` returned last, of whole frames in one piece: how
         frames wait in blocks undecoded, so that the threads that fold them do that work; None: as arrays.
+    readers
+        May be left out. For the acquisition that `begin` returned last, where sectors come through several
+        connections: who receives them, each in a thread of its own and other sectors than the others; it is
+        over when all say so. `receive` is not called then.
     """
 
     endpoint: str
@@ -66,16 +90,6 @@ class Feed(Protocol):
 
         Its sectors are all that this feed delivers. A connection that was lost is made again if somebody
         waits for the acquisition (`wanted`).
-        """
-        ...
-
-    def receive(self, assembly: Assembly, timeout: float) -> Over | None:
-        """Hand what arrives within about `timeout` seconds to `assembly`; return at least that often.
-
-        Raises
-        ------
-        StreamError
-            If the stream breaks its protocol: the acquisition ends with what arrived before.
         """
         ...
 

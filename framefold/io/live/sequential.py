@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import FramefoldError, StreamError
-from framefold.io.live.assembly import Assembly, Cancelled
-from framefold.io.live.feed import Feed, Over, keeping
+from framefold.io.live.assembly import Assembly
+from framefold.io.live.crew import Crew
+from framefold.io.live.feed import Feed, Over, keeping, readers
 from framefold.io.live.slots import Slots
 from framefold.udfcore.live import (
     AcquisitionEnd,
@@ -22,6 +23,7 @@ from framefold.udfcore.live import (
     EndReason,
     Layout,
     LiveOptions,
+    Receipt,
     SectorStats,
 )
 
@@ -36,6 +38,7 @@ class _Acquisition:
     start: AcquisitionStart
     stats: tuple[SectorStats, ...] = ()
     stop: EndReason | None = None
+    receipt: Receipt | None = None
 
 
 class SequentialStream:
@@ -116,6 +119,11 @@ class SequentialStream:
             text = str(item) if isinstance(item, Exception) else "no acquisition is under way"
             return AcquisitionEnd("error", -1, text)
 
+    def fold_on_receipt(self, receipt: Receipt) -> None:
+        """Fold pieces as they come. See `FoldsOnReceipt`."""
+        if self._current is not None:
+            self._current.receipt = receipt
+
     def release(self, block: Block) -> None:
         """Let the memory of `block` be filled again. See `Stream.release`."""
         held = self._held.pop(id(block), None)
@@ -187,6 +195,7 @@ class SequentialStream:
             emit=lambda block, slot: self._emit(block, slot, assembly.slots),
             cancelled=lambda: self._closing or acquisition.stop is not None,
             keeping=kept,
+            receipt=lambda: acquisition.receipt,
         )
         acquisition.stats = assembly.stats
         self._put(acquisition)
@@ -203,31 +212,34 @@ class SequentialStream:
     def _receive(self, assembly: Assembly, acquisition: _Acquisition) -> Over:
         began, options = time.monotonic(), self._options
         announced = assembly.start.n_frames
-        while True:
-            try:
-                over = self._feed.receive(assembly, _TICK)
-            except Cancelled:
-                over = None
-            if self._closing or acquisition.stop is not None:
-                return Over(acquisition.stop or "stopped")
-            if assembly.complete:
-                return Over("n_frames")
-            if over is not None:
-                return over
-            now = time.monotonic()
-            assembly.tick(now)
-            if assembly.last_frame >= 0:
-                quiet = now - assembly.t_last
-                all_here = announced is not None and assembly.last_frame + 1 >= announced
-                if all_here and quiet > options.deadline:
-                    return Over("n_frames", f"the detector announced {announced} frames")
-                if quiet > options.idle_timeout:
-                    return Over("idle", f"nothing arrived for {options.idle_timeout:g} s")
-            elif options.start_timeout is not None and now - began > options.start_timeout:
-                return Over("error", f"no frame arrived {options.start_timeout:g} s after the header")
 
-    def _emit(self, block: Block, slot: npt.NDArray[np.uint8], slots: Slots) -> None:
-        self._held[id(block)] = block, slot, slots
+        def stopped() -> bool:
+            return self._closing or acquisition.stop is not None or assembly.complete
+
+        with Crew(readers(self._feed), assembly, stopped) as crew:
+            while True:
+                over = crew.receive(_TICK)
+                if self._closing or acquisition.stop is not None:
+                    return Over(acquisition.stop or "stopped")
+                if assembly.complete:
+                    return Over("n_frames")
+                if over is not None:
+                    return over
+                now = time.monotonic()
+                assembly.tick(now)
+                if assembly.last_frame >= 0:
+                    quiet = now - assembly.t_last
+                    all_here = announced is not None and assembly.last_frame + 1 >= announced
+                    if all_here and quiet > options.deadline:
+                        return Over("n_frames", f"the detector announced {announced} frames")
+                    if quiet > options.idle_timeout:
+                        return Over("idle", f"nothing arrived for {options.idle_timeout:g} s")
+                elif options.start_timeout is not None and now - began > options.start_timeout:
+                    return Over("error", f"no frame arrived {options.start_timeout:g} s after the header")
+
+    def _emit(self, block: Block, slot: npt.NDArray[np.uint8] | None, slots: Slots) -> None:
+        if slot is not None:
+            self._held[id(block)] = block, slot, slots
         self._put(block)
 
     def _put(self, item: _Acquisition | Block | AcquisitionEnd) -> None:

@@ -24,6 +24,11 @@ class Slots:
         Bytes for all slots.
     sectors
         Arrays in a slot; each begins on a cache line.
+
+    Attributes
+    ----------
+    changed
+        Notified when a slot is given back; its lock may be held when one is asked for, a wait lets it go.
     """
 
     def __init__(self, frame_bytes: int, total: int, sectors: int = 1) -> None:
@@ -33,7 +38,8 @@ class Slots:
         self.count = max(MIN_SLOTS, total // self._bytes)
         self._free: list[npt.NDArray[np.uint8]] = []
         self._made = 0
-        self._change = threading.Condition()
+        self._forgotten: set[int] = set()
+        self.changed = threading.Condition()
 
     @property
     def fill(self) -> float:
@@ -42,11 +48,11 @@ class Slots:
 
     def take(self, cancelled: Callable[[], bool]) -> npt.NDArray[np.uint8] | None:
         """Return a slot, waiting until there is one; None once `cancelled`."""
-        with self._change:
+        with self.changed:
             while not self._free and self._made >= self.count:
                 if cancelled():
                     return None
-                self._change.wait(0.05)
+                self.changed.wait(0.05)
             if self._free:
                 return self._free.pop()  # the last one given back is still in the caches
             self._made += 1
@@ -54,9 +60,18 @@ class Slots:
 
     def give_back(self, slot: npt.NDArray[np.uint8]) -> None:
         """Let `slot` be filled again."""
-        with self._change:
-            self._free.append(slot)
-            self._change.notify()
+        with self.changed:
+            if id(slot) in self._forgotten:
+                self._forgotten.discard(id(slot))
+                self._made -= 1
+            else:
+                self._free.append(slot)
+            self.changed.notify_all()
+
+    def forget(self, slot: npt.NDArray[np.uint8]) -> None:
+        """Let `slot` go when it is given back: somebody may still write to it."""
+        with self.changed:
+            self._forgotten.add(id(slot))
 
 
 def carve(

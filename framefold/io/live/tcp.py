@@ -5,9 +5,17 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import struct
 import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from framefold.errors import StreamError
+
+_WAKE_BYTES = 2**19
+_SPARE_BYTES = 2**20
 
 
 class Closed(Exception):  # the ordinary end of a connection
@@ -28,6 +36,9 @@ class TcpConnection:
         self._socket: socket.socket | None = None
         self._poll = select.poll()  # instead of select: it takes file numbers above 1023
         self._wake = 1  # bytes that end a wait
+        self._limit = 0.0  # seconds that a `read_rows` takes, 0: for ever
+        self._spare: npt.NDArray[np.uint8] | None = None
+        self._held = 0  # bytes in it
 
     @property
     def connected(self) -> bool:
@@ -50,7 +61,7 @@ class TcpConnection:
                 f"cannot connect to {self.host}:{self.port}: {exc.strerror or exc}. "
                 "Is the detector's server running, and is this the right port?"
             ) from exc
-        self._poll, self._wake = select.poll(), 1
+        self._poll, self._wake, self._limit, self._held = select.poll(), 1, 0.0, 0
         self._poll.register(self._socket, select.POLLIN)
 
     def read_into(self, space: memoryview, timeout: float, at_least: int = 1) -> int:
@@ -89,6 +100,62 @@ class TcpConnection:
         except OSError as exc:
             self.close()
             raise Closed from exc
+
+    def read_rows(self, rows: npt.NDArray[Any], at: int, timeout: float) -> int:
+        """Receive frames until `rows` are full or `timeout` seconds are over; return how far they are filled.
+
+        With as few calls as can be: with many, a thread wakes up more often than it copies.
+
+        Parameters
+        ----------
+        rows
+            ``(n, *part)``. Where they are parts of larger frames, they come by way of memory that stays in
+            the cache; a ``recvmsg`` that puts every row in its place takes longer.
+        at
+            Bytes of them that are there; as was returned last, or 0 for others.
+        timeout
+            s.
+
+        Raises
+        ------
+        Closed
+            As `read_into` does.
+        """
+        if self._socket is None:
+            raise Closed
+        try:
+            if timeout != self._limit:
+                self._limit = timeout
+                seconds = struct.pack("@ll", int(timeout), max(1, int(timeout % 1 * 1e6)))
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
+            if rows.flags.c_contiguous:
+                return at + self._all(rows.reshape(-1).view(np.uint8)[at:])
+            row = rows.nbytes // len(rows)
+            first = at // row
+            n = min(len(rows) - first, max(1, _SPARE_BYTES // row))
+            if self._spare is None or len(self._spare) < n * row:
+                self._spare = np.empty(n * row, np.uint8)
+            self._held += self._all(self._spare[self._held : n * row])
+            whole = self._held // row
+            if whole:
+                here = self._spare[: whole * row].view(rows.dtype)
+                rows[first : first + whole] = here.reshape(whole, *rows.shape[1:])
+                rest = self._spare[whole * row : self._held].copy()
+                self._held = len(rest)
+                self._spare[: len(rest)] = rest
+            return at + whole * row
+        except OSError as exc:
+            self.close()
+            raise Closed from exc
+
+    def _all(self, space: npt.NDArray[np.uint8]) -> int:
+        """Fill `space`; return the bytes that came in the time that is set."""
+        assert self._socket is not None
+        self._wake_at(min(len(space), _WAKE_BYTES))
+        try:
+            return self._got(self._socket.recv_into(space.data, 0, socket.MSG_WAITALL))
+        except BlockingIOError:
+            return 0
 
     def close(self) -> None:
         """Close the connection."""
