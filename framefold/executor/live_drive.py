@@ -307,7 +307,8 @@ class DaskDrive:
         assert run.plan.live is not None
         every = run.plan.live.geometry.start
         stats = sector_accounts(known, lost, self._whole, end is not None, last + 1, every)
-        return live_report(run, stated, self._url, stats, end, start, self._span())
+        sent = last + 1 if lost and end is not None else 0
+        return live_report(run, stated, self._url, stats, end, start, self._span(), sent)
 
     def close(self) -> None:
         """Give the acquisition up on the workers, if it still runs."""

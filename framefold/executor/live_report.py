@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from framefold.executor.drive import Run
-from framefold.udfcore.live import AcquisitionEnd, AcquisitionStart, SectorStats
+from framefold.udfcore.live import AcquisitionEnd, AcquisitionStart, FrameStatus, SectorStats
 from framefold.udfcore.live_report import LiveReport, count_status, percentiles
 
 if TYPE_CHECKING:
@@ -19,9 +21,13 @@ NOBODY_LOOKS = 60.0  # seconds between results
 
 def live_report(
     run: Run, stated: dict[str, Any], url: str, stats: Sequence[SectorStats], end: AcquisitionEnd | None,
-    start: AcquisitionStart | None, span: tuple[int, int, float],
+    start: AcquisitionStart | None, span: tuple[int, int, float], sent: int = 0,
 ) -> LiveReport:  # fmt: skip
-    """Return the report of a live run; `span` are blocks, frames and seconds from first to last packet."""
+    """Return the report of a live run.
+
+    `span` are blocks, frames and seconds from first to last packet. Frames before `sent` were sent: those of
+    which nobody tells anything are lost.
+    """
     plan = run.plan
     assert plan.live is not None
     first = None if start is None else start.first_id
@@ -39,6 +45,10 @@ def live_report(
         for lane, mode in zip(plan.lanes, plan.live.modes, strict=True)
         for i in lane.udfs
     }
+    status = count_status(run.merger.book.status_counts, None if plan.live.geometry.endless else plan.n_rows)
+    silent = _silent(run, sent)
+    status["unseen"] -= silent
+    status["lost"] += silent
     return LiveReport(
         stated,
         url=url,
@@ -46,9 +56,7 @@ def live_report(
         end_text="" if end is None else end.text,
         first_id=first,
         missing=plan.live.geometry.options.missing,
-        status=count_status(
-            run.merger.book.status_counts, None if plan.live.geometry.endless else plan.n_rows
-        ),
+        status=status,
         blocks=blocks,
         frames_seen=frames,
         fps=frames / seconds if seconds else 0.0,
@@ -58,6 +66,18 @@ def live_report(
         lanes=lanes,
         sectors=[s.as_dict() for s in stats],
     )
+
+
+def _silent(run: Run, sent: int) -> int:
+    """Return how many rows hold frames that were sent, and went with a worker that put frames together."""
+    plan = run.plan
+    if plan.live is None or plan.live.geometry.endless:
+        return 0
+    rows = plan.rows
+    first, last = (min(max(0, frame - rows.offset), rows.n_nav) for frame in (0, sent))
+    if rows.ids is not None:
+        first, last = np.searchsorted(rows.ids, (first, last)).tolist()
+    return int(np.count_nonzero(run.merger.book.status[first:last] == FrameStatus.UNSEEN))
 
 
 def sector_accounts(

@@ -294,7 +294,7 @@ class DiesOnce(ff.UDF):
 def test_sectors_of_a_lost_worker_are_received_again(tmp_path, caplog, whole):
     source = GatedSource(
         DATA, sectors=3, pieces=2, block_frames=4, nav_shape=(5, 7), slots=9, url=f"gated://{tmp_path}/gate"
-    ).with_options(placement={0: "0", 1: "1", 2: "0"}, deadline=300.0)
+    ).with_options(placement={0: "0", 1: "1", 2: "0"}, deadline=300.0, start_timeout=300.0)
     with ff.Context(workers=2) as ctx:  # workers of its own: it ends one
         res = ctx.run_udf(ctx.load(source), DiesOnce(f"{tmp_path}/died", whole), publish_interval=0.01)
     good = res.damage.reshape(-1)
@@ -308,6 +308,7 @@ def test_sectors_of_a_lost_worker_are_received_again(tmp_path, caplog, whole):
     status = res.report["status"]
     assert status["complete"] == good.sum()
     assert sum(status.values()) == 35
+    assert status["unseen"] == 0  # what went with whoever put it together is lost
     for s in res.report["sectors"]:
         assert s["expected"] == 70
         assert s["expected"] == s["valid"] + s["lost"]
