@@ -14,10 +14,12 @@ from framefold.cli import fxs_demo, fxs_simulate
 from framefold.cli.command import Command
 from framefold.cli.run import INTERRUPTED, follow, live_picture
 from framefold.cli.source_arguments import (
+    add_backend,
     add_dataset,
     add_place,
     add_progress,
     add_selection,
+    backends,
     make_context,
     open_dataset,
     selection,
@@ -59,6 +61,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_progress(output)  # type: ignore[arg-type]  # groups take arguments as parsers do
     output.add_argument("--dry-run", action="store_true", help="print coverage and memory, and read nothing")
     add_place(c2)
+    add_backend(c2)
     show = parts.add_parser("show", help="agreement, alarms and a picture of saved correlations")
     show.add_argument("file", metavar="FILE", help="from framefold fxs c2 --save")
     show.add_argument("--plot", metavar="FILE", help="picture: .png, .pdf, .svg")
@@ -107,7 +110,9 @@ def _c2(args: argparse.Namespace) -> int:
             return _dry_run(udf, ds)
         chosen = selection(args, ds)
         udf = udf.calibrated(ctx, ds, corrections=chosen["corrections"])
-        final, stopped = follow(ctx, ds, [udf], plots=plots, progress=wants_progress(args), **chosen)
+        final, stopped = follow(
+            ctx, ds, [udf], plots=plots, progress=wants_progress(args), backends=backends(args), **chosen
+        )
     if final is None:
         print("framefold fxs c2: stopped before the first result", file=sys.stderr)
         return INTERRUPTED

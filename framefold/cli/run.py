@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from framefold.cli import summary
 from framefold.cli.command import Command
 from framefold.cli.source_arguments import (
+    add_backend,
     add_dataset,
     add_place,
     add_progress,
     add_selection,
+    backends,
     make_context,
     open_dataset,
     selection,
@@ -91,6 +93,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_progress(group)  # type: ignore[arg-type]  # groups take arguments as parsers do
     group.add_argument("--dry-run", action="store_true", help="say what would be done, and read nothing")
     add_place(parser)
+    add_backend(parser)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -104,8 +107,9 @@ def _run(args: argparse.Namespace) -> int:
     with make_context(args) as ctx:
         ds = open_dataset(ctx, args)
         final, stopped = follow(
-            ctx, ds, udfs, plots=plots, progress=wants_progress(args), **selection(args, ds)
-        )
+            ctx, ds, udfs, plots=plots, progress=wants_progress(args), backends=backends(args),
+            **selection(args, ds),
+        )  # fmt: skip
     if final is None:
         print("framefold run: stopped before the first result", file=sys.stderr)
         return INTERRUPTED
@@ -216,7 +220,7 @@ def _dry_run(args: argparse.Namespace, udfs: Sequence[UDF]) -> int:
         ds = open_dataset(ctx, args)
         chosen = selection(args, ds)
         roi = as_roi(chosen["roi"], tuple(ds.shape.nav), ds.name)
-        options = RunOptions(roi=roi, corrections=chosen["corrections"])
+        options = RunOptions(roi=roi, corrections=chosen["corrections"], backends=backends(args))
         print(inspect_run(ds, udfs, options, args.workers or ctx.executor.capacity))
     return 0
 

@@ -62,6 +62,33 @@ def add_place(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Add ``--backend``."""
+    parser.add_argument(
+        "--backend",
+        choices=("cpu", "cupy"),
+        default="cpu",
+        help="cupy: compute on a graphics card what can be, the rest on the processor (default: cpu)",
+    )
+
+
+def backends(args: argparse.Namespace) -> tuple[str, ...] | None:
+    """Return ``backends=`` of a run for ``--backend``.
+
+    Raises
+    ------
+    FramefoldError
+        If there is no device.
+    """
+    if args.backend == "cpu":
+        return None
+    from framefold.udfcore.namespace import MISSING, has_device  # noqa: PLC0415  # after the help text
+
+    if not has_device():
+        raise FramefoldError(f"--backend cupy: {MISSING}")
+    return ("cupy", "numpy")
+
+
 def add_progress(parser: argparse.ArgumentParser) -> None:
     """Add ``--progress`` and ``--no-progress``."""
     parser.add_argument(

@@ -295,3 +295,15 @@ def test_a_page_stays_until_it_is_ended(cli, file, monkeypatch):
 def nothing_left_of_pages():
     yield
     assert [t.name for t in threading.enumerate() if t.name.startswith("framefold-web")] == []
+
+
+def test_on_a_device(cli, file, scan, device_xp):
+    cli("run", file, "--udf", "sum", "--backend", "cupy", "--save", "out.npy")
+    np.testing.assert_array_equal(np.load("out.npy"), scan.sum((0, 1)))
+    assert ", cupy, lane 0" in cli("run", file, "--udf", "sum", "--backend", "cupy", "--dry-run").out
+
+
+def test_without_a_device_says_what_is_missing(cli, file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    text = cli("run", file, "--udf", "sum", "--backend", "cupy", code=2).err
+    assert "--backend cupy: it needs a CUDA device and CuPy: pip install 'framefold[cuda]'" in text
