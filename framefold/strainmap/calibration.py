@@ -24,11 +24,21 @@ class Calibration:
         Counts per electron, and of none.
     step
         Reciprocal length per px along x, 1/nm (``1 / d``, no 2 pi); None: not known.
+    wavelength
+        Of the beam, nm; None: not known.
     """
 
     gain: float = 1.0
     pedestal: float = 0.0
     step: float | None = None
+    wavelength: float | None = None
+
+
+def calibration_of(dataset: Any, gain: float, pedestal: float) -> Calibration:
+    """Return what the file of a dataset states, with gain and pedestal as they were used."""
+    metadata: Metadata | None = getattr(dataset, "metadata", None)
+    stated = None if metadata is None else metadata.wavelength
+    return Calibration(gain, pedestal, step_of(dataset), stated * 1e9 if stated else None)
 
 
 def detector_axes(dataset: Any) -> tuple[Axis, Axis] | None:

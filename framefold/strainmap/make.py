@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from framefold.errors import DataError
-from framefold.strainmap.calibration import Calibration, aspect_of, step_of
+from framefold.strainmap.calibration import aspect_of, calibration_of
 from framefold.strainmap.value import StrainMap
 from framefold.udfcore.auxdata import AuxData
 from framefold.udfcore.corrections import Corrections
@@ -140,13 +140,13 @@ def strain_map(
     )  # fmt: skip
     result = ctx.run_udf(dataset, udf, roi=roi, corrections=corrections, progress=progress, plots=plots)
     read = None if live else functools.partial(_read_frame, ctx, dataset)
-    return map_of(result, udf, read, step_of(dataset))
+    return map_of(result, udf, read, dataset)
 
 
 def map_of(
-    result: Any, udf: StrainUDF, read_frame: Callable[[int], Float] | None = None, step: float | None = None
+    result: Any, udf: StrainUDF, read_frame: Callable[[int], Float] | None = None, dataset: Any = None
 ) -> StrainMap:
-    """Return the `StrainMap` of what a run of `udf` gave; `step` is 1/nm per px of the detector."""
+    """Return the `StrainMap` of what a run of `udf` gave; `dataset`: whose detector is calibrated."""
     p = udf.params
     return StrainMap(
         lattices={name: np.asarray(result[name].data) for name in _LATTICES},
@@ -155,7 +155,7 @@ def map_of(
         valid=np.asarray(result["valid"].data, dtype=bool) & result["valid"].valid_mask,
         reference=np.asarray(result["reference"].data),
         frame=frame_of(udf),
-        calibration=Calibration(p.gain, p.pedestal, step),
+        calibration=calibration_of(dataset, p.gain, p.pedestal),
         lattice=p.lattice,
         radius=float(p.pattern.radius),
         axes=tuple(result["eps_xx"].axes),

@@ -13,15 +13,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from framefold.errors import DataError
 from framefold.strainmap import drawing, files
 from framefold.strainmap.calibration import Calibration
 from framefold.strainmap.reference import new_reference
 from framefold.udfcore.metadata import Axis
+from framefold.udfs.blobfinder.kernels_fit import BORDER, CLIPPED, NOT_CONVERGED, SATURATED
 from framefold.udfs.blobfinder.lattice import Lattice
 from framefold.udfs.blobfinder.strain import Frame, Strain, axes_angle, lattice_matrix, strain_by_grain
+from framefold.udfs.blobfinder.tilt import Tilt, tilt_of, without_tilt
 
 Array = npt.NDArray[Any]
 Float = npt.NDArray[np.float64]
+#: disks whose heights say little
+UNSURE = BORDER | CLIPPED | NOT_CONVERGED | SATURATED
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +176,52 @@ class StrainMap:
             step=self.calibration.step if step is None and spacings is not None else step,
         )  # fmt: skip
         return dataclasses.replace(self, reference=reference)
+
+    def tilt(self, width: float, *, step: float | None = None, wavelength: float | None = None) -> Tilt:
+        """Return the tilt of the crystal in each frame from intensities of opposite disks; see `tilt_of`.
+
+        Parameters
+        ----------
+        width
+            Standard deviation of the envelope of intensities in the excitation error, 1/nm: about
+            ``0.37 / thickness`` of a thin crystal.
+        step, wavelength
+            Reciprocal length per px, 1/nm, and wavelength, nm. Default: as the file of the frames states.
+
+        Raises
+        ------
+        DataError
+            If one is neither given nor stated, or the map has several lattices.
+        """
+        step = self.calibration.step if step is None else step
+        wavelength = self.calibration.wavelength if wavelength is None else wavelength
+        if step is None or wavelength is None:
+            raise DataError(
+                "the file of the frames does not state the scale of the detector and the wavelength: give "
+                "step= (1/nm per px) and wavelength= (nm)"
+            )
+        if self.indices.ndim != 2:
+            raise DataError("a tilt is that of one lattice: give strain_map the roi= of one grain")
+        p, area = self.peaks, math.pi * self.radius**2
+        # counts of a disk above a background that is fitted with it
+        variance = self.calibration.gain * (p["amplitude"] + 2.0 * np.maximum(p["background"], 0.0)) / area
+        sigma = np.sqrt(np.maximum(variance, 0.0) * np.fmax(p["chi2"], 1.0))
+        found = tilt_of(
+            np.where(p["flags"] & UNSURE, np.nan, p["amplitude"]), sigma, self.indices, self.lattices["a"],
+            self.lattices["b"], step=step, wavelength=wavelength, width=width,
+        )  # fmt: skip
+        found.tilt[~self.valid] = found.sigma[~self.valid] = np.nan
+        return found
+
+    def without_tilt(self, tilt: Tilt) -> StrainMap:
+        """Return the map without the strain that a tilt pretends: lengths ``1 / cos`` along its direction.
+
+        Its errors are those of the map: what the tilt's own error adds is ``tilt sigma``. Frames without a
+        tilt are no longer valid. The reference is the median.
+        """
+        la = {**self.lattices, **{n: without_tilt(self.lattices[n], tilt.tilt) for n in ("a", "b")}}
+        valid = self.valid & np.isfinite(tilt.tilt).all(-1)
+        return dataclasses.replace(self, lattices=la, valid=valid).rereference()
 
     def rotate(self, degrees: float) -> StrainMap:
         """Return the map with its axes x', y' turned further by `degrees` from +x towards +y."""
