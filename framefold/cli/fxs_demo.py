@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
             _say("4", "They converge, as the same sums over fewer shots show (error of q^2 q'^2 B_l):")
             dataset = ctx.load(frames, sig_dims=2)
             _say("", "  shots      B_2      B_4      B_6")
-            for n in sorted({max(16, args.shots // k) for k in (64, 16, 4)}):
+            for n in (args.shots // k for k in (64, 16, 4) if args.shots // k >= 16):
                 part = ctx.run_udf(dataset, udf.copy(), roi=np.arange(args.shots) < n)
                 _say("", _errors(n, invert(udf.correlation(part), l_max=6), truth))
             _say("", _errors(args.shots, inv, truth))

@@ -38,6 +38,7 @@ def figure_correlation(c: Correlation, title: str = "", **options: Any) -> Any:
     correlation_map(axes[0, 1], diagonal, c.q, "C2(q, q, Δ) / SAXS²", c.saxs**2)
     i0 = len(c.q) // 2
     correlation_map(axes[0, 2], c2[i0], c.q, f"C2({c.q[i0]:.3g}, q', Δ) / SAXS SAXS'", c.saxs[i0] * c.saxs)
+    axes[0, 2].set_ylabel("q' (1/Å)")
     if c.halves and min(c.n_frames(half=h) for h in (0, 1)) >= 2:
         agreement(axes[1, 0], axes[1, 1], c, **options)
     else:
@@ -140,15 +141,18 @@ def figure_invariants(inv: Invariants, truth: Array | None = None, title: str = 
         agree = inv.cc_half[degree // 2]
         name = f"$B_{{{degree}}} / \\sqrt{{B_0 B_0'}}$"
         title = name if np.isnan(agree) else f"{name}, CC1/2 {agree:.3f}"
-        ax.set(title=title, xlabel=Q_LABEL, ylabel=Q_LABEL)
+        ax.set(title=title, xlabel="q' (1/Å)", ylabel=Q_LABEL)
     ax = axes[len(shown)]
     for k, degree in enumerate(inv.degrees[:4]):
-        ax.semilogy(inv.q, np.maximum(np.diag(inv.b_l[k]), 1e-300), color=f"C{k}", label=f"l = {degree}")
+        known = np.diag(inv.b_l[k])
+        known = np.where(known > 0, known, np.nan)  # noise of small q may be negative
+        ax.semilogy(inv.q, known, color=f"C{k}", label=f"l = {degree}")
         if truth is not None:
             ax.semilogy(inv.q, np.diag(truth[k]), "--", color=f"C{k}", lw=1)
     top = float(np.nanmax(np.diag(inv.b_l[0])))
     ax.set(
         xlabel=Q_LABEL,
+        ylabel="$B_l(q, q)$",
         ylim=(top * 1e-8, top * 3),
         title="diagonal" + (", truth dashed" if truth is not None else ""),
     )

@@ -45,7 +45,8 @@ def read_geom(
     A pixel lies at ``corner + (fs + 1/2) fs_vector + (ss + 1/2) ss_vector`` pixels, and ``clen + coffset``
     along the beam; fs is the last axis of frames, ss the one before. Bad regions, panels with ``no_index``
     and what belongs to no panel are `absent`. Keys that say nothing about places, such as ``adu_per_photon``,
-    ``max_adu`` and rigid groups, are not read.
+    ``max_adu``, groups and rigid groups, are not read. ``detector_shift_x`` and ``_y`` move all panels;
+    ``mask_edge_pixels`` leaves out their edges.
 
     Parameters
     ----------
@@ -90,9 +91,13 @@ def read_geom(
             raise DataError(f"{path}: {name}/res is {res}, needed are pixels per m")
         pitch = 1 / res
         xyz[(slice(None), *place)] = pixels * pitch
+        for axis in (0, 1):
+            xyz[(axis, *place)] += _length(keys, f"detector_shift_{'xy'[axis]}", path)
         xyz[(2, *place)] += _distance(name, keys, path, clen)
         edges[(slice(None), slice(None), *place)] = vectors[:, :, None, None] * pitch
         absent[place] |= keys.get("no_index", "0") not in ("0", "false", "no")
+        border = int(_float(keys.get("mask_edge_pixels", "0"), f"{name}/mask_edge_pixels", path))
+        absent[place] |= _edge(absent[place].shape, border)
         for region, limits in file.bad.items():
             absent[place] |= _inside(region, limits, name, file, pixels, ss, fs)
     # what no panel holds needs finite places and edges, though it never counts
@@ -158,6 +163,25 @@ def _distance(name: str, keys: Keys, path: Any, clen: float | None) -> float:
     if unit not in ("m", "mm"):
         raise DataError(f"{path}: clen = {keys['clen']!r}: the unit is m or mm")
     return _float(words[0], "clen", path) * _UNITS[unit] + offset
+
+
+def _length(keys: Keys, key: str, path: Any) -> float:
+    words = keys.get(key, "0").split() or [""]
+    if words[0].startswith("/"):
+        raise DataError(f"{path}: {key} is in data files ({words[0]}): write its value in m into the file")
+    unit = words[1] if len(words) > 1 else "m"
+    if unit not in ("m", "mm"):
+        raise DataError(f"{path}: {key} = {keys[key]!r}: the unit is m or mm")
+    return _float(words[0], key, path) * _UNITS[unit]
+
+
+def _edge(shape: tuple[int, ...], width: int) -> Any:
+    """Return which pixels lie within `width` of the edge of a panel."""
+    if width < 1:
+        return False
+    edge = np.ones(shape, bool)
+    edge[width:-width, width:-width] = False
+    return edge
 
 
 def _area(name: str, keys: Keys, path: Any) -> tuple[tuple[int, ...], tuple[int, int], tuple[int, int]]:

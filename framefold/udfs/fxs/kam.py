@@ -32,8 +32,8 @@ class Invariants:
     b_l
         ``(degrees, n_q, n_q)``; NaN where a pair was not inverted.
     cc_half
-        ``(degrees,)``: agreement of both halves over the pairs of shells at least 2 rings apart; NaN where
-        there are no halves.
+        ``(degrees,)``: agreement of ``B_l / sqrt(B_0 B_0')`` of both halves over the pairs of shells at least
+        2 rings apart; NaN where there are no halves.
     n_particles
         By which the correlations were divided.
     """
@@ -139,7 +139,9 @@ def invert(
     n = float(n_particles)
     cc = np.full(l_max // 2 + 1, np.nan)
     if whole is not None:
-        found = compare(whole[0], whole[1], np.arange(1, len(b) + 1), corr.q, (2.0, 2.0), len(corr.q))
+        # B_l falls by orders of magnitude with q: as it is, noise at small q would be all that counts
+        halves = [h / np.where(b0 > 0, b0, np.nan) for h in whole]
+        found = compare(halves[0], halves[1], np.arange(1, len(b) + 1), corr.q, (2.0, 2.0), len(corr.q))
         cc[1:] = found.map[:, 0]
     return Invariants(corr.q, np.arange(0, l_max + 1, 2), np.concatenate([b0[None] / n**2, b / n]), cc, n)
 

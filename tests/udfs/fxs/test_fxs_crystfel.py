@@ -98,6 +98,59 @@ def test_panels_cut_from_a_flat_detector_are_the_flat_detector(write):
     np.testing.assert_allclose(b.coverage, a.coverage, rtol=1e-6)
 
 
+def agipd(rng, modules=16, tiles=8, rows=64, columns=128):
+    """A file as of 16 modules of 8 tiles, turned and tilted a little, and where some pixels of it are."""
+    lines = ["; AGIPD-like", "adu_per_eV = 0.0001", "clen = 0.2", "photon_energy = 9300", "res = 5000", "dim0 = %",
+             "dim2 = ss", "dim3 = fs", "data = /entry_1/data_1/data", "rigid_group_q0 = p0a0,p0a1",
+             "rigid_group_collection_quadrants = q0", "group_all = q0", "mask_edge_pixels = 1"]  # fmt: skip
+    places = np.zeros((3, modules, tiles, rows, 3))
+    s, f = np.arange(rows)[:, None, None] + 0.5, np.array([0, 17, columns - 1])[:, None] + 0.5
+    for m in range(modules):
+        angle = np.pi / 2 * (m // 4) + rng.normal(0, 0.01)
+        fs, ss = (np.array([np.cos(a), np.sin(a), rng.normal(0, 0.003)]) for a in (angle, angle + np.pi / 2))
+        for t in range(tiles):
+            x, y, z = *rng.uniform(-600, 600, 2), rng.normal(0, 1e-3)
+            values = {"dim1": m, "min_fs": 0, "max_fs": columns - 1, "min_ss": rows * t, "max_ss": rows * t + rows - 1,
+                      "fs": f"{fs[0]:+.9f}x {fs[1]:+.9f}y {fs[2]:+.9f}z", "corner_x": f"{x:.6f}",
+                      "ss": f"{ss[0]:+.9f}x {ss[1]:+.9f}y {ss[2]:+.9f}z", "corner_y": f"{y:.6f}",
+                      "coffset": f"{z:.9f}"}  # fmt: skip
+            lines += [f"p{m}a{t}/{key} = {value}" for key, value in values.items()]
+            places[:, m, t] = np.moveaxis(
+                (np.array([x, y, 0]) + f * fs + s * ss) / 5000 + [0, 0, 0.2 + z], 2, 0
+            )
+    lines += ["badregion/panel = p3a2", "badregion/min_fs = 5", "badregion/max_fs = 9", "badregion/min_ss = 130",
+              "badregion/max_ss = 131"]  # fmt: skip
+    return "\n".join(lines), places.reshape(3, modules, tiles * rows, 3)
+
+
+def test_a_detector_of_128_tiles_in_a_stack_of_modules(write):
+    text, places = agipd(np.random.default_rng(2))
+    geo = Geometry.from_geom(write(text))
+    assert geo.shape == (16, 512, 128)
+    assert geo.photon_energy == pytest.approx(9300)  # eV where there is no unit
+    np.testing.assert_allclose(geo.pixel_map[..., [0, 17, 127]], places, atol=2e-9)
+    expected = np.zeros((16, 8, 64, 128), bool)
+    expected[:, :, [0, -1]] = expected[..., [0, -1]] = True  # the edges of tiles
+    expected = expected.reshape(geo.shape)
+    expected[3, 130:132, 5:10] = True
+    np.testing.assert_array_equal(geo.absent, expected)
+
+
+def test_panels_are_read_backwards_and_shifted(write):
+    """Panels of 256 x 256 in one tall frame as of a JUNGFRAU, the detector moved as a whole."""
+    lines = ["photon_energy = 9.5 keV", "clen = 92.21 mm", "res = 13333.3", "detector_shift_x = 1.5 mm",
+             "detector_shift_y = -0.0002"]  # fmt: skip
+    for n in range(4):
+        values = {"min_fs": 0, "max_fs": 255, "min_ss": 256 * n, "max_ss": 256 * n + 255, "fs": "-x", "ss": "-y",
+                  "corner_x": 100 + 258 * n, "corner_y": 40.5}  # fmt: skip
+        lines += [f"p{n}/{key} = {value}" for key, value in values.items()]
+    geo = Geometry.from_geom(write("\n".join(lines)))
+    assert geo.shape == (1024, 256)
+    x = (100 + 258 * 2 - 7.5) / 13333.3 + 1.5e-3
+    y = (40.5 - 3.5) / 13333.3 - 2e-4
+    np.testing.assert_allclose(geo.pixel_map[:, 512 + 3, 7], [x, y, 0.09221], rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     "old, new, message",
     [
@@ -111,6 +164,12 @@ def test_panels_cut_from_a_flat_detector_are_the_flat_detector(write):
         ("clen = 80 mm", "clen = /LCLS/detector", "pass clen= in m"),
         ("clen = 80 mm", "clen = 80 cm", "the unit is m or mm"),
         ("res = 10000", "", "a has no res"),
+        (
+            "res = 10000",
+            "res = 10000\ndetector_shift_x = /run/x",
+            r"detector_shift_x is in data files \(/run/x\)",
+        ),
+        ("res = 10000", "res = 10000\ndetector_shift_y = 3 cm", "the unit is m or mm"),
         ("a/ss = y", "a/ss = 1.0w", r"a/ss = '1.0w' is not of the form"),
         ("b/min_ss = 3", "b/min_ss = 2", "panel b overlaps another"),
         ("b/max_ss = 5", "b/max_ss = x", "b/max_ss is 'x', not a number"),

@@ -84,6 +84,17 @@ def test_exact_correlations_give_the_invariants_back(particle, method, tolerance
     assert inv.cc_half[1:] == pytest.approx(1)
 
 
+def test_agreement_is_that_of_all_shells_and_not_of_the_brightest(particle):
+    """Noise of 0.3 % of the intensity at small q drowns B_6 there, and is far above B_6 at large q."""
+    c = exact(particle.invariants(GRID.q, 8), particle.debye(GRID.q))
+    rng = np.random.default_rng(5)
+    i, j = np.tril_indices(GRID.n_q)
+    bright = (i < 3) & (j < 3)
+    noise = rng.normal(size=(2, len(c.orders), len(i))) * bright * (0.003 * c.saxs[i] * c.saxs[j])
+    noisy = invert(replace(c, products=c.products + 50 * noise), 6, covariance=False)
+    assert noisy.cc_half[1:].min() > 0.9
+
+
 def test_the_top_takes_what_lies_beyond(particle):
     """Solving to L + 2 and dropping the top keeps the alias of higher degrees out."""
     b = particle.invariants(GRID.q, 16)
