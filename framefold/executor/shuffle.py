@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from framefold.errors import StreamError
 from framefold.executor.live_feed import check_accounts
+from framefold.executor.shuffle_blocks import Owners, Part, Pending
 from framefold.executor.shuffle_wire import (
     BYE,
     CONNECT_SECONDS,
@@ -47,60 +47,6 @@ Array = npt.NDArray[Any]
 IN_FLIGHT = 2  # blocks per pair of processes; more would only hide a slow owner until the rings are full
 POLL_SECONDS = 0.05
 KEPT = 4096  # numbers of blocks that are remembered in runs without an end
-
-
-@dataclass
-class _Part:
-    """What one process contributes to a block; `source` waits for credit, None: this process itself."""
-
-    data: tuple[Array, ...]
-    valid: tuple[Array, ...]
-    block: Block | None = None  # of the own ring
-    source: int | None = None
-
-
-@dataclass
-class _Pending:
-    """A block whose parts are coming together."""
-
-    first_frame: int
-    frames: int
-    t_first: float
-    t_last: float
-    since: float
-    parts: dict[int, _Part] = field(default_factory=dict)
-    revoked: bool = False
-
-
-class Owners:
-    """Which process puts a block together: they take turns, and others stand in for the lost.
-
-    All processes come to the same answer without asking one another, if they know the same to be lost.
-
-    Parameters
-    ----------
-    owners
-        Ranks that take blocks.
-    ranks
-        All ranks: they stand in when no owner is left.
-    lost
-        Those known to be lost; they do not take blocks again, even if their sectors come back.
-    """
-
-    def __init__(self, owners: Sequence[int], ranks: Iterable[int], lost: Iterable[int] = ()) -> None:
-        self._owners = tuple(owners)
-        self._ranks = tuple(ranks)
-        self.lost = set(lost)
-
-    def of(self, block: int) -> int:
-        """Return the rank that puts `block` together."""
-        n = len(self._owners)
-        first = self._owners[block % n]
-        if first not in self.lost:
-            return first
-        left = [r for r in self._owners if r not in self.lost]
-        left = left or [r for r in self._ranks if r not in self.lost]
-        return left[block // n % len(left)] if left else first
 
 
 class ShuffleStream:
@@ -148,10 +94,10 @@ class ShuffleStream:
         self._incoming: dict[int, socket.socket] = {}
         self._changed = threading.Condition()  # with the lock of everything below
         self._run = 0
-        self._pending: dict[tuple[int, int], _Pending] = {}
-        self._given: dict[int, _Pending] = {}
+        self._pending: dict[tuple[int, int], Pending] = {}
+        self._given: dict[int, Pending] = {}
         # memory of stripes that are folded, by rank and frames: new memory costs more than reading into it
-        self._spare: dict[tuple[int, int], list[_Part]] = {}
+        self._spare: dict[tuple[int, int], list[Part]] = {}
         self._delivered: set[tuple[int, int]] = set()
         self._revoked: set[tuple[int, int]] = set()
         self._unsettled: dict[int, dict[int, Mapping[int, int]]] = {}  # by rank: sent, and not folded so far
@@ -248,7 +194,7 @@ class ShuffleStream:
         self._events.put(None)
         return head.kind == BYE
 
-    def _read_stripe(self, sock: socket.socket, rank: int, head: Head) -> _Part:
+    def _read_stripe(self, sock: socket.socket, rank: int, head: Head) -> Part:
         n, specs = head.frames, [self._start.sectors[i] for i in self._groups[rank]]
         dtype = self._start.dtype
         shapes = [(len(s.pieces), n, *s.pieces.shape) for s in specs]
@@ -262,7 +208,7 @@ class ShuffleStream:
             part = spare.pop() if spare else None
         if part is None:
             data, valid = [np.empty(s, dtype) for s in shapes], [np.empty(s, dtype=bool) for s in flags]
-            part = _Part(tuple(data), tuple(valid), source=rank)
+            part = Part(tuple(data), tuple(valid), source=rank)
         for array in (*part.data, *part.valid):
             read_into(sock, array)
         return part
@@ -280,7 +226,7 @@ class ShuffleStream:
                 self.dropped[sector] = self.dropped.get(sector, 0) + n
 
     def _add(
-        self, key: tuple[int, int], rank: int, part: _Part, first: int, n: int, t0: float, t1: float
+        self, key: tuple[int, int], rank: int, part: Part, first: int, n: int, t0: float, t1: float
     ) -> None:
         with self._changed:
             p = self._pending.get(key)
@@ -291,7 +237,7 @@ class ShuffleStream:
                 )
             late = key in self._delivered or key[0] < self._run or self._error is not None
             if not late:
-                p = p or self._pending.setdefault(key, _Pending(first, n, t0, t1, time.monotonic()))
+                p = p or self._pending.setdefault(key, Pending(first, n, t0, t1, time.monotonic()))
                 p.parts[rank] = part
                 p.t_first, p.t_last = min(p.t_first, t0), max(p.t_last, t1)
             elif key[0] >= self._run:
@@ -308,7 +254,7 @@ class ShuffleStream:
             self._revoked.add(key)
             if self.owners.of(key[1]) == self._rank:
                 now = time.monotonic()
-                self._pending.setdefault(key, _Pending(first, n, now, now, now)).revoked = True
+                self._pending.setdefault(key, Pending(first, n, now, now, now)).revoked = True
 
     def _pump(self) -> None:
         """Take the blocks of this process: keep those it owns, send the others to their owners."""
@@ -326,7 +272,7 @@ class ShuffleStream:
                 with self._changed:
                     owner = self.owners.of(item.index)
                 if owner == self._rank:
-                    part = _Part(item.data, item.valid, block=item)
+                    part = Part(item.data, item.valid, block=item)
                     key = (self._run, item.index)
                     self._add(key, owner, part, item.first_frame, item.frames, item.t_first, item.t_last)
                 else:
@@ -387,7 +333,7 @@ class ShuffleStream:
                 return False
         return False
 
-    def _done(self, part: _Part, key: tuple[int, int]) -> None:
+    def _done(self, part: Part, key: tuple[int, int]) -> None:
         if part.block is not None:
             self._local.release(part.block)
         if part.source is None:
@@ -471,7 +417,7 @@ class ShuffleStream:
                     return self._whole(key[1], p)
             return self._end if not missing else None
 
-    def _whole(self, k: int, p: _Pending) -> Block:
+    def _whole(self, k: int, p: Pending) -> Block:
         data: list[Array] = []
         valid: list[Array] = []
         for i, spec in enumerate(self._start.sectors):

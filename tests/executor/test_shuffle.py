@@ -12,7 +12,8 @@ import pytest
 from distributed import Security
 
 from framefold.errors import StreamError
-from framefold.executor.shuffle import Owners, ShuffleStream
+from framefold.executor.shuffle import ShuffleStream
+from framefold.executor.shuffle_blocks import Owners
 from framefold.executor.shuffle_wire import Address, Wire
 from framefold.io.live.memory import MemoryLiveSource
 from framefold.udfcore.live import AcquisitionEnd
