@@ -29,6 +29,7 @@ from framefold.cli.source_arguments import (
 from framefold.cli.values import load_array, parse_shape
 from framefold.errors import FramefoldError, StreamError
 from framefold.udfcore.live_dataset import LiveDataset
+from framefold.udfcore.units import LENGTHS
 
 if TYPE_CHECKING:
     from framefold.udfcore.dataset import Dataset
@@ -321,7 +322,7 @@ def make_ptychography(args: argparse.Namespace) -> Ptychography:
     from framefold.udfs.ptycho.model import Geometry  # noqa: PLC0415  # the help text comes without numpy's FFT
     from framefold.udfs.ptycho.positions import ScanPositions  # noqa: PLC0415
     from framefold.udfs.ptycho.ptychography import Ptychography  # noqa: PLC0415
-    from framefold.udfs.ptycho.quantities import LENGTHS, quantity  # noqa: PLC0415
+    from framefold.udfs.ptycho.quantities import quantity  # noqa: PLC0415
 
     if args.near_field and args.far_field:
         raise FramefoldError("--near-field and --far-field: give one of them")

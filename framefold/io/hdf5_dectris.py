@@ -11,9 +11,10 @@ import h5py
 import numpy as np
 
 from framefold.errors import DataError
-from framefold.io.hdf5_layouts import EV, Candidate, Segment
+from framefold.io.hdf5_layouts import Candidate, Segment
 from framefold.io.hdf5_tree import is_numeric, number, text
 from framefold.udfcore.metadata import Axis, Metadata, electron_wavelength, photon_wavelength
+from framefold.udfcore.units import EV
 
 _LINK = re.compile(r"data_(\d{6})$")
 # the energy that these state is that of electrons

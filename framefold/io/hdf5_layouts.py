@@ -14,7 +14,6 @@ from framefold.errors import DataError
 from framefold.io.hdf5_tree import TooManyObjects, Tree, is_numeric, join, text, walk
 from framefold.udfcore.metadata import Axis, Metadata
 
-EV = 1.602176634e-19  # J, exact
 LARGER = 4  # the fallback takes the largest dataset if it is this many times larger than the next
 
 

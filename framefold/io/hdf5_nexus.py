@@ -11,22 +11,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from framefold.io.hdf5_layouts import EV, Candidate, axis_from_values
+from framefold.io.hdf5_layouts import Candidate, axis_from_values
 from framefold.io.hdf5_tree import Tree, is_numeric, join, number, text
 from framefold.udfcore.metadata import Axis, Metadata, electron_wavelength, photon_wavelength
+from framefold.udfcore.units import ENERGIES, EV, MORE_LENGTHS, TIMES
 
-LENGTH_UNITS = {
-    "m": 1.0,
-    "mm": 1e-3,
-    "um": 1e-6,
-    "µm": 1e-6,
-    "micron": 1e-6,
-    "nm": 1e-9,
-    "angstrom": 1e-10,
-    "pm": 1e-12,
-}
-ENERGY_UNITS = {"ev": EV, "kev": 1e3 * EV, "mev": 1e6 * EV, "j": 1.0}
-TIME_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+# files write units in any case
+LENGTH_UNITS, ENERGY_UNITS, TIME_UNITS = (
+    {unit.lower(): factor for unit, factor in table.items()} for table in (MORE_LENGTHS, ENERGIES, TIMES)
+)
 
 
 def find(file: h5py.File, tree: Tree) -> Iterator[Candidate]:

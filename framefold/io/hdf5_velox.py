@@ -9,9 +9,10 @@ from typing import Any
 
 import h5py
 
-from framefold.io.hdf5_layouts import EV, Candidate
+from framefold.io.hdf5_layouts import Candidate
 from framefold.io.hdf5_tree import Tree, is_numeric, join
 from framefold.udfcore.metadata import Axis, Metadata, electron_wavelength
+from framefold.udfcore.units import EV
 
 _JSON_LIMIT = 1 << 20
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from framefold.errors import DataError
 from framefold.udfcore.metadata import Metadata
+from framefold.udfcore.units import MORE_LENGTHS
 
 Float = npt.NDArray[np.float64]
 Flip = Literal["none", "y", "x", "yx", "transpose", "transpose-y", "transpose-x", "transpose-yx"]
@@ -86,7 +87,7 @@ class ScanPositions:
         c, s = np.cos(angle), np.sin(angle)
         out = np.stack([c * out[:, 0] - s * out[:, 1], s * out[:, 0] + c * out[:, 1]], axis=1)
         if units != "px":
-            out = out * _METRES[units] / np.asarray(pixel_size)
+            out = out * MORE_LENGTHS[units] / np.asarray(pixel_size)
         return out, f"{source}, taken as positions of the {of}"
 
     def _values(self, metadata: Metadata, nav: tuple[int, ...]) -> tuple[Float, str, str]:
@@ -100,7 +101,7 @@ class ScanPositions:
         step = self.step
         if step is None and len(nav) == 2:
             axes = metadata.axes[:2] if len(metadata.axes) == 4 else ()
-            scale = [a.scale * _METRES[a.units] for a in axes if a.units in _METRES]
+            scale = [a.scale * MORE_LENGTHS[a.units] for a in axes if a.units in MORE_LENGTHS]
             step = (scale[0], scale[1]) if len(scale) == 2 else None
         if step is None or len(nav) != 2:
             note = metadata.raw.get("positions_note")
@@ -114,19 +115,6 @@ class ScanPositions:
         dy, dx = (step, step) if isinstance(step, (int, float)) else step
         grid = np.indices(nav).reshape(2, -1).T.astype(np.float64)
         return grid * [dy, dx], "px" if self.units == "px" else "m", f"a regular scan of {nav[0]} x {nav[1]}"
-
-
-_METRES = {
-    "m": 1.0,
-    "mm": 1e-3,
-    "um": 1e-6,
-    "µm": 1e-6,
-    "nm": 1e-9,
-    "Å": 1e-10,
-    "A": 1e-10,
-    "angstrom": 1e-10,
-    "pm": 1e-12,
-}
 
 
 def typical_step(pixels: Float) -> float:

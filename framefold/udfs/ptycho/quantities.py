@@ -8,17 +8,10 @@ from numbers import Real
 from typing import Any
 
 from framefold.errors import DataError
+from framefold.udfcore.units import ANGLES, ENERGIES, LENGTHS, VOLTAGES
 
 Quantity = float | str
 
-EV = 1.602176634e-19
-LENGTHS = {
-    "m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "μm": 1e-6, "nm": 1e-9, "pm": 1e-12, "A": 1e-10,
-    "Å": 1e-10,
-}  # fmt: skip
-ENERGIES = {"J": 1.0, "eV": EV, "keV": 1e3 * EV, "MeV": 1e6 * EV}
-VOLTAGES = {"V": 1.0, "kV": 1e3, "MV": 1e6}
-ANGLES = {"rad": 1.0, "mrad": 1e-3, "urad": 1e-6, "µrad": 1e-6}
 _NUMBER = re.compile(r"^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?inf)\s*([A-Za-zµμÅ]*)\s*$")
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from framefold.errors import DataError
 from framefold.udfcore.metadata import Metadata
+from framefold.udfcore.units import ENERGIES, LENGTHS
 from framefold.udfs.ptycho import Geometry
-from framefold.udfs.ptycho.quantities import ENERGIES, LENGTHS, quantity
+from framefold.udfs.ptycho.quantities import quantity
 
 EV = 1.602176634e-19
 
