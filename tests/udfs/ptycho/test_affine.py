@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -74,6 +75,33 @@ def test_a_line_is_searched_downhill(monkeypatch, truth):
     # beyond the range the best is the last step inside
     assert found == (0.01, pytest.approx(min(truth, 0.04), abs=1e-6), 0.0, 0.0)
     assert len(tried) <= 6
+
+
+@pytest.mark.parametrize("noise, axes", [(0.003, [0, 1, 0, 1, 2, 3, 0, 1]), (0.008, [1, 1, 1])])
+def test_few_counts_cannot_tell_a_scale(monkeypatch, noise, axes):
+    searched = []
+
+    def along(job, tried, best, axis, width, start, probe):
+        searched.append(axis)
+        tried[best] = 0.1
+        yield "pass"
+        return best
+
+    monkeypatch.setattr(affine, "_along", along)
+    monkeypatch.setattr(affine, "middle", lambda job: np.arange(len(PIXELS)))
+    said = []
+    loop = SimpleNamespace(
+        object=np.ones((1, 4, 4)), probe=np.ones((1, 4, 4)), dark=np.zeros(len(PIXELS), bool),
+        update_probe=False, moves=np.zeros_like(PIXELS),
+    )  # fmt: skip
+    setup = SimpleNamespace(noise=noise, canvas=SimpleNamespace(steps=4))
+    job = SimpleNamespace(
+        loop=loop, setup=setup, start_pixels=PIXELS, say=said.append, probe_changed=lambda: None,
+        positions_changed=lambda: None,
+    )  # fmt: skip
+    list(affine.find_affine(job))
+    assert searched == axes
+    assert any("too few counts" in note for note in said) == (noise > affine.FEW)
 
 
 @pytest.fixture(scope="module")
