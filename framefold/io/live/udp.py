@@ -206,8 +206,10 @@ class UdpStream:
             return self._block(*message[1:])
         self._active, self._ended = False, True
         require_balance(zip(self.stats(), self._evidence(), strict=True))
-        text = "" if message[2] >= 0 else "nothing was received that belongs to it"
-        return AcquisitionEnd(REASONS[message[1]], message[2], text, message[3])
+        reason, last, first = REASONS[message[1]], *message[2:4]
+        if last < 0:
+            return AcquisitionEnd(reason, last, "nothing was received that belongs to it")
+        return AcquisitionEnd(reason, last, "", first)
 
     def release(self, block: Block) -> None:
         """Give the memory of a block back; see `Stream.release`."""

@@ -141,7 +141,7 @@ def test_a_stream_ends_when_it_is_stopped_before_anything_came(receiver):
     while end is None:
         end = stream.next_block(1)
     assert isinstance(end, AcquisitionEnd)
-    assert (end.reason, end.last_frame) == ("stopped", -1)
+    assert (end.reason, end.last_frame, end.first_id) == ("stopped", -1, None)
     stream.close()
     stream.close()
 
