@@ -44,7 +44,6 @@ PAGES = {
         "fxs_c2 5",
         "fxs_threads 9",
         "fxs_xframe 6",
-        "fxs_memory",
         "fxs_regrid 3",
         "fxs_memory --frames 1024",
         "fxs_invariants 1024",
