@@ -218,7 +218,7 @@ class Instance:
             assert scheme is not None  # parts are parts of a scheme
             self._resident[name][scheme.parts[part]] = view
         self._kept.clear()
-        if self._resident:
+        if self.plan.resident and self._resident:
             self._views.update(self._resident)
             self._hook("before_shipping", self.udf.before_shipping)
             self._views.update(dict.fromkeys(self._resident))
