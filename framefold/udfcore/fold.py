@@ -89,6 +89,7 @@ class Folder:
                 assert isinstance(task, LiveTask)  # live feeds hand out nothing else
                 frames, live = self._walk.fold(task, cancelled)
                 live.window, live.time = self._window(task), self._faded
+                live.block = task.block.frames
             else:
                 frames = self._fold_rows(task, cancelled)
             arrays = tuple(udf.finish() for udf in self._udfs)

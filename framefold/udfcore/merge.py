@@ -179,7 +179,7 @@ class Merger:
             book = heads[0].book
             kept: Kept = []
             if self.windows is not None and partial.live is not None:
-                self.windows.turn(partial.live.window)
+                self.windows.turn(partial.live.window, partial.live.block)
             if partial.live is not None and not partial.delta:
                 _, start, stop = partial.tasks[0]
                 kept = book.reuse(start, stop, partial.live.shift, _nav_starts(heads))

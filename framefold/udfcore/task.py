@@ -73,6 +73,8 @@ class LivePart:
         Where old frames fade: ``time.monotonic()`` of the moment that the weights of the frames are for.
     window
         Number of the window that the frames belong to, in runs that start anew every so many frames.
+    block
+        Frames in the block that they came with.
     """
 
     status: npt.NDArray[np.uint8]
@@ -84,6 +86,7 @@ class LivePart:
     arrived: tuple[int, ...] = ()
     window: int = 0
     time: float = 0.0
+    block: int = 0
 
 
 @dataclass(slots=True)

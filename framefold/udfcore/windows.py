@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from framefold.udfcore.row_book import RowBook
 from framefold.udfcore.udf import UDF
 
 Array = npt.NDArray[Any]
+_BLOCKS_APART = 8  # the slowest lane is at most so far behind, else its window is taken without it
 
 
 @dataclass
@@ -92,9 +94,11 @@ class Windows:
         self._at = 0
         self._in_turn = self._over = False
         self._taken = -1
+        self._block = 0
 
-    def turn(self, number: int) -> None:
-        """Let all further merges go into this window."""
+    def turn(self, number: int, block: int = 0) -> None:
+        """Let all further merges go into this window; they come from a block of so many frames."""
+        self._block = max(self._block, block)
         if number == self._at:
             return
         # what comes for a window before the one that is shown goes nowhere: nobody will see it
@@ -146,7 +150,10 @@ class Windows:
         return True
 
     def _is_past(self, number: int) -> bool:
-        return number < (max(self._open) if self._over else min(self._begun) - 1)
+        if self._over:
+            return number < max(self._open)
+        apart = math.ceil(_BLOCKS_APART * self._block / self.every)  # windows that lanes may lie apart
+        return number < min(self._begun) - 1 - apart
 
     def _keep_from(self, number: int) -> None:
         self.shown = number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from typing import Protocol
@@ -112,6 +113,7 @@ class ZmqLine:
         kinds = {"push": zmq.PUSH, "pub": zmq.PUB, "rep": zmq.REP}
         self._socket = self._context.socket(kinds[transport])
         self._out, self._in = zmq.POLLOUT, zmq.POLLIN
+        self._at_once, self._full = zmq.DONTWAIT, zmq.Again
         self._socket.bind(f"tcp://{host}:{port or '*'}")
         bound = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]
         self.address = f"{host}:{bound}"
@@ -128,8 +130,10 @@ class ZmqLine:
                 self._socket.send_multipart(message)
                 return True
             if not self._asks and self._socket.poll(_TICK_MS, self._out):
-                self._socket.send_multipart(message)
-                return True
+                # the one who would take it may leave after the poll: a send that waits would wait for ever
+                with contextlib.suppress(self._full):
+                    self._socket.send_multipart(message, self._at_once)
+                    return True
         return False
 
     def cut(self) -> None:
