@@ -58,9 +58,8 @@ def find(file: h5py.File, tree: Tree) -> Iterator[Candidate]:
             data = detector.get("data")
             if is_numeric(data) and len(data.shape) >= 2 and data not in seen:
                 seen.append(data)
-                found.append(
-                    _candidate(f"{entry.name}/{path}/data", data, entry.name, f"{entry.name}/{path}")
-                )
+                described = f"{entry.name}/{_describing(entry, path, dash)}"
+                found.append(_candidate(f"{entry.name}/{path}/data", data, entry.name, described))
     # results of a reconstruction may stand in the first entry
     yield from sorted(found, key=lambda c: c.dtype.kind == "c" or len(c.shape) < 3)
 
@@ -76,6 +75,18 @@ def _detectors(entry: h5py.Group, dash: str) -> Iterator[tuple[str, h5py.Group]]
     for name in sorted(k for k in entry if k.startswith("data" + dash)):
         if isinstance(entry.get(name), h5py.Group):
             yield name, entry[name]
+
+
+def _describing(entry: h5py.Group, path: str, dash: str) -> str:
+    """Return the group that describes the detector of the data at `path`.
+
+    Data may lie in a data group alone: then the detector of the same number, or the only one.
+    """
+    if "/" in path:
+        return path
+    groups = [p for p, _ in _detectors(entry, dash) if "/detector" in p]
+    same = [p for p in groups if p.rpartition("detector")[2] == path.removeprefix("data")]
+    return same[0] if same else groups[0] if len(groups) == 1 else path
 
 
 def _candidate(key: str, data: h5py.Dataset, entry: str, detector: str) -> Candidate:

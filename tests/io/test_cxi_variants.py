@@ -41,6 +41,11 @@ def move(old, new):
     return lambda file: file.move(old, new)
 
 
+def beside_another_detector(file):
+    file.move(f"{DETECTOR}/data", "entry_1/data_1/data")
+    file["entry_1/instrument_1/detector_2/distance"] = 3.0
+
+
 def no_version(file):
     del file["cxi_version"]
 
@@ -67,6 +72,9 @@ def results_first(file):
         put(ENERGY_AT, np.full(N, ENERGY / EV / 1e3), "keV"),
         move(ENERGY_AT, "entry_1/instrument_1/beam_1/energy"),
         move(DETECTOR, "entry_1/instrument_1/pilatus"),
+        move(f"{DETECTOR}/data", "entry_1/data_1/data"),
+        move(f"{DETECTOR}/data", "entry_1/data_2/data"),
+        beside_another_detector,
         move("entry_1", "entry"),
         no_version,
         results_first,
