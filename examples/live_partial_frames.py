@@ -104,6 +104,6 @@ for ax, (name, picture) in zip(axes, pictures.items(), strict=True):
     image = ax.imshow(picture, cmap=plt.get_cmap("viridis").with_extremes(bad="0.75"))
     ax.set_title(name)
     ax.set_axis_off()
-    fig.colorbar(image, ax=ax, shrink=0.8)
+    fig.colorbar(image, cax=ax.inset_axes((1.03, 0, 0.05, 1)))
 if __name__ == "__main__" and len(sys.argv) > 1:
     plt.show()

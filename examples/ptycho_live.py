@@ -72,15 +72,16 @@ axes["when"].scatter(x, y, c=np.arange(len(x)), s=4, cmap="viridis")
 axes["when"].plot(x[lost], y[lost], "rx", ms=5, label="lost")
 axes["when"].set(aspect="equal", title="order of the scan")
 axes["when"].invert_yaxis()
-axes["when"].legend(loc="upper right")
+axes["when"].legend(loc="upper right", bbox_to_anchor=(1.02, 1.04), handletextpad=0)
 for name in ("0", "1", "2", "3", "probe", "when"):
     axes[name].set_axis_off()
 began = next(s.iteration for s in states if s.n_frames == final.damage.sum())
 for name, label in (("error", "E of the model"), ("free", "deviance of held-out pixels")):
     curve = final["error" if name == "error" else "llk_free"].data
-    axes[name].semilogy(np.arange(1, len(curve) + 1), curve, lw=1.2)
+    axes[name].plot(np.arange(1, len(curve) + 1), curve, lw=1.2)
     axes[name].axvline(began, color="0.6", ls=":", label="all frames are there")
     axes[name].set(title=label, xlabel="iteration")
+axes["error"].set_yscale("log")
 axes["error"].legend()
 if __name__ == "__main__":
     plt.show()

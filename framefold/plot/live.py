@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -205,10 +205,18 @@ class LiveFigure:
         part = snapshot.n_frames / self._total if self._total else 1.0
         if self._stopped:
             return f"{label}stopped after {snapshot.n_frames} of {self._total} frames"
+        partial = _partial(snapshot)
+        note = f", {partial} more in part" if partial else ""
         if snapshot.final:
             of = f" of {self._total}" if self._total > snapshot.n_frames else ""
-            return f"{label}{snapshot.n_frames}{of} frames"
-        return f"{label}{100 * part:.0f} % of {self._total} frames"
+            return f"{label}{snapshot.n_frames}{of} frames{note}"
+        return f"{label}{100 * part:.0f} % of {self._total} frames{note}"
+
+
+def _partial(snapshot: Snapshot) -> int:
+    """Return how many frames of a live run came without some of their packets."""
+    status = snapshot.buffers[0].report.get("status") if snapshot.buffers else None
+    return int(status.get("partial", 0)) if isinstance(status, Mapping) else 0
 
 
 class _Custom:

@@ -140,7 +140,12 @@ def panels_of(plots: Any, results: Sequence[UDFResult], udfs: Sequence[Any]) -> 
     if len(udfs) < 2:
         return panels
     names = [type(u).__name__.removesuffix("UDF") for u in udfs]
-    return [replace(p, prefix=f"{names[p.udf]}: ") for p in panels]
+    panels = [replace(p, prefix=f"{names[p.udf]}: ") for p in panels]
+    if plots is not True:  # titles are the user's
+        return panels
+    return [
+        replace(p, spec=replace(p.spec, title=p.prefix + p.spec.title)) if p.spec.title else p for p in panels
+    ]
 
 
 def _wanted(plots: Any, results: Sequence[UDFResult], udfs: Sequence[Any]) -> list[Panel]:

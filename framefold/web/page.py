@@ -28,7 +28,8 @@ STATUS_SECONDS = 1.0  # texts cost a browser 25 ms, more than a picture
 PULSE_SECONDS = 1.0
 SHARE = 0.2  # of the time, at most, goes into making pictures for one page
 # while a run is on, a picture costs 20 ms of the cores that fold: with two cores, there are 5 a second
-RUN_SECONDS = 0.4 / (os.cpu_count() or 1)
+RUN_FPS = 2.5 * (os.cpu_count() or 1)
+HAND_SECONDS = 1.0  # for so long after a control was touched, pictures do not wait for that
 SILENT_SECONDS = 1.0  # a tab that has not answered for so long is hidden
 _FRAME = PlotSpec("image", ("frame",))
 
@@ -48,6 +49,8 @@ class Page:
         Label -> path.
     report
         Told once about a picture that cannot be drawn.
+    fps
+        Pictures per second at most, while the run is on and no control is touched.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Page:
         pool: Executor,
         downloads: dict[str, str],
         report: Callable[[str, Exception], None],
+        fps: float = RUN_FPS,
     ) -> None:
         self._hub, self._doc, self._pool, self._report = hub, doc, pool, report
         self._loop = asyncio.get_running_loop()
@@ -65,7 +69,9 @@ class Page:
         self._timer: asyncio.TimerHandle | None = None
         self._pulse: asyncio.TimerHandle | None = None
         self._late: asyncio.TimerHandle | None = None
-        self._next = self._next_status = 0.0
+        self._run_seconds = 1 / fps
+        self._next = self._next_run = self._next_status = 0.0
+        self._by_hand = 0.0  # until then, somebody is at the controls
         self._epoch = self._revision = -1
         self._like: Any = None
         self._known = 0  # version of the parameters shown
@@ -145,15 +151,24 @@ class Page:
         """Show the same data once more: another tab was chosen, or another look."""
         self._next = self._next_status = 0.0
         self._mailbox.again()
+        self._touch()
+
+    def _touch(self) -> None:
+        """Show what a hand on the controls brings about as soon as it is there."""
+        self._by_hand = self._loop.time() + HAND_SECONDS
         self._advance()
 
     def _advance(self) -> None:
         if self._busy or self._closed or self._mailbox.empty or self._mailbox.in_flight is not None:
             return
         now = self._loop.time()
-        if now < self._next:
-            if self._timer is None:
-                self._timer = self._loop.call_later(self._next - now, self._on_time)
+        free = self._hub.over or now < self._by_hand
+        due = self._next if free else max(self._next, self._next_run)
+        if self._timer is not None:  # what it waited for may count no more
+            self._timer.cancel()
+            self._timer = None
+        if now < due:
+            self._timer = self._loop.call_later(due - now, self._on_time)
             return
         taken = self._mailbox.take()
         if taken is not None:
@@ -172,10 +187,9 @@ class Page:
         picture, report, seconds = await self._loop.run_in_executor(
             self._pool, self._render, name, look, snapshot
         )
-        pause = seconds * (1 / SHARE - 1)
-        if not self._hub.over:
-            pause = max(pause, RUN_SECONDS - seconds)
-        self._next = self._loop.time() + pause
+        now = self._loop.time()
+        self._next = now + seconds * (1 / SHARE - 1)
+        self._next_run = now + self._run_seconds - seconds
         self._locked(partial(self._show, number, snapshot, name, picture, report))
 
     def _render(
@@ -266,6 +280,7 @@ class Page:
             self._form.tell(error)
         if not error:
             self._refresh()
+        self._touch()
 
     # --- the page ----------------------------------------------------------------------------
 

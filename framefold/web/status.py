@@ -132,6 +132,7 @@ _COLUMNS: dict[str, tuple[str, bool]] = {
     "corrupt": ("corrupt", True),
     "duplicate": ("duplicate", False),
     "foreign": ("foreign", False),
+    "with_worker": ("with a worker", True),
     "ring_fill": ("ring", False),
 }
 _NAMES = ("sector", "name", "index", "endpoint")

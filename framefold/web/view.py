@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import html
+import math
 import sys
 import threading
 import weakref
@@ -17,7 +18,7 @@ from framefold.plot.panels import panels_of
 from framefold.udfcore.results import Snapshot
 from framefold.web.control import Control
 from framefold.web.hub import Hub
-from framefold.web.page import Page
+from framefold.web.page import RUN_FPS, Page
 from framefold.web.pattern import sample_pattern
 from framefold.web.saving import Downloads, can_draw
 from framefold.web.server import PageServer, require_bokeh
@@ -44,6 +45,15 @@ class BrowserView:
         Serve on after the run, until `stop`, the end of the process, or the next run with this view.
     quiet
         Do not print the URL.
+    fps
+        Pictures per second that a page gets at most while a run is on: a browser beside the run takes its
+        time from the folds. None: 2.5 for each core of the machine. Nothing waits for this at the end of the
+        run, nor within a second of a change of tab, colours or parameters.
+
+    Raises
+    ------
+    UDFError
+        If `fps` is not above zero.
 
     Attributes
     ----------
@@ -66,12 +76,16 @@ class BrowserView:
         token: str | None = None,
         keep: bool = False,
         quiet: bool = False,
+        fps: float | None = None,
     ) -> None:
         require_bokeh()
+        if fps is not None and not 0 < fps < math.inf:
+            raise UDFError(f"BrowserView(fps={fps}): pictures per second, above 0; None for 2.5 per core")
         self._plots = plots
         self._where = (address, port, token)
         self.keep = keep
         self._quiet = quiet
+        self._fps = RUN_FPS if fps is None else fps
         self._run: Any = None
         self._lock = threading.Lock()
         self._server: PageServer | None = None
@@ -186,7 +200,7 @@ class BrowserView:
                 paths["Save PNG"] = downloads.path("snapshot.png")
 
             def make_page(doc: Any) -> None:
-                page = Page(self.hub, doc, pool, paths, self._report)
+                page = Page(self.hub, doc, pool, paths, self._report, self._fps)
                 self._pages.add(page)
                 doc.on_event("document_ready", lambda _event: self._hasten())
                 doc.on_session_destroyed(lambda _context: self._left(page))

@@ -8,9 +8,12 @@ import types
 import numpy as np
 import pytest
 
+from framefold.context import Context
 from framefold.errors import FramefoldError, UDFError, UDFRunCancelled
+from framefold.io.live.memory import MemoryLiveSource
 from framefold.plot.live import LiveFigure, make_viewers
 from framefold.udfcore.udf import UDF
+from framefold.udfs.sum import SumUDF
 
 
 class Clock:
@@ -68,6 +71,18 @@ def test_a_figure_that_nobody_sees_is_drawn_when_it_is_asked_for(steps, udf):
     assert view.draws == 2
     view.close(steps[-1])
     assert view.draws == 3
+
+
+def test_frames_that_came_in_part_are_told_in_the_title(data):
+    """One piece of each of three frames is missing: they are in the sum, and in no count of whole frames."""
+    frames = data.reshape(-1, *data.shape[-2:])
+    valid = np.ones((len(frames), 2), dtype=bool)
+    valid[[3, 8, 20], 1] = False
+    source = MemoryLiveSource(frames, sectors=1, pieces=2, valid=valid, block_frames=8)
+    view = LiveFigure(["intensity"])
+    with Context(executor="inline") as ctx:
+        ctx.run_udf(ctx.load(source, nav_shape=(30,)), SumUDF(), plots=view)
+    assert view.figure.get_suptitle() == "27 of 30 frames, 3 more in part"
 
 
 def test_progress_in_the_title(steps, udf):

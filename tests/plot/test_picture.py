@@ -302,6 +302,15 @@ def test_titles_name_the_udf_where_there_are_several(result, udf):
     assert titles == ["Everything: image", "Mine"]
 
 
+def test_recommended_titles_name_the_udf_where_there_are_several(result):
+    class Wise:
+        def get_plots(self):
+            return (PlotSpec("image", ("scan",), title="field"),)
+
+    assert [p.title for p in panels_of(True, [result], [Wise()])] == ["field"]
+    assert [p.title for p in panels_of(True, [result] * 2, [Wise()] * 2)] == ["Wise: field"] * 2
+
+
 def test_draw_needs_a_choice(result):
     with pytest.raises(UDFError, match="needs a PlotSpec to choose among the results image, scan"):
         draw(Figure().add_subplot(), result)

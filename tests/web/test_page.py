@@ -29,7 +29,7 @@ class Doc(Document):
 class Bench:
     """A page over a hub, and a hand that confirms pictures as a browser would."""
 
-    def __init__(self, run, snapshots, plots=True):
+    def __init__(self, run, snapshots, plots=True, **options):
         self.run, self.snapshots = run, snapshots
         self.hub = Hub()
         self.hub.begin(
@@ -38,7 +38,7 @@ class Bench:
         self.hub.draw(panels_of(plots, snapshots[0].buffers, run.udfs))
         self.errors = []
         self.pool = ThreadPoolExecutor(1)
-        self.page = Page(self.hub, Doc(), self.pool, {}, lambda *a: self.errors.append(a))
+        self.page = Page(self.hub, Doc(), self.pool, {}, lambda *a: self.errors.append(a), **options)
 
     def post(self, snapshot):
         self.hub.post(snapshot)
@@ -107,6 +107,41 @@ def test_one_picture_in_flight_and_then_the_newest(steps, data):
     total = data.astype(np.int64).sum((0, 1))
     low, high = total.min(), total.max()
     assert np.abs(bench(steps, scenario) - (1 + 254 * (total - low) / (high - low))).max() < 1.5
+
+
+async def _held_back(b):
+    """Post a snapshot to a page that gets no other picture for 1000 s of a run."""
+    b.post(b.snapshots[1])
+    for _ in range(50):
+        await asyncio.sleep(0.001)
+    assert b.sent == 1
+
+
+def test_the_last_picture_of_a_run_does_not_wait(steps, data):
+    async def scenario(b):
+        await _held_back(b)
+        b.post(b.snapshots[-1])
+        await b.until(lambda: b.sent == 2)
+        await b.settle()
+        return b.pixels()
+
+    total = data.astype(np.int64).sum((0, 1))
+    low, high = total.min(), total.max()
+    assert np.abs(bench(steps, scenario, fps=1e-3) - (1 + 254 * (total - low) / (high - low))).max() < 1.5
+
+
+def test_what_a_hand_changes_is_shown_at_once(steps, monkeypatch):
+    monkeypatch.setattr("framefold.web.page.HAND_SECONDS", 1000.0)
+
+    async def scenario(b):
+        await _held_back(b)
+        next(w for i, p, w in b.page._form._widgets if i == 1 and p.name == "r").value = "2.5"
+        await b.until(lambda: b.sent == 2)
+        await b.confirm()
+        b.post(b.snapshots[2])  # the frames that were folded with it
+        await b.until(lambda: b.sent == 3)
+
+    bench(steps, scenario, fps=1e-3)
 
 
 def test_a_closed_page_gets_nothing(steps):

@@ -220,6 +220,12 @@ def test_a_token_is_asked_for(ctx, data):
         assert handshake(bare, origin, cookie) == 101
 
 
+@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
+def test_a_rate_of_pictures_is_above_zero(fps):
+    with pytest.raises(UDFError, match="pictures per second, above 0"):
+        BrowserView(fps=fps)
+
+
 def test_an_address_in_use_is_named(ctx, data, view):
     ctx.run_udf(data, ff.udfs.SumUDF(), plots=view)
     port = urllib.parse.urlsplit(view.url).port
