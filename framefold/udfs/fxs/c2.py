@@ -99,7 +99,8 @@ class C2UDF(UDF):
     splitting, min_coverage, weight
         See `build_operator`.
     variance_every
-        One frame in so many enters the mean frame of the photon self-term.
+        One frame in so many enters the mean frame of the photon self-term, more (256, or all) in short runs;
+        of masks that differ it is 32 frames.
     memory_limit
         Bytes that sums and stacks may take in one process; None: half of the memory of the machine.
     threads
@@ -385,7 +386,8 @@ class C2UDF(UDF):
     def _add_variance(self, flat: Array, ids: Array, kept: Array, factors: Array) -> None:
         r = self.results
         total = r.variance_sum.reshape(-1)
-        for i in kept[sampled(ids[kept], self.params.variance_every)]:
+        n_frames = self.meta.dataset_shape.nav.size
+        for i in kept[sampled(ids[kept], self.params.variance_every, n_frames)]:
             add_scaled(flat[i], factors[i] ** 2, total)
             r.variance_scale += [factors[i] ** 2, 1.0]
 

@@ -29,6 +29,13 @@ class FrameNoise:
     is unbiased, as long as masks do not depend on counts. In a difference ``(f_i - f_j) / sqrt 2`` both
     frames count half, on the bins that both have.
 
+    That of a fixed mask comes from a mean frame. ``H = sum_pix h_pix V_pix`` is linear in the variance, with
+    ``h_pix = 1/P sum_p E[(q, p), pix] E[(q', p + k), pix]`` (see `self_term`), so both have the same
+    expectation, where all masks are equal, too. They differ by the noise of the frames that they take,
+    ``var H = sum_pix h_pix^2 var(n_pix) / frames``: on a ring with N photons per frame that is about
+    ``H / sqrt(N frames)``, and more where frames differ by more than their photons do. Only 32 frames are
+    taken, because each needs the product of the operator with its own transpose.
+
     Parameters
     ----------
     operator

@@ -221,8 +221,12 @@ def half_of(ids: Array) -> npt.NDArray[np.int64]:
     return (x & np.uint64(1)).astype(np.int64)
 
 
-def sampled(ids: Array, every: int) -> npt.NDArray[np.bool_]:
-    """Return which frames belong to a sample of one in `every`, by another hash of the index."""
+def sampled(ids: Array, every: int, n_frames: int) -> npt.NDArray[np.bool_]:
+    """Return which frames belong to a sample of one in `every`, by another hash of the index.
+
+    Short runs are sampled more densely, so that some 256 of their `n_frames` are taken, or all.
+    """
+    every = min(every, max(1, n_frames // 256))
     with np.errstate(over="ignore"):
         x = (np.asarray(ids).astype(np.uint64) + np.uint64(1)) * np.uint64(0xD6E8FEB86659FD93)
         x ^= x >> np.uint64(32)
