@@ -157,7 +157,7 @@ class ArrayEngine:
             snr = best / (unit * meter.noise) if unit * meter.noise > 0 else xp.full(n * m, np.inf)
         else:
             kept = xp.take_along_axis(keep, where, axis=1).astype(np.float32)
-            found = self._fit(pixels, kept, *sub)
+            found = self._fit(pixels, kept, *sub, n, ~refused, (at_first & (CLIPPED | SATURATED)) == 0)
             cy, cx, level, height, tilt = found.cy, found.cx, found.background, found.amplitude, found.tilt
             sy, sx, chi2, snr = found.sigma_y, found.sigma_x, found.chi2, found.snr
             flags = flags | found.flags

@@ -78,8 +78,14 @@ class ArrayFit:
         self._table = xp.asarray(meter.table.reshape(3, -1)) if meter.table.size else None
         self._n_table = meter.table.shape[1]
 
-    def __call__(self, d: Any, e: Any, sub_y: Any, sub_x: Any) -> Fitted:
-        """Fit counts `d` ``(p, k)`` float32 where `e` is 1, from guesses ``(p,)`` relative to the pixel."""
+    def __call__(
+        self, d: Any, e: Any, sub_y: Any, sub_x: Any, frames: int, asked: Any, complete: Any
+    ) -> Fitted:
+        """Fit counts `d` ``(p, k)`` float32 where `e` is 1, from guesses ``(p,)`` relative to the pixel.
+
+        The disks are those of so many `frames`, one frame after the other. Those `asked` tell whether a frame
+        shows tilts, those `complete` follow.
+        """
         xp, meter = self.xp, self._meter
         gain, mode = meter.gain, meter.mode
         floor = FLOOR * gain
@@ -107,7 +113,14 @@ class ArrayFit:
             six = self._sums(d, e, [*begin[:2], zero, zero, *begin[4:]], 6)
             ok, x, _ = _solve(xp, six, 6, _RIDGE)
             could = (x * six.gradient).sum(axis=1) - xp.where(first, 0.0, gained)
-            tilted = fine & ok & (could > 8.0 * gain)
+            promise = could / gain
+            explains = promise >= _explained(xp, chi / gain, count)
+            counted = asked & fine & ok & (promise >= 0.0)
+            shown = xp.where(counted & explains, promise / xp.maximum(1.0, chi2), 0.0)
+            total, n = (v.reshape(frames, -1).sum(axis=1) for v in (shown, counted.astype(np.float64)))
+            together = xp.repeat(total > 2.0 * n + 6.0 * xp.sqrt(n), d.shape[0] // frames)
+            least = xp.where(together & complete, 0.0, 8.0)
+            tilted = fine & ok & (promise > least)
         if mode in (AUTO, ML6):
             began = tilted if mode == AUTO else enough
             full = self._steps(d, e, p, began, 6)
@@ -119,10 +132,7 @@ class ArrayFit:
             if mode == AUTO:
                 before = chi2 * xp.maximum(count - 4.0, 1.0)
                 won = before - reduced * xp.maximum(count - 6.0, 1.0)
-                misfit = before - count
-                needed = xp.maximum(
-                    8.0 * xp.maximum(1.0, reduced), 0.5 * (misfit - 2.0 * xp.sqrt(2.0 * count))
-                )
+                needed = xp.maximum(least * xp.maximum(1.0, reduced), _explained(xp, before, count))
                 tilted = tilted & fine6 & (won > needed)
             else:
                 fine = fine6
@@ -257,6 +267,11 @@ class ArrayFit:
         fisher = xp.matmul(weighted, rows.transpose(0, 2, 1)).astype(np.float64)
         gradient = xp.matmul(weighted, res[:, :, None])[:, :, 0].astype(np.float64)
         return _Sums(fisher, gradient, (w * res * res).sum(axis=1).astype(np.float64))
+
+
+def _explained(xp: Any, chi2: Any, count: Any) -> Any:
+    """Return how much of a misfit beyond the noise of `count` pixels a tilt must explain: half."""
+    return 0.5 * (chi2 - count - 2.0 * xp.sqrt(2.0 * count))
 
 
 def _solve(xp: Any, sums: _Sums, n: int, ridge: float) -> tuple[Any, Any, list[list[Any]]]:

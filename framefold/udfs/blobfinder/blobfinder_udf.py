@@ -67,7 +67,8 @@ class BlobfinderUDF(UDF):
         `SparseCorrelation`, or ``"auto"``: crops, or whole frames where these are less work.
     subpixel
         ``"ml4"``: maximum likelihood of centre, height and background; ``"ml6"``: and a tilt of the
-        intensity inside the disk; ``"auto"``: per disk, the tilt where it explains significantly more;
+        intensity inside the disk; ``"auto"``: the tilt where it explains
+        significantly more in one disk, or in all disks of a frame together;
         ``"parabola"``: top of the correlation, the fast mode. For comparison with other programs:
         ``"upsample"`` or ``"upsample:N"``: top of the correlation interpolated to N (20) points per px;
         ``"com"``: centre of mass of the correlation about its top.

@@ -80,7 +80,7 @@ def _gain(S: Array, n: int, x: Array) -> float:  # pragma: no cover - compiled
 def fit_disk(
     crop: Array, good: Array, whole: bool, iy: int, ix: int, sub_y: float, sub_x: float,
     offsets: Array, py: Array, px: Array,
-    radius: float, table: Array, origin: float, step: float, mode: int, gain: float,
+    radius: float, table: Array, origin: float, step: float, mode: int, gain: float, least: float,
     work: Array, S: Array, S6: Array, L: Array, x: Array, p: Array, out: Array,
 ) -> int:  # fmt: skip  # pragma: no cover - compiled
     """Fit one disk by maximum likelihood, and return its flags.
@@ -105,11 +105,14 @@ def fit_disk(
         `ML4`, `ML6` or `AUTO`.
     gain
         Counts per electron.
+    least
+        What a tilt must gain in chi2 with `AUTO`: 8 for one disk, 0 where the others of a frame show tilts.
     work, S, S6, L, x, p
         Scratch: ``(5, len(py))`` float32, ``(28,)`` twice, ``(6, 6)``, ``(6,)`` float64; `p` ``(6,)`` float64
         receives b, A, By, Bx, cy, cx, relative to (iy, ix).
     out
-        ``(4,)`` float64: sigma_y, sigma_x (px), chi2 per degree of freedom, A / sigma_A.
+        ``(5,)`` float64: sigma_y, sigma_x (px), chi2 per degree of freedom, A / sigma_A; with `AUTO` what a
+        tilt promised to gain in chi2, 0 where it would explain little of the misfit.
     """
     d, e = work[0], work[1]
     n = offsets.shape[0]
@@ -129,7 +132,7 @@ def fit_disk(
     floor = FLOOR * gain
     p[2] = p[3] = 0.0
     p[4], p[5] = sub_y, sub_x
-    for i in range(4):
+    for i in range(5):
         out[i] = np.nan
     if count < 0.5 * n:
         return CLIPPED
@@ -179,7 +182,10 @@ def fit_disk(
         out[3] = p[1] * math.sqrt(_schur_amplitude(S) / gain)
         # what a step in the tilt would gain, whatever the others do at best
         if mode == AUTO and solve_packed(S6, 6, _RIDGE, L, x):
-            tilted = _gain(S6, 6, x) - gained > 8.0 * gain
+            promise = (_gain(S6, 6, x) - gained) / gain
+            tilted = promise > least
+            if promise >= 0.0:
+                out[4] = 0.0 if promise < _explained(chi / gain, count) else promise / max(1.0, out[2])
     if tilted:
         # x[0:4] are spare beyond the six of a step: remember the smaller model
         b0, a0, y0, x0, length0 = p[0], p[1], p[4], p[5], length
@@ -210,8 +216,7 @@ def fit_disk(
             won = out[2] * max(count - 4.0, 1.0) - reduced * max(count - 6.0, 1.0)
             # Noise gains 2 +- 2 on average, and what neither model explains counts as noise. Fringes and
             # rocking curves pretend a tilt that explains little of the misfit; a real one explains most.
-            misfit = out[2] * max(count - 4.0, 1.0) - count
-            needed = max(8.0 * max(1.0, reduced), 0.5 * (misfit - 2.0 * math.sqrt(2.0 * count)))
+            needed = max(least * max(1.0, reduced), _explained(out[2] * max(count - 4.0, 1.0), count))
             if not fine or not won > needed:
                 p[0], p[1], p[2], p[3], p[4], p[5] = b0, a0, 0.0, 0.0, y0, x0
                 tilted = False
@@ -227,6 +232,12 @@ def fit_disk(
     if length > 0.1 or math.hypot(p[4] - sub_y, p[5] - sub_x) > 2.0:
         flags |= NOT_CONVERGED
     return flags
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _explained(chi2: float, count: float) -> float:  # pragma: no cover - compiled
+    """Return how much of a misfit beyond the noise of `count` pixels a tilt must explain: half."""
+    return 0.5 * (chi2 - count - 2.0 * math.sqrt(2.0 * count))
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")

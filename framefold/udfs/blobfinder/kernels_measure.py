@@ -17,6 +17,7 @@ from framefold.udfs.blobfinder.kernels_correlate import (
     split_bad,
 )
 from framefold.udfs.blobfinder.kernels_fit import (
+    AUTO,
     BORDER,
     CLIPPED,
     COM,
@@ -24,6 +25,7 @@ from framefold.udfs.blobfinder.kernels_fit import (
     NOT_CONVERGED,
     PARABOLA,
     SATURATED,
+    TILTED,
     UPSAMPLE,
     fit_disk,
 )
@@ -81,13 +83,24 @@ def measure(
     top = np.empty(8, np.float32)
     work = np.empty((5, py.shape[0]), np.float32)
     S, S6, L = np.empty(28), np.empty(28), np.empty((6, 6))
-    x, p, out = np.empty(6), np.empty(6), np.empty(4)
+    x, p, out = np.empty(6), np.empty(6), np.empty(5)
     ring = _rings(offsets, radius)
     half = size // 2
     fixed = corners.shape[0] == 1
     unit = 0.5 * math.sqrt(gain) if scaling == SCALE_SQRT else 0.0
-    for n in range(frames):
+    least = 8.0
+    for k in range(2 * frames if mode == AUTO else frames):
+        # a frame is measured again where its disks together show tilts that one alone does not
+        n = k // 2 if mode == AUTO else k
+        if mode != AUTO or k % 2 == 0:
+            least, promised, asked = 8.0, 0.0, 0
+        elif promised > 2.0 * asked + 6.0 * math.sqrt(float(asked)):
+            least = 0.0
+        else:
+            continue
         for m in range(disks):
+            if least == 0.0 and flags[n, m] & (TILTED | BORDER | CLIPPED | SATURATED):
+                continue
             crop = crops[n, m]
             row = 0 if fixed else n
             oy, ox = corners[row, m, 0] + half, corners[row, m, 1] + half
@@ -134,8 +147,11 @@ def measure(
             else:
                 flag |= fit_disk(
                     crop, good, bad == 0, iy, ix, cy, cx, offsets, py, px, radius, table, origin, step,
-                    mode, gain, work, S, S6, L, x, p, out,
+                    mode, gain, least, work, S, S6, L, x, p, out,
                 )  # fmt: skip
+                if out[4] >= 0.0:
+                    promised += out[4]
+                    asked += 1
                 cy, cx = p[4], p[5]
                 sy, sx, chi2[n, m] = out[0], out[1], out[2]
                 snr = out[3]

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+import framefold as ff
+from framefold.sim import kernels_disk as kd
+from framefold.udfs.blobfinder import BlobfinderUDF
 from framefold.udfs.blobfinder.patterns import Disk, Template
 
 
@@ -166,3 +169,32 @@ def test_bright_neighbour(disks):
     )
     peaks = disks.measured(bright, spacing=22.0)
     assert np.abs(peaks.centers[:, 0] - at).max() < 1.0
+
+
+def test_tilts_too_weak_for_one_disk_show_in_all_disks_of_a_frame():
+    """A quarter more light on the right: below the noise of a disk, 0.1 px if left out."""
+    zero, a, b = (80.0, 80.0), (0.0, 26.0), (26.0, 0.0)
+    lattice = np.array([(h, k) for h in range(-2, 3) for k in range(-2, 3)])
+    rng = np.random.default_rng(8)
+    frames, truth = {}, None
+    for strength in (0.0, 0.25):
+        frames[strength] = np.full((40, 160, 160), 1.0)
+        truth = np.array(zero) + lattice @ np.array([a, b]) + rng.uniform(-0.5, 0.5, (40, 25, 2))
+        for frame, disks in zip(frames[strength], truth, strict=True):
+            for y, x in disks:
+                kd.add_structured_disk(frame, y, x, 6.0, 6.0, kd.TILT, 0.0, 1.0, strength, 0.0, 0.0, 0.0)
+    even, tilted = (rng.poisson(f).astype(np.uint16) for f in frames.values())
+
+    def run(data, subpixel):
+        with ff.Context(executor="inline") as ctx:
+            return ctx.run_udf(ctx.load(data), BlobfinderUDF((zero, a, b), 6.0, subpixel=subpixel))
+
+    shifts = {}
+    for subpixel in ("ml4", "auto"):
+        res = run(tilted, subpixel)
+        order = np.lexsort(res["indices"].data.T[::-1])
+        shifts[subpixel] = float((res["centers"].data[:, order] - truth)[..., 1].mean())
+    assert shifts["ml4"] > 0.08
+    assert abs(shifts["auto"]) < 0.02
+    # where there is none, one disk in exp(-4) and one frame in some hundred show one by chance
+    assert np.mean((run(even, "auto")["flags"].data & 32) > 0) < 0.05
