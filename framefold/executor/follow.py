@@ -51,11 +51,11 @@ def latest(run: Run, interval: float, idle: Callable[[], None] | None = None) ->
                 changed.notify_all()
 
     thread = threading.Thread(target=merge, name="framefold-merger", daemon=True)
-    thread.start()
     seen = 0
     guard = contextlib.ExitStack()
-    if run.live is not None:
+    if run.live is not None:  # from before the first frame on
         guard.enter_context(first_ctrl_c(run.stop))
+    thread.start()
     try:
         while True:
             with changed:
