@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from framefold.udfs.blobfinder.array_fit import ArrayFit
+from framefold.udfs.blobfinder.array_slope import SlopedFit
 from framefold.udfs.blobfinder.correlate import SCALINGS
 from framefold.udfs.blobfinder.disks import DiskPlan, corners_of, rows_of
 from framefold.udfs.blobfinder.kernels_fit import BORDER, CLIPPED, LOW_SNR, NOT_CONVERGED, PARABOLA, SATURATED
@@ -45,7 +45,7 @@ class ArrayEngine:
     def __init__(self, xp: Any, plan: DiskPlan) -> None:
         self.xp, self.plan = xp, plan
         meter = self.meter = plan.meter
-        self._fit = None if meter.mode == PARABOLA else ArrayFit(xp, meter)
+        self._fit = None if meter.mode == PARABOLA else SlopedFit(xp, meter)
         self.hk = xp.asarray(plan.hk)
         self._good = xp.asarray(plan.good)
         self._expected = xp.asarray(plan.expected)

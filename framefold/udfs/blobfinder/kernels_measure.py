@@ -30,6 +30,7 @@ from framefold.udfs.blobfinder.kernels_fit import (
     fit_disk,
 )
 from framefold.udfs.blobfinder.kernels_simd import ROWS
+from framefold.udfs.blobfinder.kernels_slope import LEFT, take_slope
 from framefold.udfs.blobfinder.kernels_top import mass_centre, upsampled
 
 Array = npt.NDArray[Any]
@@ -41,7 +42,8 @@ def measure(
     crops: Array, maps: Array, corners: Array, inside: Array,
     taps: Array, weights: Array, pitch: int, width: int, shifts: int,
     search: float, scaling: int, noise: float, slope_noise: float,
-    offsets: Array, py: Array, px: Array, radius: float, table: Array, origin: float, step: float,
+    offsets: Array, around: Array, clear: float, py: Array, px: Array,
+    radius: float, table: Array, origin: float, step: float,
     mode: int, fineness: int, mass_noise: Array, gain: float, min_snr: float,
     centers: Array, sigma: Array, amplitude: Array, background: Array, tilt: Array, chi2: Array,
     correlation: Array, prominence: Array, flags: Array,
@@ -65,6 +67,8 @@ def measure(
         Standard deviation of correlation and of its central difference, in units of the scaled counts' noise.
     offsets, py, px, radius, table, origin, step, mode, gain
         See `fit_disk`; `mode` may also be `PARABOLA`, `COM` or `UPSAMPLE`: the top of the correlation.
+    around, clear
+        The offsets that tell the slope of the background, see `take_slope`.
     fineness
         Points per px of `UPSAMPLE`.
     mass_noise
@@ -84,7 +88,7 @@ def measure(
     work = np.empty((5, py.shape[0]), np.float32)
     S, S6, L = np.empty(28), np.empty(28), np.empty((6, 6))
     x, p, out = np.empty(6), np.empty(6), np.empty(5)
-    ring = _rings(offsets, radius)
+    ring, shifted = _rings(offsets, radius), np.zeros((disks, 3))
     half = size // 2
     fixed = corners.shape[0] == 1
     unit = 0.5 * math.sqrt(gain) if scaling == SCALE_SQRT else 0.0
@@ -145,15 +149,29 @@ def measure(
                 amplitude[n, m], background[n, m] = _levels(crop, iy, ix, offsets, ring)
                 chi2[n, m] = np.nan
             else:
-                flag |= fit_disk(
+                fitted = fit_disk(
                     crop, good, bad == 0, iy, ix, cy, cx, offsets, py, px, radius, table, origin, step,
                     mode, gain, least, work, S, S6, L, x, p, out,
                 )  # fmt: skip
+                shift = shifted[m]
+                if least > 0.0:
+                    shift[:] = 0.0
+                if least > 0.0 and take_slope(
+                    crop, good, iy, ix, offsets, around, radius, clear, gain, p[4], p[5], p[1],
+                    max(out[0], out[1]), shift,
+                ):  # fmt: skip
+                    fitted = fit_disk(
+                        crop, good, bad == 0, iy, ix, cy, cx, offsets, py, px, radius, table, origin, step,
+                        mode, gain, least, work, S, S6, L, x, p, out,
+                    )  # fmt: skip
+                flag |= fitted
                 if out[4] >= 0.0:
                     promised += out[4]
                     asked += 1
                 cy, cx = p[4], p[5]
-                sy, sx, chi2[n, m] = out[0], out[1], out[2]
+                sy = math.sqrt(out[0] ** 2 + shift[2] ** 2 + (LEFT * shift[0]) ** 2)
+                sx = math.sqrt(out[1] ** 2 + shift[2] ** 2 + (LEFT * shift[1]) ** 2)
+                chi2[n, m] = out[2]
                 snr = out[3]
                 amplitude[n, m], background[n, m] = p[1], p[0]
                 tilt[n, m, 0], tilt[n, m, 1] = p[2], p[3]

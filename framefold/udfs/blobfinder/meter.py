@@ -20,6 +20,7 @@ from framefold.udfs.blobfinder.correlate import (
 from framefold.udfs.blobfinder.kernels_correlate import map_width, sums_pitch, template_taps
 from framefold.udfs.blobfinder.kernels_fit import AUTO, COM, ML4, ML6, PARABOLA, UPSAMPLE
 from framefold.udfs.blobfinder.kernels_measure import measure
+from framefold.udfs.blobfinder.kernels_slope import beyond
 from framefold.udfs.blobfinder.patterns import Pattern
 
 #: "upsample:50" sets the points per px, which are 20 otherwise
@@ -87,6 +88,8 @@ class Meter:
     noise: float
     slope_noise: float
     offsets: npt.NDArray[np.int32]
+    around: npt.NDArray[np.int32]
+    clear: float
     py: npt.NDArray[np.float32]
     px: npt.NDArray[np.float32]
     table: npt.NDArray[np.float32]
@@ -97,10 +100,9 @@ class Meter:
         """Measure the disks in `crops` ``(n, m, size, size)``, which are changed; see `measure`."""
         measure(
             crops, maps, corners, inside, self.taps, self.weights, self.pitch, self.width, self.shifts,
-            self.search, self.scaling, self.noise, self.slope_noise, self.offsets, self.py, self.px,
-            self.radius, self.table,
-            self.table_origin, self.table_step, self.mode, self.fineness, self.mass_noise,
-            self.gain, self.min_snr,
+            self.search, self.scaling, self.noise, self.slope_noise, self.offsets, self.around, self.clear,
+            self.py, self.px, self.radius, self.table, self.table_origin, self.table_step,
+            self.mode, self.fineness, self.mass_noise, self.gain, self.min_snr,
             out.centers, out.sigma, out.amplitude, out.background, out.tilt, out.chi2,
             out.correlation, out.prominence, out.flags,
         )  # fmt: skip
@@ -147,6 +149,12 @@ def make_meter(
     limit = min(radius + 3.0, max(radius + 1.5, spacing - radius - 1.0))
     grid = np.mgrid[-half : half + 1, -half : half + 1].reshape(2, -1).T
     offsets = grid[np.hypot(*grid.T) < limit].astype(np.int32)
+    # past the edge of the disk, which a measured one may have much wider
+    clear = radius + 1.2 + (pattern.softness if pattern.uniform else 0.0)
+    if not pattern.uniform:
+        mask = np.abs(pattern.mask(half))
+        wide = np.hypot(*grid.T)[mask.reshape(-1) > 1e-4 * mask.max()].max(initial=0.0)
+        clear = max(clear, float(wide) + 1.0)
     padded = np.zeros((-(-len(offsets) // _LANES) * _LANES, 2), np.float32)
     padded[: len(offsets)] = offsets
     table = np.zeros((3, 0, 0), np.float32) if pattern.uniform else _table(pattern, half)
@@ -169,6 +177,8 @@ def make_meter(
         noise=scaled * float(np.sqrt((template**2).sum())),
         slope_noise=scaled * float(np.sqrt((slope**2).sum())),
         offsets=np.ascontiguousarray(offsets),
+        around=np.ascontiguousarray(offsets[beyond(offsets, clear)]),
+        clear=clear,
         py=np.ascontiguousarray(padded[:, 0]),
         px=np.ascontiguousarray(padded[:, 1]),
         table=table,
