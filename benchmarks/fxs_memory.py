@@ -11,6 +11,7 @@ Run: ``python benchmarks/fxs_memory.py [--frames 2048] [--repeat 3]``.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -80,8 +81,9 @@ def children(pid):
     """Return processes below `pid`."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *children(child)]
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            for child in (task / "children").read_text().split():
+                found += [int(child), *children(child)]
     return found
 
 
